@@ -1,0 +1,199 @@
+"""CelebA: 202,599 aligned face images (178x218 JPEG) with 40 binary attributes and a fixed split.
+
+Liu, Luo, Wang, Tang: Deep Learning Face Attributes in the Wild, ICCV 2015. For non-commercial
+research only. https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
+
+Read as they come: the official `list_attr_celeba.txt` and `list_eval_partition.txt` or the `.csv`
+forms of the common re-uploads; images in `img_align_celeba/`, in the nested
+`img_align_celeba/img_align_celeba/`, or still inside `img_align_celeba.zip`.
+"""
+
+import contextlib
+import hashlib
+import json
+import sys
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from src.data.groupings import ATTRIBUTES, COLUMN, did_you_mean
+from src.data.layout import ImageFiles, annotation_file, cache_folder, find_root
+from src.data.tables import Table, TextTable, shortened
+from src.errors import UserError
+from src.files import atomic_path, read_json
+
+SPLITS = ("train", "val", "test")  # 0, 1, 2 in list_eval_partition.txt
+_CACHE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Rows of the annotation files, joined by file name, in the order of `list_attr_celeba`."""
+
+    names: np.ndarray  # (N,) str, file names of the images
+    attributes: np.ndarray  # (N, 40) uint8, 0 or 1, columns in the order of ATTRIBUTES
+    split: np.ndarray  # (N,) uint8, index into SPLITS
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def of_split(self, split: str) -> "Annotations":
+        """The rows of one split, in the same order."""
+        if split not in SPLITS:
+            raise UserError(f"split '{split}': use {', '.join(SPLITS)}")
+        return self.select(self.split == SPLITS.index(split))
+
+    def select(self, rows: np.ndarray) -> "Annotations":
+        """The rows of a boolean mask (N,) or of an index array."""
+        return Annotations(self.names[rows], self.attributes[rows], self.split[rows])
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of all rows: equal for equal names, attributes and split in the same order."""
+        digest = hashlib.sha256("\n".join(self.names.tolist()).encode())
+        digest.update(np.ascontiguousarray(self.attributes))
+        digest.update(np.ascontiguousarray(self.split))
+        return digest.hexdigest()[:16]
+
+
+def load_annotations(root: str | Path, cache_dir: str | Path | None = None) -> Annotations:
+    """All annotations under `root`, without the images that `prepare_data --skip_bad` gave up on.
+
+    A binary copy is kept in the cache folder; it is used only while size and mtime of the source
+    files are those it was made from and its checksums hold.
+
+    Raises:
+        UserError: a missing, empty or malformed file, with line numbers.
+    """
+    root = find_root(root)
+    attribute_file, partition_file = (
+        annotation_file(root, stem) for stem in ("list_attr_celeba", "list_eval_partition")
+    )
+    stats = [(path.name, path.stat()) for path in (attribute_file, partition_file)]
+    source = [_CACHE_VERSION, *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)]
+    path = cache_folder(root, cache_dir) / "annotations.npz"
+    annotations = _read_cached(path, json.dumps(source))
+    if annotations is None:
+        annotations = parse_annotations(attribute_file, partition_file)
+        with contextlib.suppress(UserError):  # only a convenience: go on without it
+            _write_cached(path, json.dumps(source), annotations)
+    return _without_bad_images(annotations, root, cache_dir)
+
+
+def parse_annotations(attribute_file: Path, partition_file: Path) -> Annotations:
+    """Read both files and join their rows by file name."""
+    table, partition = _read_attributes(attribute_file), _read_partition(partition_file)
+    order = np.argsort(partition.names)
+    at = np.searchsorted(partition.names, table.names, sorter=order)
+    at = order[np.minimum(at, len(order) - 1)]  # (N,) row of the partition, where there is one
+    lonely = table.names[partition.names[at] != table.names]
+    extra = np.setdiff1d(partition.names, table.names, assume_unique=True)
+    problems = [
+        f"{len(names)} rows of {here.name} have no row in {there.name}: {shortened(names)}"
+        for names, here, there in (
+            (lonely, attribute_file, partition_file),
+            (extra, partition_file, attribute_file),
+        )
+        if len(names)
+    ]
+    if problems:
+        raise UserError([*problems, "both files must name the same images: fetch them again"])
+    split = partition.values[at, 0].astype(np.uint8)
+    return Annotations(table.decoded_names(), table.values, split)
+
+
+def _read_attributes(path: Path) -> Table:
+    """The attribute table with values 0/1 and columns in the order of ATTRIBUTES."""
+    text, csv = TextTable(path), path.suffix == ".csv"
+    announced = text.line(0)[0] if not csv and len(text.line(0)) == 1 else None
+    header_at = 0 if announced is None else 1
+    columns = text.line(header_at)
+    if csv:
+        columns = columns[1:]  # image_id
+    _check_columns(path, columns)
+    table = text.rows(skip=header_at + 1, columns=len(columns))
+    if announced is not None and announced != str(len(table.names)):
+        raise UserError(
+            f"{path}: its first line says {announced} rows, {len(table.names)} follow: fetch it "
+            "again"
+        )
+    zero_one = csv and np.count_nonzero(table.values == 0) > np.count_nonzero(table.values == -1)
+    table.check_values((0, 1) if zero_one else (-1, 1), columns)
+    order = [columns.index(name) for name in ATTRIBUTES]
+    ordered = np.ascontiguousarray((table.values == 1).view(np.uint8)[:, order])
+    return Table(path, table.names, ordered, table.lines)
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+    problems = [
+        f"{path}: unknown attribute column '{name}'{did_you_mean(name, ATTRIBUTES)}"
+        for name in columns
+        if name not in COLUMN
+    ][:10]
+    problems += [
+        f"{path}: attribute column '{name}' "
+        + ("is missing" if name not in columns else "is there twice")
+        for name in ATTRIBUTES
+        if columns.count(name) != 1
+    ][:10]
+    if problems:
+        raise UserError(problems)
+
+
+def _read_partition(path: Path) -> Table:
+    text = TextTable(path)
+    table = text.rows(skip=1 if path.suffix == ".csv" else 0, columns=1)
+    table.check_values((0, 1, 2), ["partition"])
+    return table
+
+
+def _read_cached(path: Path, source: str) -> Annotations | None:
+    """The binary copy, or None where it is absent, damaged or made from other files."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:  # zip members carry a CRC32
+            if str(arrays["source"]) != source:
+                return None
+            return Annotations(arrays["names"], arrays["attributes"], arrays["split"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _write_cached(path: Path, source: str, annotations: Annotations) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as partial, partial.open("wb") as file:
+        np.savez(
+            file,
+            source=np.array(source),
+            names=annotations.names,
+            attributes=annotations.attributes,
+            split=annotations.split,
+        )
+
+
+def bad_images_file(root: str | Path, cache_dir: str | Path | None = None) -> Path:
+    """The list that `prepare_data --skip_bad` writes: {name: {"reason", "fingerprint"}}."""
+    return cache_folder(root, cache_dir) / "bad_images.json"
+
+
+def _without_bad_images(
+    annotations: Annotations, root: Path, cache_dir: str | Path | None
+) -> Annotations:
+    """Drop the rows of listed images, unless the image has been replaced since."""
+    path = bad_images_file(root, cache_dir)
+    if not path.is_file():
+        return annotations
+    images = ImageFiles(root)
+    bad = [
+        name
+        for name, entry in read_json(path).items()
+        if images.fingerprint([name]) == entry["fingerprint"]
+    ]
+    keep = ~np.isin(annotations.names, bad)
+    if not keep.all():
+        dropped = len(keep) - np.count_nonzero(keep)
+        print(f"{dropped} unreadable images are left out ({path})", file=sys.stderr)
+    return annotations.select(keep)

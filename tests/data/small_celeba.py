@@ -1,0 +1,46 @@
+"""A CelebA folder of a few drawn JPEGs, in the official layout."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from src.data.groupings import ATTRIBUTES
+
+
+def draw_image(seed: int, size: tuple[int, int] = (178, 218)) -> Image.Image:
+    """Smooth random colours with some edges, (width, height) `size`."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+    noise = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    return Image.blend(image, noise.filter(ImageFilter.BoxBlur(1)), 0.25)
+
+
+def official_attributes(names: list[str], attributes: np.ndarray) -> str:
+    """The text of list_attr_celeba.txt for 0/1 `attributes` (N, 40)."""
+    rows = [
+        f"{name} " + " ".join(f"{2 * int(value) - 1:2d}" for value in row)
+        for name, row in zip(names, attributes)
+    ]
+    return "\n".join([str(len(names)), " ".join(ATTRIBUTES) + " ", *rows]) + "\n"
+
+
+def write_annotations(root: Path, split: list[int], seed: int = 0) -> tuple[list[str], np.ndarray]:
+    """The two official files for images 000001.jpg, 000002.jpg, ... Returns names, attributes."""
+    names = [f"{number:06d}.jpg" for number in range(1, len(split) + 1)]
+    attributes = np.random.default_rng(seed).integers(0, 2, (len(split), 40), dtype=np.uint8)
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "list_attr_celeba.txt").write_text(official_attributes(names, attributes))
+    partition = "".join(f"{name} {part}\n" for name, part in zip(names, split))
+    (root / "list_eval_partition.txt").write_text(partition)
+    return names, attributes
+
+
+def write_celeba(root: Path, split: list[int]) -> list[str]:
+    """Annotations and images; returns the names."""
+    names, _ = write_annotations(root, split)
+    (root / "img_align_celeba").mkdir()
+    for seed, name in enumerate(names):
+        draw_image(seed).save(root / "img_align_celeba" / name, quality=90)
+    return names
