@@ -15,7 +15,7 @@ import sys
 import zipfile
 import zlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -195,5 +195,10 @@ def _without_bad_images(
     keep = ~np.isin(annotations.names, bad)
     if not keep.all():
         dropped = len(keep) - np.count_nonzero(keep)
-        print(f"{dropped} unreadable images are left out ({path})", file=sys.stderr)
+        _say_once(f"{dropped} missing or unreadable images are left out, see {path}")
     return annotations.select(keep)
+
+
+@cache
+def _say_once(message: str) -> None:
+    print(message, file=sys.stderr)

@@ -1,0 +1,505 @@
+import errno
+import io
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.transforms import functional
+
+import src.data.record_builder as builder
+from src.data.cache import Records, open_or_build_cache
+from src.data.celeba import ImageFiles, cache_folder, load_annotations
+from src.data.pixels import BadImage, Pixels, StreamedImages
+from src.errors import UserError
+from src.files import exclusive
+from tests.data.small_celeba import draw_image, write_celeba
+
+TRAIN = 10
+SPLIT = [0] * TRAIN + [1, 1, 2]
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_celeba(tmp_path / "celeba", SPLIT)
+    return tmp_path / "celeba"
+
+
+@pytest.fixture
+def chunks_of_4(monkeypatch):
+    monkeypatch.setattr(builder, "CHUNK", 4)
+
+
+def build(root, split="train", resolution=(32, 32), **options) -> Records:
+    options = {"workers": 1, "progress": False, "cache_dir": root.parent / "cache"} | options
+    return open_or_build_cache(root, split, resolution, **options)
+
+
+def jpeg(image: Image.Image, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, options.pop("format", "JPEG"), **options)
+    return file.getvalue()
+
+
+def torchvision_pixels(data: bytes, resolution) -> np.ndarray:
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    image = functional.resize(functional.center_crop(image, 178), list(resolution))
+    return np.asarray(image)
+
+
+def count_decodes(monkeypatch) -> list:
+    """A list that grows by one with every image decoded from now on."""
+    seen, decode = [], Pixels.decode
+    monkeypatch.setattr(Pixels, "decode", lambda self, data: seen.append(1) or decode(self, data))
+    return seen
+
+
+# Pixels.
+
+
+@pytest.mark.parametrize("resolution", [(224, 224), (64, 64), (178, 178), (96, 50), (7, 300)])
+@pytest.mark.parametrize("size", [(178, 218), (300, 181), (100, 90), (177, 400)])
+def test_cropped_pixels_equal_torchvision(size, resolution):
+    data = jpeg(draw_image(1, size), quality=85)
+    wanted = torchvision_pixels(data, resolution)
+    np.testing.assert_array_equal(Pixels(resolution).decode(data), wanted)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_other_colour_models_become_rgb(mode):
+    data = jpeg(draw_image(2).convert(mode))
+    np.testing.assert_array_equal(Pixels((64, 64)).decode(data), torchvision_pixels(data, (64, 64)))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "LA", "1", "I;16"])
+def test_png_of_any_mode_becomes_rgb(mode):
+    image = Image.new("I;16", (178, 218)) if mode == "I;16" else draw_image(2).convert(mode)
+    assert Pixels(None).decode(jpeg(image, format="PNG")).shape == (218, 178, 3)
+
+
+def test_full_frame_is_the_decoded_image():
+    data = jpeg(draw_image(3))
+    np.testing.assert_array_equal(
+        Pixels(None).decode(data), np.asarray(Image.open(io.BytesIO(data)))
+    )
+
+
+def huge_png() -> bytes:
+    data = bytearray(jpeg(Image.new("L", (8, 8)), format="PNG"))
+    data[16:24] = (20_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"not an image", jpeg(draw_image(4))[:-3000], jpeg(draw_image(4))[:100], huge_png()],
+    ids=["empty", "text", "truncated", "header", "huge"],
+)
+def test_bytes_without_usable_pixels_are_a_bad_image(data):
+    with pytest.raises(BadImage):
+        Pixels((64, 64)).decode(data)
+
+
+def test_image_above_the_size_limit_is_refused_before_it_is_decoded():
+    data = jpeg(Image.new("L", (4097, 4096)), format="PNG")
+    with pytest.raises(BadImage, match=r"4097x4096 pixels; at most 16777216"):
+        Pixels((64, 64)).decode(data[:60])
+
+
+def test_full_frame_of_another_size_is_refused():
+    with pytest.raises(BadImage, match="178x219 pixels; data_augmentation needs"):
+        Pixels(None).decode(jpeg(draw_image(5, (178, 219))))
+
+
+# Reading.
+
+
+@pytest.mark.parametrize("full_frame", [False, True])
+def test_records_hold_each_image_of_the_split_in_order(root, full_frame):
+    records = build(root, full_frame=full_frame)
+    images = ImageFiles(root)
+    names = load_annotations(root, root.parent / "cache").of_split("train").names
+    pixels = Pixels(None if full_frame else (32, 32))
+    wanted = np.stack([pixels.decode(images.read(name)) for name in names])
+    assert len(records) == TRAIN
+    assert records.shape == ((218, 178, 3) if full_frame else (32, 32, 3))
+    np.testing.assert_array_equal(records.read(np.arange(TRAIN)), wanted)
+    streamed = StreamedImages(images, names, pixels)
+    np.testing.assert_array_equal(streamed.read(np.array([9, 0])), wanted[[9, 0]])
+
+
+@pytest.fixture(scope="module")
+def shared_records(tmp_path_factory):
+    root = tmp_path_factory.mktemp("shared") / "celeba"
+    write_celeba(root, [0] * 16)
+    records = build(root, resolution=(5, 3))
+    return records, records.read(np.arange(16))
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(0, 15), max_size=40))
+def test_any_positions_give_their_records_in_order(shared_records, positions):
+    records, everything = shared_records
+    positions = np.array(positions, np.int64)
+    np.testing.assert_array_equal(records.read(positions), everything[positions])
+
+
+def test_read_fills_the_given_memory(shared_records):
+    records, everything = shared_records
+    out = np.zeros((3, 5, 3, 3), np.uint8)
+    assert records.read(np.array([4, 5, 1]), out) is out
+    np.testing.assert_array_equal(out, everything[[4, 5, 1]])
+    with pytest.raises(ValueError, match="contiguous"):
+        records.read(np.array([4, 5]), out)
+
+
+@pytest.mark.parametrize("position", [-1, 16])
+def test_position_outside_the_split_is_an_error(shared_records, position):
+    with pytest.raises(IndexError, match=r"0\.\.15"):
+        shared_records[0].read(np.array([0, position]))
+
+
+def test_consecutive_positions_are_one_read(shared_records, monkeypatch):
+    records, _ = shared_records
+    calls, preadv = [], os.preadv
+    monkeypatch.setattr(os, "preadv", lambda *args: calls.append(1) or preadv(*args))
+    records.read(np.array([3, 4, 5, 6, 1, 2, 9]))
+    assert len(calls) == 3
+
+
+def test_many_threads_read_the_same_records(shared_records):
+    records, everything = shared_records
+    wrong = []
+
+    def read(seed):
+        rng = np.random.default_rng(seed)
+        for _ in range(100):
+            positions = rng.integers(0, 16, 8)
+            if not np.array_equal(records.read(positions), everything[positions]):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_resident_memory_stays_flat_over_a_large_file(tmp_path):
+    count, shape = 20_000, (64, 64, 3)  # 246 MB, sparse on disk
+    path = tmp_path / "zeros.bin"
+    with path.open("wb") as file:
+        file.truncate(count * 64 * 64 * 3)
+    checksums = np.full(count, zlib.crc32(bytes(64 * 64 * 3)), np.uint32)
+    records = Records(path, Pixels((64, 64)), [""] * count, checksums)
+    out = np.empty((128, *shape), np.uint8)
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    records.read(np.arange(128), out)
+    before = resident()
+    for start in range(0, count - 128, 128):
+        records.read(np.arange(start, start + 128), out)
+    assert resident() - before < 20e6
+
+
+def test_flipped_bit_is_found_and_named(root):
+    records = build(root)
+    with records.path.open("rb+") as file:
+        file.seek(3 * 32 * 32 * 3 + 17)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 4]))
+    assert len(records.read(np.array([2, 4]))) == 2
+    with pytest.raises(UserError, match=r"train-cropped-32x32\.bin: record 3 \(000004\.jpg\)") as e:
+        records.read(np.array([2, 3, 4]))
+    assert "Delete that file and start the same command again" in str(e.value)
+
+
+def test_file_cut_short_while_open_is_named(root):
+    records = build(root)
+    os.truncate(records.path, 5 * 32 * 32 * 3)
+    with pytest.raises(UserError, match=r"record 5 \(000006\.jpg\) is damaged \(the file is cut"):
+        records.read(np.arange(TRAIN))
+
+
+# Building.
+
+
+def test_finished_cache_is_opened_without_decoding(root, monkeypatch):
+    build(root)
+    decoded = count_decodes(monkeypatch)
+    build(root)
+    assert decoded == []
+
+
+def damage_bin(path: Path):
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def damage_checksums(path: Path):
+    data = bytearray(path.with_suffix(".crc.npy").read_bytes())
+    data[-1] ^= 1
+    path.with_suffix(".crc.npy").write_bytes(data)
+
+
+def damage_meta(path: Path):
+    path.with_suffix(".json").write_text('{"source"')
+
+
+@pytest.mark.parametrize("damage", [damage_bin, damage_checksums, damage_meta])
+def test_damaged_cache_is_built_again(root, damage, capsys):
+    records = build(root)
+    wanted = records.read(np.arange(TRAIN))
+    damage(records.path)
+    np.testing.assert_array_equal(build(root).read(np.arange(TRAIN)), wanted)
+    assert "building it again" in capsys.readouterr().out
+
+
+def test_changed_image_rebuilds_the_cache(root):
+    before = build(root).read(np.arange(TRAIN))
+    path = root / "img_align_celeba" / "000003.jpg"
+    path.write_bytes(jpeg(draw_image(77)))
+    after = build(root).read(np.arange(TRAIN))
+    assert not np.array_equal(before[2], after[2])
+    np.testing.assert_array_equal(after[2], Pixels((32, 32)).decode(path.read_bytes()))
+    np.testing.assert_array_equal(np.delete(before, 2, 0), np.delete(after, 2, 0))
+
+
+def test_changed_split_rebuilds_the_cache(root):
+    build(root)
+    path = root / "list_eval_partition.txt"
+    path.write_text(path.read_text().replace("000002.jpg 0", "000002.jpg 1"))
+    assert len(build(root)) == TRAIN - 1
+
+
+def test_splits_and_kinds_have_files_of_their_own(root):
+    paths = {
+        build(root, split, resolution, full_frame=full_frame).path.name
+        for split in ("train", "val")
+        for resolution in ((32, 32), (16, 24))
+        for full_frame in (False, True)
+    }
+    assert paths == {
+        f"{split}-{kind}.bin"
+        for split in ("train", "val")
+        for kind in ("cropped-32x32", "cropped-16x24", "full_frame")
+    }
+
+
+def test_split_without_images_is_an_error(tmp_path):
+    write_celeba(tmp_path / "celeba", [0, 0])
+    with pytest.raises(UserError, match="no image belongs to the split 'val'"):
+        build(tmp_path / "celeba", "val")
+
+
+def stop_after(monkeypatch, count: int) -> None:
+    decode, seen = Pixels.decode, []
+
+    def stopping(self, data):
+        seen.append(1)
+        if len(seen) > count:
+            raise KeyboardInterrupt
+        return decode(self, data)
+
+    monkeypatch.setattr(Pixels, "decode", stopping)
+
+
+def test_stopped_build_goes_on_with_the_unfinished_chunks(root, chunks_of_4, monkeypatch):
+    wanted = build(root, cache_dir=root.parent / "other").read(np.arange(TRAIN))
+    with monkeypatch.context() as patch:
+        stop_after(patch, 6)
+        with pytest.raises(KeyboardInterrupt):
+            build(root)
+    folder = cache_folder(root, root.parent / "cache")
+    assert not (folder / "train-cropped-32x32.bin").exists()
+    with (folder / "train-cropped-32x32.journal").open("a") as file:
+        file.write("[4, [12")  # killed while writing
+    decoded = count_decodes(monkeypatch)
+    records = build(root)
+    assert len(decoded) == TRAIN - 4
+    np.testing.assert_array_equal(records.read(np.arange(TRAIN)), wanted)
+    assert sorted(path.suffix for path in folder.glob("train*")) == [
+        ".bin",
+        ".json",
+        ".lock",
+        ".npy",
+    ]
+
+
+def test_stopped_build_of_changed_images_begins_anew(root, chunks_of_4, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 6)
+        with pytest.raises(KeyboardInterrupt):
+            build(root)
+    os.utime(root / "img_align_celeba" / "000001.jpg", ns=(1, 1))
+    decoded = count_decodes(monkeypatch)
+    build(root)
+    assert len(decoded) == TRAIN
+
+
+def test_several_processes_build_the_same_file(root, chunks_of_4, monkeypatch):
+    alone = build(root, cache_dir=root.parent / "other").path.read_bytes()
+    monkeypatch.setattr(builder, "_FEW", 0)
+    decoded = count_decodes(monkeypatch)
+    assert build(root, workers=2).path.read_bytes() == alone
+    assert decoded == []  # in this process
+
+
+def test_second_builder_waits_and_says_so(root, capsys):
+    folder = cache_folder(root, root.parent / "cache")
+    opened = []
+    thread = threading.Thread(target=lambda: opened.append(build(root)))
+    with exclusive(folder / "train-cropped-32x32.lock"):
+        thread.start()
+        deadline = time.monotonic() + 10
+        output = ""
+        while "waiting for it" not in output and time.monotonic() < deadline:
+            time.sleep(0.02)
+            output += capsys.readouterr().out
+        assert "another process is building this cache; waiting for it" in output
+        assert opened == []
+    thread.join(10)
+    assert len(opened[0]) == TRAIN
+
+
+def test_too_little_space_is_said_before_decoding(root, monkeypatch):
+    monkeypatch.setattr(builder.shutil, "disk_usage", lambda path: Usage())
+    decoded = count_decodes(monkeypatch)
+    with pytest.raises(UserError, match=r"needs 30,720 bytes and 1,000 are free"):
+        build(root)  # 10 records of 32 * 32 * 3 bytes
+    assert decoded == []
+
+
+class Usage:
+    free = 1000
+
+
+def test_disk_that_fills_up_is_a_user_error_and_keeps_what_is_done(root, chunks_of_4, monkeypatch):
+    pwrite, calls = os.pwrite, []
+
+    def full(*args):
+        calls.append(1)
+        if len(calls) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwrite(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(UserError, match="the disk is full"):
+            build(root)
+    decoded = count_decodes(monkeypatch)
+    build(root)
+    assert len(decoded) == TRAIN - 8
+
+
+def test_short_writes_are_continued(root, monkeypatch):
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, data[:1000], at))
+    records = build(root)
+    assert len(records.read(np.arange(TRAIN))) == TRAIN  # every CRC32 holds
+
+
+def test_bad_images_are_all_named_and_no_cache_is_left(root):
+    folder = root / "img_align_celeba"
+    (folder / "000002.jpg").write_bytes((folder / "000002.jpg").read_bytes()[:-2000])
+    (folder / "000005.jpg").write_bytes(b"")
+    with pytest.raises(builder.BadImages, match="2 images are missing or unreadable") as caught:
+        build(root)
+    assert set(caught.value.bad) == {"000002.jpg", "000005.jpg"}
+    assert "truncated" in caught.value.bad["000002.jpg"]
+    assert f"{folder}/000002.jpg" in str(caught.value)
+    assert "--skip_bad" in str(caught.value)
+    assert not list(cache_folder(root, root.parent / "cache").glob("*.json"))
+
+
+def test_row_without_image_is_named(root):
+    (root / "img_align_celeba" / "000004.jpg").unlink()
+    with pytest.raises(builder.BadImages, match=r"000004\.jpg: missing"):
+        build(root)
+
+
+def test_ten_bad_images_are_shown_of_many(tmp_path):
+    names = write_celeba(tmp_path / "celeba", [0] * 13)
+    for name in names[:12]:
+        (tmp_path / "celeba" / "img_align_celeba" / name).write_text("x")
+    with pytest.raises(UserError, match=r"\.\.\. and 2 more") as caught:
+        build(tmp_path / "celeba")
+    assert len(caught.value.problems) == 1 + 10 + 1 + 1
+
+
+def test_streamed_bad_image_is_named(root):
+    images = ImageFiles(root)
+    streamed = StreamedImages(images, ["000001.jpg", "nowhere.jpg"], Pixels((32, 32)))
+    with pytest.raises(UserError, match=r"nowhere\.jpg: cannot be read"):
+        streamed.read(np.array([0, 1]))
+
+
+@pytest.mark.slow
+def test_killed_build_goes_on_and_leaves_no_process(tmp_path):
+    root, cache = tmp_path / "celeba", tmp_path / "cache"
+    write_celeba(root, [0] * 900)
+    script = textwrap.dedent(f"""
+        from src.data.cache import open_or_build_cache
+        if __name__ == "__main__":
+            open_or_build_cache({str(root)!r}, "train", (224, 224), cache_dir={str(cache)!r},
+                                workers=2, progress=False)
+    """)
+    (tmp_path / "build.py").write_text(script)
+    command = [sys.executable, str(tmp_path / "build.py")]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    journal = cache_folder(root, cache) / "train-cropped-224x224.journal"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if journal.exists() and len(journal.read_text().splitlines()) > 2:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 10
+    while _group_lives(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _group_lives(process.pid)
+    done = len(journal.read_text().splitlines()) - 1
+    assert done >= 2
+    records = build(root, resolution=(224, 224))
+    assert len(records.read(np.arange(900))) == 900
+    pixels = Pixels((224, 224)).decode(ImageFiles(root).read("000777.jpg"))
+    np.testing.assert_array_equal(records.read(np.array([776]))[0], pixels)
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.celeba
+@pytest.mark.parametrize("resolution", [(224, 224), (64, 64)])
+def test_real_pixels_equal_torchvision(resolution):
+    if "CELEBA_ROOT" not in os.environ:
+        pytest.skip("CELEBA_ROOT is not set")
+    images = ImageFiles(os.environ["CELEBA_ROOT"])
+    names = sorted(images.names())[::140]
+    assert len(names) >= 100
+    for name in names:
+        data = images.read(name)
+        np.testing.assert_array_equal(
+            Pixels(resolution).decode(data), torchvision_pixels(data, resolution)
+        )
