@@ -1,0 +1,188 @@
+"""The door of the configuration: every mistake is named here, all at once, with exit code 2.
+
+A command line passes through `launch`: pieces of a bracketed list are joined, aliases replaced and
+keys checked (src/command_line.py), Hydra composes, types and cross-field rules are checked
+(src/config_rules.py), and the entrypoint gets a `Config` (src/config_schema.py). Nothing behind the
+entrypoints knows this object.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from src.command_line import CONFIG_DIR, check_overrides, join_brackets, resolve_aliases
+from src.config_rules import check, typed
+from src.config_schema import Config, JTTConfig, flatten
+from src.errors import UserError, exit_on_user_error
+from src.files import write_atomic
+from src.runs import default_log_dir
+
+# Settings that change speed, place or logging, never a result: not part of a run's identity.
+WITHOUT_EFFECT = {
+    "dataset.cache",
+    "dataset.cache_dir",
+    "dataloader.eval_batch_size",
+    "dataloader.num_workers",
+    "train.device",
+    "train.log_dir",
+    "train.log_every_n_steps",
+    "train.save_every_minutes",
+    "train.keep_ckpts",
+    "train.tensorboard",
+}
+
+# Hydra answers these itself; several runs in one call (-m) are its business, too.
+HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version")
+HYDRA_FLAGS += ("--shell-completion", "-sc", "--multirun", "-m", "--package", "-p", "--resolve")
+
+
+def launch(main: Callable[[Any], None], schema: type = Config) -> None:
+    """Run an entrypoint: turn sys.argv into a checked `schema` object and call `main` with it.
+
+    A mistake is printed without traceback and exits with 2. Hydra's own flags (--help, --cfg job,
+    shell completion, -m) are left to Hydra.
+    """
+    with exit_on_user_error():
+        argv = join_brackets(sys.argv[1:])
+        if any(piece.split("=")[0] in HYDRA_FLAGS for piece in argv):
+            return _launch_by_hydra(main, schema, argv)
+        main(load_config(argv, schema))
+
+
+def _launch_by_hydra(main: Callable[[Any], None], schema: type, argv: list[str]) -> None:
+    import hydra
+
+    keys, _ = resolve_aliases([piece for piece in argv if not piece.startswith("-")])
+    aliased = iter(keys)
+    sys.argv[1:] = [piece if piece.startswith("-") else next(aliased) for piece in argv]
+
+    @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="default")
+    def run(composed: DictConfig) -> None:
+        with exit_on_user_error():
+            config, broken = typed(composed.exp, schema)
+            raise_if([*broken.values(), *check(config, broken)])
+            main(with_log_dir(config, composed.exp))
+
+    run()
+
+
+def load_config(argv: list[str], schema: type = Config) -> Any:
+    """Compose and check the configuration that `argv` asks for.
+
+    Raises:
+        UserError: every problem of the command line and of the values at once.
+    """
+    overrides, problems = resolve_aliases(join_brackets(argv))
+    overrides, more = check_overrides(overrides, schema)
+    problems += more
+    composed = _compose(overrides)
+    if schema is Config and "stage_1" in composed:
+        raise UserError(f"exp={composed.name} has two stages: run python train_jtt.py exp=jtt")
+    if schema is JTTConfig and "stage_1" not in composed:
+        raise UserError(
+            f"exp={composed.get('name')} has one stage: run python train_erm.py, or exp=jtt"
+        )
+    config, broken = typed(composed, schema)
+    raise_if([*problems, *broken.values(), *check(config, broken)])
+    return with_log_dir(config, composed)
+
+
+def raise_if(problems: list[str]) -> None:
+    if problems:
+        raise UserError(list(dict.fromkeys(problems)))
+
+
+def _compose(overrides: list[str]) -> DictConfig:
+    """The node `exp` of the composed configuration, interpolations unresolved."""
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+
+    try:
+        with initialize_config_dir(str(CONFIG_DIR.resolve()), version_base="1.3"):
+            composed = compose("default", overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(str(error).splitlines()[0]) from error
+    OmegaConf.set_struct(composed, False)
+    return composed.exp
+
+
+def with_log_dir(config: Config, composed: DictConfig) -> Config:
+    """Fill in the default of exp.train.log_dir from what differs from the method's YAML."""
+    if config.train.log_dir is None:
+        reference = _compose([f"exp={config.name}"])
+        changed = _changed(composed, reference)
+        values = {key: value for key, value in flatten(config).items() if key in changed}
+        config.train.log_dir = str(
+            default_log_dir(config.name, config.dataset.groupings, values, config.seed)
+        )
+    return config
+
+
+def _changed(composed: DictConfig, reference: DictConfig) -> set[str]:
+    """Keys whose written value differs: an interpolated one counts only where it was overridden."""
+    now, before = (
+        flatten(OmegaConf.to_container(node, resolve=False)) for node in (composed, reference)
+    )
+    nothing = object()
+    changed = {key for key, value in now.items() if value != before.get(key, nothing)}
+    return changed - WITHOUT_EFFECT - {"name", "seed", "dataset.groupings"}
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration object as plain dicts and lists, as it is saved in config.yaml."""
+    return OmegaConf.to_container(OmegaConf.structured(config))
+
+
+def effective(config: Config | dict[str, Any]) -> dict[str, Any]:
+    """The leaf values that decide a run's result: two runs are the same where these are equal."""
+    leaves = flatten(config)
+    return {
+        key: value
+        for key, value in leaves.items()
+        if not any(key == name or key.endswith("." + name) for name in WITHOUT_EFFECT)
+    }
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write config.yaml of a run, or check that the one there asks for the same run.
+
+    Raises:
+        UserError: the folder holds a run of another configuration; the differences are listed.
+    """
+    if path.exists():
+        saved, now = effective(read_config_file(path)), effective(to_dict(config))
+        differences = [
+            f"exp.{key}: {saved.get(key)!r} there, {now.get(key)!r} asked for"
+            for key in sorted(saved.keys() | now.keys())
+            if saved.get(key) != now.get(key)
+        ]
+        if differences:
+            raise UserError(
+                f"{path.parent} holds a run of another configuration ({'; '.join(differences)}): "
+                f"choose another exp.train.log_dir, or delete that folder"
+            )
+        return
+    write_atomic(path, OmegaConf.to_yaml(OmegaConf.create({"exp": to_dict(config)})))
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """The section `exp` of a saved config.yaml, as plain values."""
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path))["exp"]
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing: {path.parent} is no run folder") from error
+    except Exception as error:  # a YAML error has many forms
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be read ({reason}): the folder is no sound run") from error
+
+
+def load_saved_config(path: Path, schema: type = Config) -> Any:
+    """The configuration of a run folder, checked like a new one."""
+    config, broken = typed(read_config_file(path), schema)
+    problems = [*broken.values(), *check(config, broken)]
+    raise_if([f"{path}: {problem}" for problem in problems])
+    return config

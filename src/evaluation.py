@@ -1,0 +1,148 @@
+"""One pass over a split gives logits (N, T); every grouping afterwards is arithmetic on them."""
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.data.groupings import COLUMN, Grouping
+from src.errors import UserError
+from src.files import atomic_path
+from src.metrics import count_groups, log_loss, summarise
+
+
+@dataclass(frozen=True)
+class Logits:
+    """What one model says about one split.
+
+    values: (N, T) float32, rows in the order of the split; tasks: the columns' names;
+    checkpoint: `checkpoints.model_hash` of the weights; data: `data_identity` of the split.
+    """
+
+    values: np.ndarray
+    tasks: tuple[str, ...]
+    split: str
+    epoch: str
+    checkpoint: str
+    data: str
+
+    def of_task(self, task: str) -> np.ndarray:
+        """Logits (N,) of one task."""
+        if task not in self.tasks:
+            raise UserError(f"task '{task}' is not one of this run's: use {', '.join(self.tasks)}")
+        return self.values[:, self.tasks.index(task)]
+
+
+def predict(
+    model: Any,
+    images: Any,
+    num_examples: int,
+    num_tasks: int,
+    device: Any,
+    precision: str,
+    batch_size: int,
+    progress: str | None = None,
+    stop: Callable[[], Any] = lambda: None,
+) -> np.ndarray | None:
+    """Logits (N, T) float32 of a split, in eval mode and in the order of its rows.
+
+    Args:
+        images: the split's image source (see src/data/batches.py).
+        precision: bf16, fp16 or fp32; logits are kept in float32.
+        progress: a label for the progress bar; None shows none.
+        stop: asked between batches; if it returns something the pass ends and gives None.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from src.data.batches import iterate_batches
+    from src.training import autocast
+
+    batches = np.array_split(np.arange(num_examples), max(1, -(-num_examples // batch_size)))
+    logits = torch.empty(num_examples, num_tasks, device=device)  # (N, T)
+    was_training = model.training
+    model.eval()
+    bar = tqdm(total=num_examples, desc=progress, unit="img", leave=False, disable=progress is None)
+    with torch.inference_mode(), bar:
+        for batch, positions in iterate_batches(images, batches, device):
+            with autocast(device, precision):
+                output = model(batch)  # (B, T)
+            logits[positions[0] : positions[-1] + 1] = output.float()
+            bar.update(len(positions))
+            if stop():
+                return None
+    model.train(was_training)
+    return logits.cpu().numpy()
+
+
+def evaluate(
+    logits: Logits, groupings: Sequence[Grouping], attributes: np.ndarray
+) -> dict[str, Any]:
+    """Evaluations of any groupings of the run's tasks: grouping name to `metrics.summarise`.
+
+    Args:
+        attributes: the split's attribute table (N, 40) of 0/1.
+    """
+    results = {}
+    for grouping in groupings:
+        values = logits.of_task(grouping.task)  # (N,)
+        labels = attributes[:, COLUMN[grouping.task]]
+        correct, total = count_groups(
+            values, labels, grouping.group_ids(attributes), grouping.num_groups
+        )
+        results[grouping.name] = summarise(grouping, correct, total, log_loss(values, labels))
+    return results
+
+
+def data_identity(names: np.ndarray, attributes: np.ndarray) -> str:
+    """SHA-256 of a split's file names and labels: logits of other rows are never mixed in."""
+    digest = hashlib.sha256()
+    digest.update("\n".join(map(str, names.tolist())).encode())
+    digest.update(np.ascontiguousarray(attributes, dtype=np.uint8).data)
+    return digest.hexdigest()
+
+
+def save_logits(path: Path, logits: Logits) -> None:
+    """Write logits whole, as plain arrays with a checksum."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            values=logits.values.astype(np.float32),
+            tasks=np.array(logits.tasks),
+            about=np.array([logits.split, str(logits.epoch), logits.checkpoint, logits.data]),
+            crc=np.array(_checksum(logits), dtype=np.uint32),
+        )
+
+
+def load_logits(path: Path) -> Logits:
+    """Read logits.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            split, epoch, checkpoint, data = (str(entry) for entry in file["about"])
+            tasks = tuple(str(task) for task in file["tasks"])
+            logits = Logits(file["values"], tasks, split, epoch, checkpoint, data)
+            if logits.values.shape[1:] != (len(tasks),) or int(file["crc"]) != _checksum(logits):
+                raise ValueError("its checksum is wrong")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} is damaged ({error}): delete it and it is made anew") from error
+    return logits
+
+
+def _checksum(logits: Logits) -> int:
+    about = "|".join(
+        [*logits.tasks, logits.split, str(logits.epoch), logits.checkpoint, logits.data]
+    )
+    return zlib.crc32(
+        np.ascontiguousarray(logits.values, dtype=np.float32).data, zlib.crc32(about.encode())
+    )

@@ -1,0 +1,114 @@
+"""Files are written whole or not at all: beside their name, flushed, renamed.
+
+A reader therefore sees the old content or the new one, and a full disk or a killed process leaves
+the old one.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from src.errors import UserError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a private path beside `path`; on success it is flushed and takes the name `path`.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written; `path` is as it was before.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_error(path: Path, error: OSError) -> UserError:
+    """The message for a write that failed: a full disk, a read-only folder, a broken disk."""
+    advice = {
+        errno.ENOSPC: "the disk is full; free some space and start the same command again",
+        errno.EDQUOT: "your quota is used up; free some space and start the same command again",
+        errno.EACCES: "no permission to write there; choose another folder",
+        errno.EROFS: "that file system is read-only; choose another folder",
+    }.get(
+        error.errno, f"{error.strerror or error}; see to the disk and start the same command again"
+    )
+    return UserError(f"cannot write {path}: {advice}")
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a whole file; see `atomic_path`."""
+    data = content.encode() if isinstance(content, str) else content
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole. NaN and infinity are not JSON and raise ValueError."""
+    write_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path} cannot be read as JSON ({error}); delete it to make it anew"
+        ) from error
+
+
+@contextmanager
+def exclusive(path: Path, message: str | None = None) -> Iterator[bool]:
+    """Hold the lock file `path`; yields whether it was free.
+
+    With `message` the call waits for the holder and prints the message once; without, a held lock
+    yields False at once and the caller decides.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = True
+        except BlockingIOError:
+            free = False
+            if message is not None:
+                print(message, flush=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield free
+        finally:
+            if free or message is not None:
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value

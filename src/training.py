@@ -1,0 +1,322 @@
+"""The one training loop: one task is T=1, fp32 is a disabled autocast, ERM is a plain index plan.
+
+Randomness is a function of (seed, epoch) and (seed, step), so a run that was stopped anywhere and
+started again equals an uninterrupted one, bit for bit on a CPU.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from src.checkpoints import link_checkpoint, load_newest, prune, save_checkpoint
+from src.data.batches import iterate_batches
+from src.errors import UserError
+from src.objectives import task_losses
+from src.runs import Heartbeat, MetricsLog, Run, Stopped, stop_on_signal
+from src.sampling import IndexPlan, epoch_positions, split_batches
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto` is the first GPU where there is one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"exp.train.device={device}: {reason}; use auto, cpu or cuda") from error
+    return chosen
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """`auto` is bf16 on a GPU that has it, fp16 on another GPU, fp32 on a CPU."""
+    if precision != "auto":
+        return precision
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context of a forward pass; for fp32 it is disabled."""
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
+
+
+@dataclass
+class Settings:
+    """Plain numbers of one training run; see configs/exp/erm.yaml for their meaning."""
+
+    seed: int
+    lr: float
+    weight_decay: float
+    momentum: float
+    schedule: str | None
+    batch_size: int
+    total_epochs: int
+    max_steps: int | None
+    device: torch.device
+    precision: str
+    augment: bool
+    compile: bool
+    log_every_n_steps: int
+    save_every_minutes: float
+    keep_ckpts: str
+    tensorboard: bool
+
+
+class Trainer:
+    """Trains a network in a run directory, from its newest checkpoint if it has one.
+
+    Args:
+        model: on the device, gives logits (B, T).
+        objective: see src/objectives.py.
+        plan: which examples an epoch sees.
+        images: image source of the train split; labels: (N, T) uint8 on the CPU.
+        tasks: names of the T tasks.
+        validate: (model, epoch, stop) -> (flat metrics, selection-rule scores -> chosen epochs), or
+            None where it was stopped; called after each epoch, see train_erm.py.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        model: nn.Module,
+        objective: Any,
+        plan: IndexPlan,
+        images: Any,
+        labels: Tensor,
+        tasks: list[str],
+        validate: Callable[..., Any],
+        settings: Settings,
+    ):
+        self.run, self.model, self.objective, self.plan = run, model, objective, plan
+        self.images, self.labels, self.tasks, self.validate = images, labels, tasks, validate
+        self.settings = settings
+        device = settings.device
+        self.optimizer = torch.optim.SGD(
+            model.parameters(),
+            lr=settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+        self.forward = torch.compile(model) if settings.compile else model
+        self.steps_per_epoch = len(self._batches(epoch=1))
+        self.epoch = 0  # finished and validated epochs
+        self.batch = 0  # finished batches of the current one
+        self.step = 0  # optimizer steps in all
+        # Sums since the last log line, on the device: T losses, T weights, objective, steps.
+        self.sums = torch.zeros(2 * len(tasks) + 2, device=device)
+        self.bad_step = torch.zeros((), dtype=torch.int64, device=device)  # first non-finite one
+
+    def _batches(self, epoch: int) -> list:
+        positions = epoch_positions(self.plan, self.settings.seed, epoch)
+        return split_batches(positions, self.settings.batch_size)
+
+    # ------------------------------------------------------------------ the loop
+
+    def train(self) -> None:
+        """Train to the end, or until a signal: then save and raise `Stopped`."""
+        settings = self.settings
+        state = load_newest(self.run)
+        if state is not None:
+            self._load_state(state)
+            print(f"continuing at epoch {self.epoch + 1}, step {self.step}", flush=True)
+        self.log = MetricsLog(self.run, self.step, self.epoch, settings.tensorboard)
+        total = settings.total_epochs * self.steps_per_epoch
+        self.total_steps = total if settings.max_steps is None else min(total, settings.max_steps)
+        last_epoch = math.ceil(self.total_steps / self.steps_per_epoch)
+        self.saved_at = time.monotonic()
+        progress = Heartbeat(self.run, total_epochs=settings.total_epochs, step=self.step)
+        with stop_on_signal() as self.stop, progress as self.heartbeat:
+            self.heartbeat.update(total_steps=self.total_steps, epoch=self.epoch)
+            try:
+                while self.epoch < last_epoch:
+                    self._train_epoch()
+                    self._finish_epoch()
+                    if self.stop() and self.epoch < last_epoch:
+                        raise Stopped(self.stop())
+            finally:
+                self.log.close()
+
+    def _train_epoch(self) -> None:
+        settings = self.settings
+        self.model.train()
+        if self.batch == 0:
+            self.objective.start_epoch()
+        left = self._batches(self.epoch + 1)[self.batch :][: self.total_steps - self.step]
+        augment = (settings.seed, self.step) if settings.augment else None
+        bar = tqdm(
+            total=self.steps_per_epoch,
+            initial=self.batch,
+            desc=f"epoch {self.epoch + 1}/{settings.total_epochs}",
+            unit="step",
+            mininterval=0.5,
+        )
+        stream = iterate_batches(self.images, left, settings.device, augment=augment)
+        clock = Clock()
+        with bar, contextlib.closing(stream):
+            for images, positions in stream:
+                labels = self.labels[positions].to(settings.device, non_blocking=True)  # (B, T)
+                self._train_step(images, labels)
+                clock.count(len(positions))
+                bar.update()
+                if self.step % settings.log_every_n_steps == 0:
+                    self._write_log(bar, clock, stream.wait_seconds)
+                if self.stop():
+                    self._save_and_stop()
+                if time.monotonic() - self.saved_at > 60 * settings.save_every_minutes:
+                    self.save()
+            self._write_log(bar, clock, stream.wait_seconds)
+
+    def _train_step(self, images: Tensor, labels: Tensor) -> None:
+        settings = self.settings
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._lr()
+        with autocast(settings.device, settings.precision):
+            logits = self.forward(images)  # (B, T)
+        losses = task_losses(logits, labels)  # (T,)
+        objective, weights = self.objective(losses)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(objective).backward()
+        # The fused optimizer itself skips the step where this flag is set, so a non-finite loss
+        # never reaches the weights and no step has to wait for the device. fp16's scaler sets the
+        # same flag from the gradients, where overflow is no error.
+        finite = torch.isfinite(objective.detach())
+        if not self.scaler.is_enabled():
+            self.optimizer.found_inf = (~finite).float()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+        self.batch += 1
+        first = (self.bad_step == 0) & ~finite
+        self.bad_step += first * self.step
+        self.sums += torch.cat([losses.detach(), weights, objective.detach()[None], finite[None]])
+
+    def _lr(self) -> float:
+        """Constant, or a cosine from lr down to 0 over all steps of the run (Loshchilov 2017)."""
+        settings = self.settings
+        if settings.schedule is None:
+            return settings.lr
+        done = self.step / (settings.total_epochs * self.steps_per_epoch)
+        return settings.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+    def _write_log(self, bar: tqdm, clock: "Clock", waited: float) -> None:
+        """One line of metrics.jsonl: means since the line before. Stops on a non-finite loss."""
+        self._check_finite()
+        sums = self.sums.tolist()
+        tasks, steps = len(self.tasks), sums[-1]
+        if not steps:
+            return
+        means = [value / steps for value in sums]
+        line = {"train/loss": means[2 * tasks], "train/lr": self._lr()}
+        for place, task in enumerate(self.tasks):
+            line[f"train/{task}/loss"] = means[place]
+            line[f"train/{task}/weight"] = means[tasks + place]
+        rate, waiting = clock.images_per_second(), clock.share(waited)
+        times = {"images_per_second": rate, "waiting": waiting, "now": time.time()}
+        line |= {f"time/{name}": value for name, value in times.items()}
+        self.log.write(self.step, self.epoch + 1, **line)
+        bar.set_postfix_str(
+            f"loss {line['train/loss']:.4f}, {rate:.0f} images/s, waiting {100 * waiting:.0f} %"
+        )
+        self.heartbeat.update(
+            step=self.step, epoch=self.epoch, images_per_second=rate, waiting=waiting
+        )
+        self.sums.zero_()
+
+    def _check_finite(self) -> None:
+        bad = int(self.bad_step)
+        if bad:
+            raise UserError(
+                f"the loss was not finite at step {bad}; no weight was touched by it, and the last "
+                f"checkpoint is sound. Lower exp.optimizer.lr (now {self.settings.lr:g}), or try "
+                f"exp.train.precision=fp32 (now {self.settings.precision})"
+            )
+
+    def _finish_epoch(self) -> None:
+        """Validate, write the figures, save, and keep the best checkpoints."""
+        epoch = self.epoch + 1
+        outcome = self.validate(self.model, epoch, self.stop)
+        if outcome is None:
+            self._save_and_stop()
+        metrics, selected = outcome
+        self.log.write(self.step, epoch, **metrics, **{"time/now": time.time()})
+        # An epoch that max_steps cut short counts as finished, too: it is the run's last.
+        self.epoch, self.batch = epoch, 0
+        self.heartbeat.update(epoch=epoch)
+        self.save(name=epoch)
+        if self.settings.keep_ckpts == "best":
+            prune(self.run, selected, epoch)
+
+    # ------------------------------------------------------------------ saving
+
+    def save(self, name: int | None = None) -> None:
+        """Write ckpt.last.pt, and the same file as ckpt.{name}.pt."""
+        self._check_finite()
+        norms = torch._foreach_norm([p.detach() for p in self.model.parameters()])
+        if not torch.isfinite(torch.stack(norms).sum()):
+            raise UserError(
+                f"a weight became infinite by step {self.step}, and nothing was saved over the "
+                f"last sound checkpoint: lower exp.optimizer.lr (now {self.settings.lr:g})"
+            )
+        last = self.run.checkpoint("last")
+        save_checkpoint(last, self._state())
+        if name is not None:
+            link_checkpoint(last, self.run.checkpoint(name))
+        self.saved_at = time.monotonic()
+
+    def _save_and_stop(self) -> None:
+        self.save()
+        print(f"stopped at step {self.step}, saved; the same command goes on", flush=True)
+        raise Stopped(self.stop())
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "objective": self.objective.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "sums": self.sums,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "step": self.step,
+        }
+
+    def _load_state(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.objective.load_state_dict(state["objective"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.sums.copy_(state["sums"])
+        self.epoch, self.batch, self.step = state["epoch"], state["batch"], state["step"]
+
+
+class Clock:
+    """Images per second, and the share of time spent waiting for data, since the last log line."""
+
+    def __init__(self) -> None:
+        self.start, self.images, self.waited = time.monotonic(), 0, 0.0
+
+    def count(self, images: int) -> None:
+        self.images += images
+
+    def images_per_second(self) -> float:
+        return self.images / max(time.monotonic() - self.start, 1e-9)
+
+    def share(self, waited: float) -> float:
+        """Of the time since the last call; `waited` is the sum of all waiting so far."""
+        now = time.monotonic()
+        share = (waited - self.waited) / max(now - self.start, 1e-9)
+        self.start, self.images, self.waited = now, 0, waited
+        return min(share, 1.0)
