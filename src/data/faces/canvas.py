@@ -1,0 +1,143 @@
+"""A drawing surface in the coordinates of an upright face.
+
+x runs from the middle of the face, y is the row in a picture of 178 x 218. Shapes are drawn at
+twice that size and scaled down at the end, which smooths their edges.
+"""
+
+import functools
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+WIDTH, HEIGHT = 178, 218
+OVERSAMPLE = 2
+SIDES = (-1, 1)  # of the face: x is multiplied by these
+
+Colour = tuple[float, float, float]
+Points = list[tuple[float, float]]
+
+_PIVOT_Y = 120  # the head turns around this row
+_STEPS = 4  # points of a curve per given point
+_LEFT = np.array([-1, 1])  # turns a swapped direction by 90 degrees
+
+
+def mix(a: Colour, b: Colour, share: float) -> Colour:
+    """The colour that is `share` of the way from a to b."""
+    return tuple(x + (y - x) * share for x, y in zip(a, b))
+
+
+def darker(colour: Colour, share: float) -> Colour:
+    return mix(colour, (0, 0, 0), share)
+
+
+def lighter(colour: Colour, share: float) -> Colour:
+    return mix(colour, (255, 255, 255), share)
+
+
+def mirrored(right: Points) -> Points:
+    """A closed outline from its right half, which begins and ends at (or near) the middle."""
+    return right + [(-x, y) for x, y in reversed(right)]
+
+
+class Canvas:
+    """Draws shapes on an image of OVERSAMPLE times 178 x 218, in face coordinates.
+
+    Args:
+        image: RGB, drawn on in place.
+        scale, angle: of the head; angle in radians.
+        shift: (x, y) of the head in pixels of the final picture.
+    """
+
+    def __init__(self, image: Image.Image, scale: float, angle: float, shift: tuple[float, float]):
+        self._draw = ImageDraw.Draw(image, "RGBA")
+        self._scale = scale * OVERSAMPLE
+        cos, sin = math.cos(angle) * self._scale, math.sin(angle) * self._scale
+        self._matrix = np.array([[cos, sin], [-sin, cos]])  # row vectors: pixel = point @ matrix
+        centre = np.array([WIDTH / 2 + shift[0], _PIVOT_Y + shift[1]]) * OVERSAMPLE
+        self._offset = centre - np.array([0, _PIVOT_Y]) @ self._matrix
+
+    def shape(self, outline: Points, colour: Colour, alpha: int = 255, curved: bool = True) -> None:
+        """A filled outline; `curved` draws a smooth curve through its points."""
+        points = np.array(outline)
+        if curved:
+            points = _spline(len(outline), True)[0] @ points
+        self._draw.polygon(self._flat(points), fill=_rgba(colour, alpha))
+
+    def ellipse(self, x: float, y: float, rx: float, ry: float, colour: Colour, alpha: int = 255):
+        """A filled ellipse around (x, y)."""
+        px, py = self._flat(np.array([[x, y]]))
+        rx, ry = rx * self._scale, ry * self._scale
+        self._draw.ellipse((px - rx, py - ry, px + rx, py + ry), fill=_rgba(colour, alpha))
+
+    def ring(self, x: float, y: float, rx: float, ry: float, colour: Colour, width: float) -> None:
+        """The outline of an ellipse."""
+        px, py = self._flat(np.array([[x, y]]))
+        rx, ry = rx * self._scale, ry * self._scale
+        box = (px - rx, py - ry, px + rx, py + ry)
+        self._draw.ellipse(box, outline=_rgba(colour, 255), width=round(width * OVERSAMPLE))
+
+    def soft(self, x: float, y: float, rx: float, ry: float, colour: Colour, alpha: int) -> None:
+        """A patch that fades out, for blush and light."""
+        for size in (1.0, 0.75, 0.5):
+            self.ellipse(x, y, rx * size, ry * size, colour, alpha // 3)
+
+    def line(self, points: Points, width: float, colour: Colour, alpha: int = 255) -> None:
+        """A smooth thin line of constant width."""
+        curve = _spline(len(points), False)[0] @ np.array(points)
+        self._draw.line(
+            self._flat(curve), fill=_rgba(colour, alpha), width=max(1, round(width * OVERSAMPLE))
+        )
+
+    def brush(
+        self,
+        points: Points,
+        width: float,
+        colour: Colour,
+        alpha: int = 255,
+        ends: tuple[float, float] = (0.2, 0.2),
+    ) -> None:
+        """A smooth stroke of `width` in its middle that tapers to shares `ends` of it."""
+        spline, slope = _spline(len(points), False)
+        points = np.array(points)
+        normal = (slope @ points)[:, ::-1] * _LEFT
+        normal *= _taper(len(normal), *ends) * (width / 2) / np.hypot(*normal.T)[:, None]
+        curve = spline @ points
+        outline = np.concatenate((curve + normal, (curve - normal)[::-1]))
+        self._draw.polygon(self._flat(outline), fill=_rgba(colour, alpha))
+
+    def _flat(self, points: np.ndarray) -> list[float]:
+        """Face coordinates (P, 2) -> pixels as PIL takes them, [x0, y0, x1, ...]."""
+        return (points @ self._matrix + self._offset).ravel().tolist()
+
+
+def _rgba(colour: Colour, alpha: int) -> tuple[int, int, int, int]:
+    red, green, blue = colour
+    return int(red), int(green), int(blue), alpha
+
+
+@functools.cache
+def _taper(num: int, start: float, end: float) -> np.ndarray:
+    """Shares (num, 1) of a brush's width along its stroke."""
+    return np.interp(np.linspace(0, 1, num), (0, 0.4, 0.6, 1), (start, 1, 1, end))[:, None]
+
+
+@functools.cache
+def _spline(num: int, closed: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices (S, num) from points to a Catmull-Rom curve through them, and to its tangents."""
+    t = np.arange(_STEPS)[:, None] / _STEPS
+    powers = np.hstack((t**0, t, t**2, t**3))
+    slopes = np.hstack((0 * t, t**0, 2 * t, 3 * t**2))
+    basis = np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
+    segments = num if closed else num - 1
+    curve, tangent = np.zeros((2, segments * _STEPS + (not closed), num))
+    for k in range(segments):
+        for column, neighbour in enumerate(range(k - 1, k + 3)):
+            point = neighbour % num if closed else min(max(neighbour, 0), num - 1)
+            rows = slice(k * _STEPS, (k + 1) * _STEPS)
+            curve[rows, point] += powers @ basis[:, column]
+            tangent[rows, point] += slopes @ basis[:, column]
+    if not closed:
+        curve[-1, -1] = tangent[-1, -1] = 1
+        tangent[-1, -2] = -1
+    return curve, tangent

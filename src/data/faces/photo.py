@@ -1,0 +1,68 @@
+"""Around the drawing: the backdrop before it, and what a camera does to it afterwards."""
+
+import functools
+
+import numpy as np
+from PIL import Image
+
+from src.data.faces.canvas import HEIGHT, OVERSAMPLE, WIDTH, darker, lighter, mix
+from src.data.faces.person import Person
+
+# Standard deviations of log exposure, of log red/blue balance, and of the sensor's noise in grey
+# levels. Like the overlap of hair tones they make some labels hard to tell from the picture.
+EXPOSURE, TEMPERATURE, NOISE = 0.13, 0.05, 4.0
+
+_BACKDROPS = (
+    (70, 92, 110), (120, 104, 92), (92, 118, 98), (150, 132, 120), (84, 82, 104), (160, 150, 138),
+    (58, 66, 74), (138, 94, 84), (96, 128, 140), (176, 158, 120), (116, 90, 108), (74, 100, 84),
+)  # fmt: skip
+
+
+@functools.cache
+def _banks() -> tuple[list[Image.Image], np.ndarray, np.ndarray]:
+    """Backdrop patterns, light maps (24, H, W, 1), noise (8, 2H, W, 3); equal for all seeds."""
+    rng = np.random.default_rng(2015)
+    size = (WIDTH * OVERSAMPLE, HEIGHT * OVERSAMPLE)
+    patterns = []
+    for _ in range(32):
+        coarse = rng.integers(0, 256, (rng.integers(2, 6), rng.integers(2, 5)), dtype=np.uint8)
+        patterns.append(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC))
+    y, x = np.mgrid[-1 : 1 : HEIGHT * 1j, -1 : 1 : WIDTH * 1j]
+    angle, slope, vignette = rng.uniform((0, 0.04, 0), (6.28, 0.22, 0.16), (24, 3)).T[
+        ..., None, None
+    ]
+    light = 1 + slope * (np.cos(angle) * x + np.sin(angle) * y) - vignette * (x * x + y * y) / 2
+    noise = rng.standard_normal((8, 2 * HEIGHT, WIDTH, 3), dtype=np.float32)
+    return patterns, light[..., None].astype(np.float32), noise
+
+
+def backdrop(person: Person) -> Image.Image:
+    """A blurred room: two tones of one colour, at OVERSAMPLE times the final size."""
+    pattern = person.choose("backdrop", _banks()[0])
+    tint = mix(
+        person.choose("backdrop_colour", _BACKDROPS),
+        person.choose("backdrop_tint", _BACKDROPS),
+        0.3,
+    )
+    light, dark = (
+        Image.new("RGB", pattern.size, tuple(map(int, colour)))
+        for colour in (lighter(tint, 0.35), darker(tint, 0.25))
+    )
+    return Image.composite(light, dark, pattern)
+
+
+def photograph(image: Image.Image, person: Person) -> Image.Image:
+    """Scale down, blur if `Blurry`, then light, exposure, colour temperature and noise."""
+    image = image.reduce(OVERSAMPLE)
+    if person.has["Blurry"]:
+        small = image.resize((WIDTH // 6, HEIGHT // 6), Image.Resampling.BILINEAR)
+        image = small.resize(image.size, Image.Resampling.BICUBIC)
+    _, light, noise = _banks()
+    warm = TEMPERATURE * person.normal.temperature
+    gain = np.exp([EXPOSURE * person.normal.light + shift for shift in (warm, 0, -warm)])
+    pixels = person.choose("light_map", light) * gain.astype(np.float32)  # (H, W, 3)
+    pixels *= np.asarray(image)
+    row = int(person.uniform.noise_row * HEIGHT)
+    amount = NOISE * (0.5 + person.uniform.noise_amount) * (0.3 if person.has["Blurry"] else 1)
+    pixels += person.choose("noise", noise)[row : row + HEIGHT] * np.float32(amount)
+    return Image.fromarray(pixels.clip(0, 255, out=pixels).astype(np.uint8))
