@@ -147,7 +147,8 @@ def find_best_ckpt(run: Run, rule: str) -> int | str:
     """
     rule = "best-avg" if rule == "best" else str(rule)
     if rule == "last":
-        return "last"
+        done = run.status()["state"] == "done" and saved_epochs(run)
+        return max(saved_epochs(run)) if done else "last"
     if rule.isdigit():
         if int(rule) not in saved_epochs(run):
             kept = ", ".join(map(str, saved_epochs(run))) or "none"

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
+from src.config_schema import DatasetConfig
 from src.data.cache import open_or_build_cache
 from src.data.celeba import Annotations, load_annotations
 from src.data.groupings import Grouping
 from src.data.layout import ImageFiles
 from src.data.pixels import Pixels, StreamedImages
+from src.data.synthetic import ensure_synthetic
 
 
 class Dataset:
@@ -53,6 +55,14 @@ class Dataset:
             )
         pixels = Pixels(None if full_frame else self.resolution)
         return StreamedImages(ImageFiles(self.root), self.split(split).names, pixels, self.workers)
+
+
+def open_dataset(data: DatasetConfig, workers: int) -> Dataset:
+    """The data set of a configuration; the drawn stand-in is made here on first use."""
+    root = Path(data.root)
+    if data.name == "synthetic":
+        root = ensure_synthetic(root, **vars(data.synthetic))
+    return Dataset(root, data.target_resolution, data.cache, data.cache_dir, workers)
 
 
 def labels_of(rows: Annotations, groupings: Sequence[Grouping]) -> np.ndarray:
