@@ -17,13 +17,14 @@ from scipy.sparse import csc_array, hstack
 from src.errors import UserError
 
 TOLERANCE = 1e-9  # of a margin, as a share of all weight
+INTEGRAL = 1e-5  # nearer than this to a whole number is one
+DENSE = 1 << 22  # up to this many possible codes a table is faster than a sort
 RAKING_ROUNDS = 50
 NEWTON_STEPS = 200
 WINDOW = 8  # breakpoints on each side of a solution
 MAX_ROUNDS = 60
-INTEGRAL = 1e-5
-MAX_SEARCH = 1000
-DENSE = 1 << 22  # up to this many possible codes a table is faster than a sort
+FREE_CELLS = 200  # in a first whole-number program
+MAX_SEARCH = 1000  # sets of tasks tried in search of a smaller conflict
 
 
 def find_cells(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -65,9 +66,10 @@ def balance_weights(
     support = _support(*_margins(patterns))
     if not support.any():
         raise _conflict(
-            f"{method}: no weights make these tasks balanced at once",
+            f"{method}: no weights balance these tasks at once",
             names,
-            lambda tasks: _support(*_margins(patterns[:, tasks])).any(),
+            patterns,
+            lambda some, cell: _support(*_margins(some)).any(),
         )
     weights = np.zeros(len(counts))
     weights[support] = _maximum_entropy(patterns[support], counts[support])
@@ -86,15 +88,24 @@ def balance_subset(
     """
     if patterns.shape[1] == 1:
         return np.full(len(counts), counts.min())
-    size = _largest(patterns, counts)
-    if not size:
-        raise _conflict(
-            f"{method}: no subset makes these tasks balanced at once",
-            names,
-            lambda tasks: _largest(patterns[:, tasks], counts) > 0,
-        )
     incidence, targets = _margins(patterns)
-    return _nearest(incidence, np.rint(size * targets), counts)
+    size = _largest(incidence, targets, counts, whole=False)  # a bound, nearly always reached
+    kept = _nearest(incidence, size * targets, counts) if size else None
+    if kept is None:
+        size = _largest(incidence, targets, counts, whole=True)
+        if not size:
+            raise _conflict(
+                f"{method}: no subset balances these tasks at once",
+                names,
+                patterns,
+                lambda some, cell: (
+                    _largest(*_margins(some), np.bincount(cell, counts), whole=True) > 0
+                ),
+            )
+        kept = _nearest(incidence, size * targets, counts, exact=True)
+        if kept is None:
+            raise RuntimeError(f"{method}: the solver lost the balanced subset of {size} examples")
+    return kept
 
 
 def effective_sample_size(weights: np.ndarray, counts: np.ndarray) -> float:
@@ -166,7 +177,7 @@ def _maximum_entropy(patterns: np.ndarray, counts: np.ndarray) -> np.ndarray:
             break
         gradient = reduced @ mass - goal
         step = -np.linalg.solve((reduced * mass) @ reduced.T, gradient)
-        move, length = step @ reduced, 1.0
+        move = step @ reduced
         length = min(1.0, 2.0 / np.abs(move).max())
         while mass @ np.expm1(length * move) > length * (goal @ step + 0.1 * gradient @ step):
             length /= 2
@@ -177,33 +188,41 @@ def _maximum_entropy(patterns: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return weights
 
 
-def _largest(patterns: np.ndarray, counts: np.ndarray) -> int:
-    """The size of the largest subset with equally many examples in all levels of every task."""
-    incidence, targets = _margins(patterns)
-    unit = lcm(*np.rint(1 / targets).astype(int).tolist())  # sizes are multiples of it
+def _largest(incidence: csc_array, targets: np.ndarray, counts: np.ndarray, whole: bool) -> int:
+    """The size of the largest subset with equally many examples in all levels of every task.
+
+    With `whole` false an upper bound: parts of examples are allowed.
+    """
+    unit = lcm(*np.rint(1 / targets).astype(int).tolist())  # a balanced size is a multiple of it
+    size = csc_array(-unit * targets[:, None])
     result = milp(
         np.append(np.zeros(len(counts)), -1.0),
-        constraints=LinearConstraint(
-            hstack([incidence, csc_array(-unit * targets[:, None])], format="csc"), 0, 0
-        ),
+        constraints=LinearConstraint(hstack([incidence, size], format="csc"), 0, 0),
         bounds=Bounds(0, np.append(counts, counts.sum() // unit)),
-        integrality=1,
+        integrality=int(whole),
         options={"mip_rel_gap": 0},
     )
-    return unit * round(result.x[-1])
+    return unit * int(result.x[-1] + INTEGRAL)
 
 
-def _nearest(incidence: csc_array, margins: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _nearest(
+    incidence: csc_array, margins: np.ndarray, counts: np.ndarray, exact: bool = False
+) -> np.ndarray | None:
     """Whole numbers 0 <= s <= n (C,) with these margins (M,) and the least sum(s log(s / n)).
 
     The cost is convex in each s, so with straight pieces between breakpoints a program is linear.
     Breakpoints close in on the solution until they are neighbouring whole numbers and no s lies at
-    the edge of its window: by convexity nothing farther away can then be better.
+    the edge of its window: by convexity nothing farther away can then be better. For two tasks (a
+    transport problem) this is whole already. Otherwise a whole-number program settles the rest,
+    over the large cells, where a change costs least; if that fails, with `exact` over all, else
+    None.
     """
     offsets = np.arange(-WINDOW, WINDOW + 1)
     steps, points = counts, np.rint(counts[:, None] * 2.0 ** np.arange(-17, 1))  # (C,), (C, K)
     for _ in range(MAX_ROUNDS):
-        solution = _solve_pieces(incidence, margins, counts, points, whole=False)
+        solution = _solve_pieces(incidence, margins, counts, points)
+        if solution is None:
+            return None
         kept = np.floor(solution + 0.5)
         at_edge = (kept <= points[:, 0]) & (kept > 0) | (kept >= points[:, -1]) & (kept < counts)
         if steps.max() == 1 and not at_edge.any():
@@ -211,15 +230,28 @@ def _nearest(incidence: csc_array, margins: np.ndarray, counts: np.ndarray) -> n
         finer = np.ceil(np.minimum(steps, kept) / WINDOW)
         steps = np.where(at_edge, 2 * steps, np.maximum(finer, 1))
         points = kept[:, None] + steps[:, None] * offsets
-    if np.abs(solution - kept).max() > INTEGRAL:  # never for two tasks: a transport problem
+    free = np.abs(solution - kept) > INTEGRAL
+    if free.any():
+        free[np.argsort(-kept, kind="stable")[:FREE_CELLS]] = True
+        rest = margins - incidence[:, ~free] @ kept[~free]
         near = kept[:, None] + np.arange(-2, 3)
-        kept = np.rint(_solve_pieces(incidence, margins, counts, near, whole=True))
-    return kept.astype(np.int64)
+        settled = _solve_pieces(incidence[:, free], rest, counts[free], near[free], whole=True)
+        if settled is not None:
+            kept[free] = settled
+        elif exact:
+            kept = _solve_pieces(incidence, margins, counts, near, whole=True)
+        else:
+            return None
+    return np.rint(kept).astype(np.int64)
 
 
 def _solve_pieces(
-    incidence: csc_array, margins: np.ndarray, counts: np.ndarray, points: np.ndarray, whole: bool
-) -> np.ndarray:
+    incidence: csc_array,
+    margins: np.ndarray,
+    counts: np.ndarray,
+    points: np.ndarray,
+    whole: bool = False,
+) -> np.ndarray | None:
     """Minimise the cost of `_nearest`, linear between the breakpoints `points` (C, K), 0 and n."""
     points = np.column_stack([np.zeros(len(counts)), points.clip(0, counts[:, None]), counts])
     cost = points * np.log(points.clip(1) / counts[:, None])  # 0 at 0
@@ -233,23 +265,34 @@ def _solve_pieces(
         integrality=int(whole),
         options={"mip_rel_gap": 0},
     )
-    return np.bincount(cell, result.x, minlength=len(counts))
+    return None if result.x is None else np.bincount(cell, result.x, minlength=len(counts))
 
 
 def _conflict(
-    problem: str, names: Sequence[str], feasible: Callable[[list[int]], bool]
+    problem: str,
+    names: Sequence[str],
+    patterns: np.ndarray,
+    feasible: Callable[[np.ndarray, np.ndarray], bool],
 ) -> UserError:
-    """An error that names a smallest set of tasks in conflict."""
-    tasks = list(range(len(names)))
-    for task in reversed(range(len(names))):  # leave out what the conflict does not need
+    """An error that names a smallest set of tasks in conflict.
+
+    `feasible` takes the patterns of some tasks and the one that each of `patterns` (C, T) falls in.
+    """
+
+    def conflict(tasks: Sequence[int]) -> bool:
+        some, _, cell = find_cells(patterns[:, list(tasks)])
+        return not feasible(some, cell)
+
+    everything = range(len(names))
+    tasks = next(everything[:k] for k in range(2, len(names) + 1) if conflict(everything[:k]))
+    for task in tasks[-2::-1]:  # the last one is needed; leave out those that are not
         rest = [other for other in tasks if other != task]
-        if not feasible(rest):
+        if conflict(rest):
             tasks = rest
     for size in range(2, len(tasks)):  # several such sets can exist; look for a smaller one
         if comb(len(names), size) > MAX_SEARCH:
             break
-        found = (list(c) for c in combinations(range(len(names)), size) if not feasible(list(c)))
-        smaller = next(found, None)
+        smaller = next(filter(conflict, combinations(everything, size)), None)
         if smaller:
             tasks = smaller
             break
