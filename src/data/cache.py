@@ -97,7 +97,7 @@ def open_or_build_cache(
     Args:
         root: the CelebA folder.
         split: train, val or test.
-        resolution: (height, width) of the cropped records; unused with `full_frame`.
+        resolution: (height, width) of the cropped records, or of the crops drawn from full frames.
         full_frame: keep the whole 178x218 frame, for augmentation.
         cache_dir: default `data/cache`.
         workers: decoding processes; default one per core.
@@ -110,7 +110,7 @@ def open_or_build_cache(
     if not len(names):
         raise UserError(f"{root}: no image belongs to the split '{split}'")
     images = ImageFiles(root)
-    pixels = Pixels(None if full_frame else (int(resolution[0]), int(resolution[1])))
+    pixels = Pixels((int(resolution[0]), int(resolution[1])), full_frame)
     path = cache_folder(root, cache_dir) / f"{split}-{pixels.kind}.bin"
     source = {
         "version": VERSION,

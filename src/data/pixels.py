@@ -26,20 +26,22 @@ class BadImage(Exception):
 
 @dataclass(frozen=True)
 class Pixels:
-    """What is kept of an image: its crop at `resolution` (height, width); with None the frame."""
+    """What is kept of an image: its centre crop at `resolution` (height, width), or with
+    `full_frame` all of it, for crops at `resolution` to be drawn from."""
 
-    resolution: tuple[int, int] | None
+    resolution: tuple[int, int]
+    full_frame: bool = False
 
     @property
     def kind(self) -> str:
         """As part of a file name: `cropped-224x224` or `full_frame`."""
-        if self.resolution is None:
+        if self.full_frame:
             return "full_frame"
         return f"cropped-{self.resolution[0]}x{self.resolution[1]}"
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return (*(self.resolution or FULL_FRAME), 3)
+        return (*(FULL_FRAME if self.full_frame else self.resolution), 3)
 
     def decode(self, data: bytes) -> np.ndarray:
         """Pixels (H, W, 3) uint8, RGB whatever the file holds.
@@ -55,7 +57,7 @@ class Pixels:
             raise
         except Exception as error:  # decoders raise whatever they like on rubbish
             raise BadImage(f"{error or type(error).__name__}".replace("\n", " ")) from None
-        if self.resolution is not None:
+        if not self.full_frame:
             height, width = self.resolution
             rgb = centre_crop(rgb).resize((width, height), Image.Resampling.BILINEAR)
         return np.asarray(rgb)
@@ -63,7 +65,7 @@ class Pixels:
     def _check_size(self, width: int, height: int) -> None:
         if width * height > MAX_PIXELS:
             raise BadImage(f"{width}x{height} pixels; at most {MAX_PIXELS} are read")
-        if self.resolution is None and (height, width) != FULL_FRAME:
+        if self.full_frame and (height, width) != FULL_FRAME:
             raise BadImage(
                 f"{width}x{height} pixels; data_augmentation needs the aligned images of "
                 f"{FULL_FRAME[1]}x{FULL_FRAME[0]}"

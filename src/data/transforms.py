@@ -1,0 +1,128 @@
+"""What happens to a batch of uint8 images on the device: crop, flip, resize, normalise.
+
+A crop followed by an antialiased bilinear resize is linear in the rows and in the columns, so each
+example has one filter matrix per axis and the whole batch is two batched matrix products. The
+filters are those of PIL's BILINEAR resize of the cropped image.
+"""
+
+import math
+
+import numpy as np
+import torch
+
+from src.data.pixels import FULL_FRAME
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+# Random resized crop of Sagawa et al. (2020), group_DRO: share of the frame, width/height.
+SCALE = (0.7, 1.0)
+RATIO = (1.0, 4 / 3)
+_TRIES = 10
+
+
+def augment(
+    images: torch.Tensor, resolution: tuple[int, int], seed: int, step: int
+) -> torch.Tensor:
+    """Random resized crop to `resolution` (height, width) and horizontal flip.
+
+    The parameters are a function of (seed, step): no generator has to be saved to resume.
+
+    Args:
+        images: full frames (B, 218, 178, 3) uint8.
+
+    Returns:
+        (B, H, W, 3) float32 grey levels.
+    """
+    crops, flips = draw_crops(seed, step, len(images))
+    return crop_and_resize(images, crops, flips, resolution)
+
+
+def draw_crops(seed: int, step: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Crops (B, 4) int64 of the full frame (top, left, height, width), and flips (B,) bool.
+
+    torchvision's RandomResizedCrop: up to ten tries of area and aspect ratio, else the largest
+    central crop of an allowed ratio.
+    """
+    frame_height, frame_width = FULL_FRAME
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, step))))
+    area = frame_height * frame_width * rng.uniform(*SCALE, (count, _TRIES))
+    ratio = np.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1]), (count, _TRIES)))
+    place, flips = rng.random((count, 2)), rng.random(count) < 0.5
+    widths = np.rint(np.sqrt(area * ratio)).astype(np.int64)  # (B, tries)
+    heights = np.rint(np.sqrt(area / ratio)).astype(np.int64)
+    fits = (widths <= frame_width) & (heights <= frame_height)
+    first = fits.argmax(1)
+    rows = np.arange(count)
+    height, width = heights[rows, first], widths[rows, first]  # (B,)
+    top = (place[:, 0] * (frame_height - height + 1)).astype(np.int64)
+    left = (place[:, 1] * (frame_width - width + 1)).astype(np.int64)
+    crops = np.stack([top, left, height, width], 1)
+    crops[~fits.any(1)] = _central_crop(frame_height, frame_width)
+    return crops, flips
+
+
+def _central_crop(height: int, width: int) -> tuple[int, int, int, int]:
+    if width < RATIO[0] * height:
+        crop_height, crop_width = round(width / RATIO[0]), width
+    elif width > RATIO[1] * height:
+        crop_height, crop_width = height, round(height * RATIO[1])
+    else:
+        crop_height, crop_width = height, width
+    return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
+
+
+def crop_and_resize(
+    images: torch.Tensor, crops: np.ndarray, flips: np.ndarray, resolution: tuple[int, int]
+) -> torch.Tensor:
+    """Each image's crop at `resolution`, flipped where `flips` says so.
+
+    Args:
+        images: (B, S, R, 3) uint8.
+        crops: (B, 4) top, left, height, width.
+        flips: (B,) bool.
+
+    Returns:
+        (B, H, W, 3) float32 grey levels 0..255, not rounded.
+    """
+    count, frame_height, frame_width, _ = images.shape
+    height, width = resolution
+    table = torch.from_numpy(np.column_stack([crops, flips]).astype(np.float32)).to(images.device)
+    top, left, crop_height, crop_width, flipped = table.unbind(1)  # each (B,)
+    rows = filter_matrix(top, crop_height, frame_height, height)  # (B, H, S)
+    columns = filter_matrix(left, crop_width, frame_width, width)  # (B, W, R)
+    columns = torch.where(flipped[:, None, None] > 0, columns.flip(1), columns)
+    out = torch.bmm(rows, images.view(count, frame_height, -1).float())  # (B, H, R*3)
+    out = out.view(count, height, frame_width, 3).transpose(2, 3).reshape(count, -1, frame_width)
+    out = torch.bmm(out, columns.transpose(1, 2))  # (B, H*3, W)
+    return out.view(count, height, 3, width).transpose(2, 3).contiguous()
+
+
+def filter_matrix(
+    start: torch.Tensor, length: torch.Tensor, size_in: int, size_out: int
+) -> torch.Tensor:
+    """Weights (B, size_out, size_in) that resize pixels start..start+length of an axis.
+
+    The triangle filter of PIL's BILINEAR: as wide as an output pixel where the axis shrinks, else
+    as an input pixel; it sees no pixel outside the crop, and its weights add up to 1.
+    """
+    start, length = start[:, None, None], length[:, None, None]
+    scale = length / size_out  # input pixels per output pixel
+    source = torch.arange(size_in, device=start.device) + 0.5 - start  # (B, 1, size_in)
+    centre = (torch.arange(size_out, device=start.device)[:, None] + 0.5) * scale
+    weights = (1 - (source - centre).abs() / scale.clamp(min=1)).clamp_(min=0)
+    weights *= (source > 0) & (source < length)
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def normalise(images: torch.Tensor) -> torch.Tensor:
+    """Grey levels (B, H, W, 3), uint8 or float, to ImageNet-normalised (B, 3, H, W) float32 in
+    channels_last."""
+    count, height, width, _ = images.shape
+    mean, std = (
+        # Repeated along a row of pixels: broadcasting over 3 values at a time is slow on a CPU.
+        torch.tensor(values, device=images.device).repeat(width)
+        for values in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    out = images.reshape(count, height, width * 3).to(torch.float32, copy=True)
+    torch.addcmul(-mean / std, out, 1 / (255 * std), out=out)
+    return out.view(count, height, width, 3).permute(0, 3, 1, 2)
