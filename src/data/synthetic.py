@@ -13,6 +13,7 @@ import shutil
 import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from src.data.groupings import ATTRIBUTES
 from src.errors import UserError
 from src.files import exclusive, write_error, write_json
 
-VERSION = 1  # of the pictures: raise it when the drawing changes, so that old folders are not used
+# Raise it when the drawing or the attribute table changes, so that old folders are not used.
+VERSION = 1
 JPEG_QUALITY = 92
 _BYTES_PER_FACE = 16_384  # of disk space, measured and rounded up
 _CHUNK = 50  # faces per task of a worker
@@ -145,6 +147,11 @@ def _draw(images: Path, attributes: np.ndarray, missing: list[int], seed: int, w
     try:
         for done in as_completed([executor.submit(_draw_chunk, *task) for task in tasks]):
             yield done.result()
+    except BrokenProcessPool as error:
+        message = (
+            "a process that draws was killed, perhaps for want of memory; start again to go on"
+        )
+        raise UserError(message) from error
     finally:
         executor.shutdown(cancel_futures=True)
 

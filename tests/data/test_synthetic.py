@@ -1,10 +1,11 @@
 """The stand-in: attributes as in CelebA, faces that show them, a folder made once and whole."""
 
 import hashlib
-import multiprocessing
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -199,16 +200,12 @@ def test_folder_is_in_celebas_layout_and_format(tmp_path):
     assert np.array_equal(annotations.attributes, sample_attributes(10))
 
 
-def test_number_of_processes_and_hash_seed_change_no_byte(tmp_path):
+def test_number_of_processes_and_hash_seed_change_no_byte(tmp_path, monkeypatch):
     sizes = SIZES | {"num_train": 120}  # enough for two workers
-    ours = ensure_synthetic(tmp_path / "one", **sizes, workers=1, progress=False)
-    code = (
-        "from pathlib import Path; from src.data.synthetic import ensure_synthetic\n"
-        f"ensure_synthetic(Path({str(tmp_path / 'two')!r}), **{sizes}, workers=2, progress=False)"
-    )
-    environment = os.environ | {"PYTHONHASHSEED": "123"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
-    assert digests(ours) == digests(tmp_path / "two" / ours.name)
+    one = ensure_synthetic(tmp_path / "one", **sizes, workers=1, progress=False)
+    monkeypatch.setenv("PYTHONHASHSEED", "123")  # the workers inherit it
+    two = ensure_synthetic(tmp_path / "two", **sizes, workers=2, progress=False)
+    assert digests(one) == digests(two)
 
 
 def test_options_never_share_a_folder(tmp_path):
@@ -257,20 +254,59 @@ def test_interrupted_making_goes_on_and_gives_the_same_bytes(tmp_path, monkeypat
     assert not partial.exists()
 
 
-def make_in_process(parent: Path) -> None:
-    ensure_synthetic(parent, **(SIZES | {"num_train": 30}), workers=1, progress=False)
+def test_two_makers_at_once_draw_each_face_once(tmp_path, monkeypatch):
+    # The lock belongs to an open file, so that threads stand for processes.
+    drawn = []
+
+    def counted(row, seed, index):
+        drawn.append(index)
+        return draw_face(row, seed, index)
+
+    monkeypatch.setattr("src.data.synthetic.draw_face", counted)
+    with ThreadPoolExecutor(2) as threads:
+        makers = [
+            threads.submit(ensure_synthetic, tmp_path, **SIZES, workers=1, progress=False)
+            for _ in range(2)
+        ]
+    assert {maker.result() for maker in makers} == {
+        tmp_path / "synthetic1-5-2-3-seed0-correlation1.0"
+    }
+    assert drawn == list(range(10))
 
 
-def test_two_processes_at_once_make_one_folder(tmp_path):
-    spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=make_in_process, args=(tmp_path,)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
-    folders = [path.name for path in tmp_path.iterdir() if path.is_dir()]
-    assert folders == ["synthetic1-30-2-3-seed0-correlation1.0"]
+@pytest.mark.slow
+def test_killed_maker_takes_its_workers_along_and_the_next_one_goes_on(tmp_path):
+    sizes = SIZES | {"num_train": 600}
+    code = (
+        "from pathlib import Path; from src.data.synthetic import ensure_synthetic\n"
+        f"ensure_synthetic(Path({str(tmp_path)!r}), **{sizes}, workers=2, progress=False)"
+    )
+    maker = subprocess.Popen([sys.executable, "-c", code])
+    images = tmp_path / ".synthetic1-600-2-3-seed0-correlation1.0.partial" / "img_align_celeba"
+    while len(list(images.glob("*.jpg"))) < 60:
+        assert maker.poll() is None
+        time.sleep(0.02)
+    children = Path(f"/proc/{maker.pid}/task/{maker.pid}/children").read_text().split()
+    maker.kill()
+    maker.wait()
+    assert len(children) >= 2
+    deadline = time.monotonic() + 10
+    while any(is_running(child) for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    kept = len(list(images.glob("*.jpg")))
+    assert 60 <= kept < 605
+    resumed = ensure_synthetic(tmp_path, **sizes, workers=1, progress=False)
+    whole = ensure_synthetic(tmp_path / "whole", **sizes, workers=1, progress=False)
+    assert digests(resumed) == digests(whole)
+
+
+def is_running(pid: str) -> bool:
+    """Is there such a process which is not a zombie?"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize(

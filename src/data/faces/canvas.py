@@ -50,32 +50,34 @@ class Canvas:
     """
 
     def __init__(self, image: Image.Image, scale: float, angle: float, shift: tuple[float, float]):
-        self._draw = ImageDraw.Draw(image, "RGBA")
+        # Opaque shapes overwrite, which is much faster than blending.
+        self._blend, self._cover = ImageDraw.Draw(image, "RGBA"), ImageDraw.Draw(image)
         self._scale = scale * OVERSAMPLE
         cos, sin = math.cos(angle) * self._scale, math.sin(angle) * self._scale
         self._matrix = np.array([[cos, sin], [-sin, cos]])  # row vectors: pixel = point @ matrix
         centre = np.array([WIDTH / 2 + shift[0], _PIVOT_Y + shift[1]]) * OVERSAMPLE
         self._offset = centre - np.array([0, _PIVOT_Y]) @ self._matrix
+        self._turn = (cos, sin, *self._offset.tolist())
 
     def shape(self, outline: Points, colour: Colour, alpha: int = 255, curved: bool = True) -> None:
         """A filled outline; `curved` draws a smooth curve through its points."""
         points = np.array(outline)
         if curved:
             points = _spline(len(outline), True)[0] @ points
-        self._draw.polygon(self._flat(points), fill=_rgba(colour, alpha))
+        draw, ink = self._pen(colour, alpha)
+        draw.polygon(self._flat(points), fill=ink)
 
-    def ellipse(self, x: float, y: float, rx: float, ry: float, colour: Colour, alpha: int = 255):
+    def ellipse(
+        self, x: float, y: float, rx: float, ry: float, colour: Colour, alpha: int = 255
+    ) -> None:
         """A filled ellipse around (x, y)."""
-        px, py = self._flat(np.array([[x, y]]))
-        rx, ry = rx * self._scale, ry * self._scale
-        self._draw.ellipse((px - rx, py - ry, px + rx, py + ry), fill=_rgba(colour, alpha))
+        draw, ink = self._pen(colour, alpha)
+        draw.ellipse(self._box(x, y, rx, ry), fill=ink)
 
     def ring(self, x: float, y: float, rx: float, ry: float, colour: Colour, width: float) -> None:
         """The outline of an ellipse."""
-        px, py = self._flat(np.array([[x, y]]))
-        rx, ry = rx * self._scale, ry * self._scale
-        box = (px - rx, py - ry, px + rx, py + ry)
-        self._draw.ellipse(box, outline=_rgba(colour, 255), width=round(width * OVERSAMPLE))
+        draw, ink = self._pen(colour, 255)
+        draw.ellipse(self._box(x, y, rx, ry), outline=ink, width=round(width * OVERSAMPLE))
 
     def soft(self, x: float, y: float, rx: float, ry: float, colour: Colour, alpha: int) -> None:
         """A patch that fades out, for blush and light."""
@@ -85,9 +87,8 @@ class Canvas:
     def line(self, points: Points, width: float, colour: Colour, alpha: int = 255) -> None:
         """A smooth thin line of constant width."""
         curve = _spline(len(points), False)[0] @ np.array(points)
-        self._draw.line(
-            self._flat(curve), fill=_rgba(colour, alpha), width=max(1, round(width * OVERSAMPLE))
-        )
+        draw, ink = self._pen(colour, alpha)
+        draw.line(self._flat(curve), fill=ink, width=round(width * OVERSAMPLE))
 
     def brush(
         self,
@@ -104,16 +105,25 @@ class Canvas:
         normal *= _taper(len(normal), *ends) * (width / 2) / np.hypot(*normal.T)[:, None]
         curve = spline @ points
         outline = np.concatenate((curve + normal, (curve - normal)[::-1]))
-        self._draw.polygon(self._flat(outline), fill=_rgba(colour, alpha))
+        draw, ink = self._pen(colour, alpha)
+        draw.polygon(self._flat(outline), fill=ink)
 
     def _flat(self, points: np.ndarray) -> list[float]:
         """Face coordinates (P, 2) -> pixels as PIL takes them, [x0, y0, x1, ...]."""
         return (points @ self._matrix + self._offset).ravel().tolist()
 
+    def _box(self, x: float, y: float, rx: float, ry: float) -> tuple[float, float, float, float]:
+        """The box of pixels around an ellipse; its axes stay upright when the head tilts."""
+        cos, sin, left, top = self._turn
+        px, py = x * cos - y * sin + left, x * sin + y * cos + top
+        rx, ry = rx * self._scale, ry * self._scale
+        return px - rx, py - ry, px + rx, py + ry
 
-def _rgba(colour: Colour, alpha: int) -> tuple[int, int, int, int]:
-    red, green, blue = colour
-    return int(red), int(green), int(blue), alpha
+    def _pen(self, colour: Colour, alpha: int) -> tuple[ImageDraw.ImageDraw, tuple[int, ...]]:
+        red, green, blue = colour
+        if alpha == 255:
+            return self._cover, (int(red), int(green), int(blue))
+        return self._blend, (int(red), int(green), int(blue), alpha)
 
 
 @functools.cache

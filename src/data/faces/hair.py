@@ -96,7 +96,7 @@ def _crop(canvas: Canvas, person: Person, cut: _Cut) -> None:
         canvas.line([*root, middle, tip], 0.9, person.strands[k % len(person.strands)])
     if cut.straight:
         sheen = [(-outer * 0.6, top + 13), (0, top + 7), (outer * 0.6, top + 13)]
-        canvas.brush(sheen, 4, lighter(person.hair, 0.5), 120, ends=(0, 0))
+        canvas.brush(sheen, 4.5, person.gloss, 150, ends=(0, 0))
     elif cut.wavy:
         for k in range(9):
             t = (k - 4) / 4.4
@@ -134,9 +134,14 @@ def _curtains(canvas: Canvas, person: Person, cut: _Cut) -> None:
         for k in range(6):
             _lock(canvas, person, cut, side, k)
         if cut.straight:
-            sheen = [(w * 0.5, 66 - rise), (w * 0.85, 77 - rise), (cut.outer - 2, 100)]
+            sheen = [
+                (w * 0.55, 68 - rise),
+                (w * 0.98, 92),
+                (cut.outer, 125),
+                (cut.outer, cut.end - 14),
+            ]
             sheen = [(side * x, y) for x, y in sheen]
-            canvas.brush(sheen, 7, lighter(person.hair, 0.5), 110, ends=(0, 0))
+            canvas.brush(sheen, 7, person.gloss, 190, ends=(0, 0))
 
 
 def _lock(canvas: Canvas, person: Person, cut: _Cut, side: int, k: int) -> None:

@@ -22,7 +22,7 @@ _HAIR_COLOURS = (
     (209, 171, 98),
     (242, 224, 168),
 )
-_SILVER = (178, 180, 188)
+_SILVER = (180, 180, 183)
 
 _SKIN_LADDER = (0, 1, 2, 3, 4)
 _SKIN_COLOURS = ((88, 55, 40), (140, 93, 66), (190, 138, 104), (222, 172, 138), (240, 203, 174))
@@ -63,6 +63,7 @@ class Person:
         self.skin = self._skin()
         self.shadow = mix(darker(self.skin, 0.3), (120, 50, 40), 0.12)
         self.hair, self.strands = self._hair()
+        self.gloss = mix(self.hair, (255, 240, 220), 0.4)  # where straight hair shines
         self.facial_hair = mix(self.hair, (46, 34, 28), 0.0 if self.has["Gray_Hair"] else 0.5)
         self._shape_head()
         plain = 0.0 if self.has["Attractive"] else 1.0
@@ -91,10 +92,10 @@ class Person:
         base = _on_ladder(tone, _HAIR_LADDER, _HAIR_COLOURS)
         if not tones:  # no colour that people would name: ashy
             grey = sum(base) / 3
-            base = mix(base, (grey, grey, grey), 0.5)
+            base = mix(base, (grey, grey, grey), 0.4)
         streaks = [_on_ladder(tone, _HAIR_LADDER, _HAIR_COLOURS) for tone in tones]
         if self.has["Gray_Hair"]:
-            silver = mix(_SILVER, (120, 122, 130), 0.15 * abs(self.normal.warmth))
+            silver = mix(_SILVER, (122, 122, 126), 0.15 * abs(self.normal.warmth))
             base = mix(base, silver, 0.55 if tones else 0.9)
             streaks.append(silver)
         else:

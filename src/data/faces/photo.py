@@ -20,7 +20,7 @@ _BACKDROPS = (
 
 @functools.cache
 def _banks() -> tuple[list[Image.Image], np.ndarray, np.ndarray]:
-    """Backdrop patterns, light maps (24, H, W, 1), noise (8, 2H, W, 3); equal for all seeds."""
+    """Backdrop patterns, light maps (24, H, 3W), noise (8, 2H, 3W); equal for all seeds."""
     rng = np.random.default_rng(2015)
     size = (WIDTH * OVERSAMPLE, HEIGHT * OVERSAMPLE)
     patterns = []
@@ -28,27 +28,22 @@ def _banks() -> tuple[list[Image.Image], np.ndarray, np.ndarray]:
         coarse = rng.integers(0, 256, (rng.integers(2, 6), rng.integers(2, 5)), dtype=np.uint8)
         patterns.append(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC))
     y, x = np.mgrid[-1 : 1 : HEIGHT * 1j, -1 : 1 : WIDTH * 1j]
-    angle, slope, vignette = rng.uniform((0, 0.04, 0), (6.28, 0.22, 0.16), (24, 3)).T[
-        ..., None, None
-    ]
+    maps = rng.uniform((0, 0.04, 0), (6.28, 0.22, 0.16), (24, 3))
+    angle, slope, vignette = maps.T[..., None, None]  # (24, 1, 1) each
     light = 1 + slope * (np.cos(angle) * x + np.sin(angle) * y) - vignette * (x * x + y * y) / 2
-    noise = rng.standard_normal((8, 2 * HEIGHT, WIDTH, 3), dtype=np.float32)
-    return patterns, light[..., None].astype(np.float32), noise
+    noise = rng.standard_normal((8, 2 * HEIGHT, WIDTH * 3), dtype=np.float32)
+    return patterns, light.astype(np.float32).repeat(3, axis=2), noise
 
 
 def backdrop(person: Person) -> Image.Image:
     """A blurred room: two tones of one colour, at OVERSAMPLE times the final size."""
     pattern = person.choose("backdrop", _banks()[0])
-    tint = mix(
-        person.choose("backdrop_colour", _BACKDROPS),
-        person.choose("backdrop_tint", _BACKDROPS),
-        0.3,
-    )
-    light, dark = (
-        Image.new("RGB", pattern.size, tuple(map(int, colour)))
-        for colour in (lighter(tint, 0.35), darker(tint, 0.25))
-    )
-    return Image.composite(light, dark, pattern)
+    main, second = (person.choose(n, _BACKDROPS) for n in ("backdrop_colour", "backdrop_tint"))
+    tint = mix(main, second, 0.3)
+    ramp = np.linspace(darker(tint, 0.25), lighter(tint, 0.35), 256).astype(np.uint8)
+    image = pattern.copy()
+    image.putpalette(ramp.tobytes())
+    return image.convert("RGB")
 
 
 def photograph(image: Image.Image, person: Person) -> Image.Image:
@@ -60,9 +55,11 @@ def photograph(image: Image.Image, person: Person) -> Image.Image:
     _, light, noise = _banks()
     warm = TEMPERATURE * person.normal.temperature
     gain = np.exp([EXPOSURE * person.normal.light + shift for shift in (warm, 0, -warm)])
-    pixels = person.choose("light_map", light) * gain.astype(np.float32)  # (H, W, 3)
-    pixels *= np.asarray(image)
+    pixels = np.asarray(image, np.float32).reshape(HEIGHT, WIDTH * 3)  # long rows are fast
+    pixels = pixels * np.tile(gain.astype(np.float32), WIDTH)
+    pixels *= person.choose("light_map", light)
     row = int(person.uniform.noise_row * HEIGHT)
     amount = NOISE * (0.5 + person.uniform.noise_amount) * (0.3 if person.has["Blurry"] else 1)
     pixels += person.choose("noise", noise)[row : row + HEIGHT] * np.float32(amount)
-    return Image.fromarray(pixels.clip(0, 255, out=pixels).astype(np.uint8))
+    pixels = pixels.clip(0, 255, out=pixels).astype(np.uint8)
+    return Image.fromarray(pixels.reshape(HEIGHT, WIDTH, 3))
