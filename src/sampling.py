@@ -156,7 +156,7 @@ def split_batches(positions: np.ndarray, batch_size: int) -> list[np.ndarray]:
     starts = list(range(0, len(positions), batch_size))
     if batch_size > 1 and len(starts) > 1 and len(positions) - starts[-1] == 1:
         starts.pop()
-    return [positions[a:b] for a, b in zip(starts, [*starts[1:], len(positions)], strict=True)]
+    return [positions[a:b] for a, b in zip(starts, [*starts[1:], len(positions)])]
 
 
 def _levels(
