@@ -150,9 +150,20 @@ def test_a_draw_at_the_very_end_does_not_reach_a_weight_of_zero(monkeypatch):
         def random(self, size):
             return np.full(size, 1.0)  # what rounding of u * total can amount to
 
+        def permutation(self, values):
+            return values
+
     monkeypatch.setattr(np.random, "default_rng", lambda seed: Highest())
     plan = IndexPlan(np.array([7, 8, 9]), np.array([1.0, 1.0, 0.0]))
     assert epoch_positions(plan, 0, 1).tolist() == [8, 8, 8]
+
+
+def test_the_draws_of_an_epoch_are_in_no_order():
+    plan = IndexPlan(np.arange(2000), np.ones(2000))
+    draws = epoch_positions(plan, 0, 1)
+    # The correlation of place and position is 0 with a standard deviation of 0.022.
+    assert abs(np.corrcoef(draws, np.arange(2000))[0, 1]) < 0.1
+    assert len(set(draws)) == pytest.approx(2000 * (1 - np.exp(-1)), abs=80)
 
 
 def test_rwg_draws_every_group_equally_often():
