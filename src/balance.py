@@ -130,8 +130,8 @@ def _margins(patterns: np.ndarray) -> tuple[csc_array, np.ndarray]:
         values, level = np.unique(task, return_inverse=True)
         rows.append(level + len(targets))
         targets += [1 / len(values)] * len(values)
-    row = np.concatenate(rows)
-    column = np.tile(np.arange(len(patterns)), patterns.shape[1])
+    row = np.concatenate(rows).astype(np.int32)  # the indices that every SciPy's HiGHS takes
+    column = np.tile(np.arange(len(patterns), dtype=np.int32), patterns.shape[1])
     shape = (len(targets), len(patterns))
     return csc_array((np.ones(len(row)), (row, column)), shape=shape), np.array(targets)
 
