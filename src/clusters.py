@@ -1,0 +1,130 @@
+"""Which attributes and tasks belong together in a delta matrix: biclusters, SVD, stability.
+
+The matrix T (A, K) has a row per attribute and a column per task; what is undefined counts as 0.
+A square T has the same attributes, in the same order, as rows and as columns.
+"""
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.cluster import KMeans, SpectralCoclustering
+from sklearn.exceptions import ConvergenceWarning
+
+from src.errors import UserError
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """Cluster numbers of the rows and, where a method clusters both, of the columns of a matrix."""
+
+    rows: np.ndarray  # (R,) int
+    columns: np.ndarray | None = None  # (C,) int
+
+
+@dataclass(frozen=True)
+class Factors:
+    """SVD features: the d largest factors that reach a share of the squared singular values."""
+
+    features: np.ndarray  # (R, d) U_d diag(s_d)
+    singular_values: np.ndarray  # (min(R, C),)
+
+    @property
+    def d(self) -> int:
+        return self.features.shape[1]
+
+
+def softmax_columns(matrix: np.ndarray) -> np.ndarray:
+    """Softmax down each column."""
+    powers = np.exp(matrix - matrix.max(axis=0, keepdims=True))
+    return powers / powers.sum(axis=0, keepdims=True)
+
+
+def bicluster(matrix: np.ndarray, k: int, seed: int = 0) -> Clustering:
+    """Spectral co-clustering (Dhillon 2001) of a positive matrix into k blocks."""
+    if not 1 <= k <= min(matrix.shape):
+        raise UserError(f"--k {k}: between 1 and {min(matrix.shape)} for a matrix {matrix.shape}")
+    if k == 1:  # sklearn's spectral step has nothing to do, and fails
+        return Clustering(*(np.zeros(size, np.int64) for size in matrix.shape))
+    model = SpectralCoclustering(n_clusters=k, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(matrix)
+    return Clustering(*_renumber(model.row_labels_, model.column_labels_))
+
+
+def svd_features(matrix: np.ndarray, gamma: float) -> Factors:
+    """Rows of a matrix (R, C) in the space of its strongest factors.
+
+    Each column is L2-normalised first (a zero column stays zero); d is the smallest number >= 1 of
+    factors whose squared singular values reach share `gamma` of all.
+    """
+    if not 0 < gamma <= 1:
+        raise UserError(f"--gamma {gamma:g}: a share above 0 and up to 1")
+    lengths = np.linalg.norm(matrix, axis=0, keepdims=True)
+    if not lengths.any():
+        raise UserError("every delta is 0 or undefined: there is nothing to cluster")
+    left, values, _ = np.linalg.svd(matrix / np.where(lengths > 0, lengths, 1), full_matrices=False)
+    shares = np.cumsum(values**2) / np.sum(values**2)
+    # Rounding: gamma = 1 must not ask for more than all there is.
+    d = min(int(np.searchsorted(shares, gamma - 1e-12)) + 1, len(values))
+    return Factors(left[:, :d] * values[:d], values)
+
+
+def kmeans(features: np.ndarray, k: int, seed: int = 0) -> Clustering:
+    """k-means clusters of the rows of `features` (R, d); fewer where fewer rows differ."""
+    if not 1 <= k <= len(features):
+        raise UserError(f"--k {k}: between 1 and {len(features)}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        labels = KMeans(k, n_init=10, random_state=seed).fit(features).labels_
+    return Clustering(*_renumber(labels))
+
+
+def _renumber(*labels: np.ndarray) -> list[np.ndarray]:
+    """Number clusters from 0 in the order in which they first appear."""
+    order = dict.fromkeys(np.concatenate(labels).tolist())
+    number = {label: place for place, label in enumerate(order)}
+    return [np.array([number[label] for label in part.tolist()]) for part in labels]
+
+
+def find_clusters(
+    matrix: np.ndarray, square: np.ndarray, k: int, gamma: float, seed: int = 0
+) -> dict[str, Clustering]:
+    """All clusterings of a delta matrix.
+
+    Args:
+        matrix: T (A, K), deltas in 0..200, undefined ones 0.
+        square: the indices (K,) of the tasks among the rows, which make T square.
+
+    Returns:
+        `bicluster_T` of S, the column softmax of T / 100; `bicluster_TA` of S S^T (T with A = T^T,
+        attributes by attributes); `bicluster_TT` of S S (T with T; over the tasks' own rows);
+        `svd_attributes` and `svd_tasks`, k-means on the SVD features of T and of A.
+    """
+    soft = softmax_columns(matrix / 100)  # (A, K)
+    soft_square = softmax_columns(matrix[square] / 100)  # (K, K)
+    return {
+        "bicluster_T": bicluster(soft, k, seed),
+        "bicluster_TA": bicluster(soft @ soft.T, k, seed),
+        "bicluster_TT": bicluster(soft_square @ soft_square, k, seed),
+        "svd_attributes": kmeans(svd_features(matrix, gamma).features, k, seed),
+        "svd_tasks": kmeans(svd_features(matrix.T, gamma).features, k, seed),
+    }
+
+
+def share_together(resamples: Iterable[np.ndarray]) -> np.ndarray:
+    """Share of clusterings (each (R,)) in which two members are in one cluster: (R, R)."""
+    same = [labels[:, None] == labels[None, :] for labels in resamples]
+    return np.mean(same, axis=0)
+
+
+def cluster_stability(labels: np.ndarray, together: np.ndarray) -> dict[int, float | None]:
+    """For each cluster the mean share in which its pairs stay together; None if it has no pair."""
+    result = {}
+    for cluster in np.unique(labels).tolist():
+        members = np.flatnonzero(labels == cluster)
+        pairs = together[np.ix_(members, members)][np.triu_indices(len(members), 1)]
+        result[cluster] = float(pairs.mean()) if len(pairs) else None
+    return result
