@@ -3,7 +3,11 @@
 python train_erm.py exp=erm|rwy|rwg|suby|subg exp.optimizer.lr=0.0001 ...
 """
 
-from src.config import Config, launch, save_config
+from pathlib import Path
+from typing import Any
+
+from src.config import launch, save_config
+from src.config_schema import Config, DataloaderConfig
 from src.data.groupings import parse_groupings
 from src.runs import Run
 
@@ -23,7 +27,6 @@ def main(config: Config) -> None:
 def train(config: Config, run: Run) -> None:
     # Imported here so that a mistake on the command line is answered before torch is loaded.
     import torch
-    from src.jtt import multiplicities_of
 
     from src import training
     from src.data.dataset import groups_of, labels_of, open_dataset
@@ -47,9 +50,7 @@ def train(config: Config, run: Run) -> None:
         groupings,
         sampler=loader.sampler,
         subsample_type=data.subsample_type if data.subsample else None,
-        multiplicities=multiplicities_of(
-            loader.error_set, rows.names, tasks, loader.lambda_up, loader.mtl_join_type
-        ),
+        multiplicities=jtt_multiplicities(loader, rows.names, tasks),
         seed=config.seed,
     )
     for note in plan.notes:
@@ -93,6 +94,16 @@ def train(config: Config, run: Run) -> None:
             tensorboard=settings.tensorboard,
         ),
     ).train()
+
+
+def jtt_multiplicities(loader: DataloaderConfig, names: Any, tasks: list[str]) -> Any:
+    """How often stage 2 of JTT sees each train example (N,); None for the other methods."""
+    if loader.error_set is None:
+        return None
+    from src.jtt import load_error_set, multiplicities
+
+    found = load_error_set(Path(loader.error_set), names, tasks)
+    return multiplicities(found.errors, loader.lambda_up, loader.mtl_join_type, found.task_losses)
 
 
 if __name__ == "__main__":

@@ -62,10 +62,12 @@ def _launch_by_hydra(main: Callable[[Any], None], schema: type, argv: list[str])
 
     @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="default")
     def run(composed: DictConfig) -> None:
+        overrides = list(hydra.core.hydra_config.HydraConfig.get().overrides.task)
+        OmegaConf.set_struct(composed, False)
         with exit_on_user_error():
             config, broken = typed(composed.exp, schema)
             raise_if([*broken.values(), *check(config, broken)])
-            main(with_log_dir(config, composed.exp))
+            main(with_log_dir(config, composed.exp, overrides))
 
     run()
 
@@ -79,6 +81,9 @@ def load_config(argv: list[str], schema: type = Config) -> Any:
     overrides, problems = resolve_aliases(join_brackets(argv))
     overrides, more = check_overrides(overrides, schema)
     problems += more
+    for text in overrides:
+        if text.startswith("exp=jtt_stage"):
+            raise UserError(f"{text} is a part of exp=jtt: run python train_jtt.py exp=jtt")
     composed = _compose(overrides)
     if schema is Config and "stage_1" in composed:
         raise UserError(f"exp={composed.name} has two stages: run python train_jtt.py exp=jtt")
@@ -88,7 +93,7 @@ def load_config(argv: list[str], schema: type = Config) -> Any:
         )
     config, broken = typed(composed, schema)
     raise_if([*problems, *broken.values(), *check(config, broken)])
-    return with_log_dir(config, composed)
+    return with_log_dir(config, composed, overrides)
 
 
 def raise_if(problems: list[str]) -> None:
@@ -110,16 +115,22 @@ def _compose(overrides: list[str]) -> DictConfig:
     return composed.exp
 
 
-def with_log_dir(config: Config, composed: DictConfig) -> Config:
+def with_log_dir(config: Config, composed: DictConfig, overrides: list[str]) -> Config:
     """Fill in the default of exp.train.log_dir from what differs from the method's YAML."""
     if config.train.log_dir is None:
-        reference = _compose([f"exp={config.name}"])
-        changed = _changed(composed, reference)
+        # A chosen part (exp/dataset=synthetic) is known by its name; its values are not repeated.
+        parts = [text for text in overrides if text.startswith(("exp/model=", "exp/dataset="))]
+        names = {key for key in _changed(composed, _compose([f"exp={config.name}"])) if _named(key)}
+        changed = names | _changed(composed, _compose([f"exp={config.name}", *parts]))
         values = {key: value for key, value in flatten(config).items() if key in changed}
         config.train.log_dir = str(
             default_log_dir(config.name, config.dataset.groupings, values, config.seed)
         )
     return config
+
+
+def _named(key: str) -> bool:
+    return key in ("model.name", "dataset.name")
 
 
 def _changed(composed: DictConfig, reference: DictConfig) -> set[str]:

@@ -24,7 +24,7 @@ class OptimizerConfig:
 class SyntheticConfig:
     num_train: int = 16000
     num_val: int = 4000
-    num_test: int = 4000
+    num_test: int = 8000
     seed: int = 0
     correlation: float = 1.0
 

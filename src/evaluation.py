@@ -99,6 +99,21 @@ def evaluate(
     return results
 
 
+def report(run: Path, logits: Logits, name: str, stats: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation JSON: where the figures come from, and the figures by grouping."""
+    checkpoint = {"name": name, "epoch": logits.epoch, "hash": logits.checkpoint}
+    return {"run": str(run), "checkpoint": checkpoint, "split": logits.split, **stats}
+
+
+def evaluations(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The part of an evaluation JSON that is figures by grouping."""
+    return {
+        name: figures
+        for name, figures in report.items()
+        if isinstance(figures, dict) and "groups" in figures
+    }
+
+
 def data_identity(names: np.ndarray, attributes: np.ndarray) -> str:
     """SHA-256 of a split's file names and labels: logits of other rows are never mixed in."""
     digest = hashlib.sha256()

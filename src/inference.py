@@ -11,10 +11,17 @@ from src.data.celeba import Annotations
 from src.data.dataset import Dataset, open_dataset
 from src.data.groupings import Grouping, parse_groupings
 from src.errors import UserError
-from src.evaluation import Logits, data_identity, evaluate, load_logits, predict, save_logits
+from src.evaluation import (
+    Logits,
+    data_identity,
+    evaluate,
+    load_logits,
+    predict,
+    report,
+    save_logits,
+)
 from src.files import read_json, write_json
 from src.runs import Run
-from src.validation import report
 
 
 def open_run(path: str | Path) -> Run:
@@ -139,6 +146,6 @@ class RunEvaluator:
             )
         logits = self.logits(checkpoint, split)
         stats = evaluate(logits, groupings, self.rows(split).attributes)
-        result = report(self.run, logits, checkpoint, stats)
+        result = report(self.run.path, logits, checkpoint, stats)
         write_json(self.run.stats(split, checkpoint), result)
         return result

@@ -5,6 +5,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from src.evaluation import evaluations
+
 
 def percent(value: float | None, digits: int = 1) -> str:
     """A fraction as percent; `-` where there is none."""
@@ -16,15 +18,6 @@ def interval(figures: dict[str, Any] | None) -> str:
     if figures is None or figures["low"] is None:
         return "-"
     return f"{percent(figures['low'])}-{percent(figures['high'])}"
-
-
-def evaluations(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The part of an evaluation JSON that is figures by grouping."""
-    return {
-        name: figures
-        for name, figures in report.items()
-        if isinstance(figures, dict) and "groups" in figures
-    }
 
 
 def print_evaluation(report: dict[str, Any], console: Console | None = None) -> None:

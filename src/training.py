@@ -163,7 +163,7 @@ class Trainer:
             unit="step",
             mininterval=0.5,
         )
-        stream = iterate_batches(self.images, left, settings.device, augment=augment)
+        stream = iterate_batches(self.images, left, settings.device, augment)
         clock = Clock()
         with bar, contextlib.closing(stream):
             for images, positions in stream:

@@ -9,7 +9,7 @@ import torch
 from src.checkpoints import model_hash, record_validation, scores
 from src.data.dataset import Dataset
 from src.data.groupings import Grouping
-from src.evaluation import Logits, data_identity, evaluate, predict, save_logits
+from src.evaluation import Logits, data_identity, evaluate, predict, report, save_logits
 from src.files import write_json
 from src.runs import Run
 
@@ -59,15 +59,9 @@ class Validation:
         logits = Logits(values, tasks, "val", str(epoch), checkpoint, self.identity)
         stats = evaluate(logits, self.groupings, self.rows.attributes)
         save_logits(self.run.logits("val", epoch), logits)
-        write_json(self.run.epoch_stats(epoch), report(self.run, logits, str(epoch), stats))
+        write_json(self.run.epoch_stats(epoch), report(self.run.path, logits, str(epoch), stats))
         history = record_validation(self.run, epoch, scores(stats, self.by_group))
         return flat_metrics(stats), history["selected"]
-
-
-def report(run: Run, logits: Logits, name: str, stats: dict[str, Any]) -> dict[str, Any]:
-    """An evaluation JSON: where the figures come from, and the figures by grouping."""
-    checkpoint = {"name": name, "epoch": logits.epoch, "hash": logits.checkpoint}
-    return {"run": str(run.path), "checkpoint": checkpoint, "split": logits.split, **stats}
 
 
 def flat_metrics(stats: dict[str, Any]) -> dict[str, float | None]:

@@ -53,7 +53,7 @@ class Dataset:
                 # The cache is built once: by all cores, not by a loader's few.
                 workers=None,
             )
-        pixels = Pixels(None if full_frame else self.resolution)
+        pixels = Pixels(self.resolution, full_frame)
         return StreamedImages(ImageFiles(self.root), self.split(split).names, pixels, self.workers)
 
 

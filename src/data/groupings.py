@@ -88,7 +88,8 @@ class Grouping:
         columns = (self.task, *self.attributes)
         return [
             " ".join(
-                f"{name}={group >> (len(columns) - 1 - bit) & 1}" for bit, name in enumerate(columns)
+                f"{name}={group >> (len(columns) - 1 - bit) & 1}"
+                for bit, name in enumerate(columns)
             )
             for group in range(self.num_groups)
         ]

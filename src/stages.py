@@ -1,0 +1,90 @@
+"""The stages of JTT as subprocesses, so that each gives the device back when it ends."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from src.command_line import quote_override
+from src.config import load_config
+from src.config_schema import Config, flatten
+from src.data.dataset import groups_of, labels_of, open_dataset
+from src.data.groupings import Grouping, parse_groupings
+from src.errors import UserError
+from src.evaluation import evaluations, load_logits
+from src.files import exclusive, read_json, write_atomic
+from src.jtt import ErrorSet, error_matrix, error_table, save_error_set
+from src.runs import Heartbeat, Run, Stopped
+
+ROOT = Path(__file__).parent.parent
+POLL_SECONDS = 0.2
+
+
+def train_command(config: Config) -> list[str]:
+    """The train_erm.py command of a configuration: exp=erm and all that differs from it."""
+    reference = flatten(load_config(["exp=erm", "exp.train.log_dir=unused"]))
+    differing = {k: v for k, v in flatten(config).items() if v != reference[k]}
+    sections = sorted(
+        {key.rpartition(".")[0] for key in differing if key.startswith("dataset.syn")}
+    )
+    choice = ["exp/dataset=synthetic"] if sections else []
+    overrides = [quote_override(f"exp.{key}", value) for key, value in differing.items()]
+    return [sys.executable, str(ROOT / "train_erm.py"), "exp=erm", *choice, *overrides]
+
+
+def run_stage(
+    command: list[str], stage: Run, heartbeat: Heartbeat, stop: Callable[[], int | None]
+) -> None:
+    """Run a command to its end, passing on its progress and our signals.
+
+    Raises:
+        Stopped: a signal came; the child has saved and ended.
+        UserError: the child failed; its own message stands above.
+    """
+    with exclusive(stage.path / ".lock", f"waiting for the process that trains {stage.path}"):
+        pass  # a stage left behind by a killed parent ends first
+    child = subprocess.Popen(command)
+    asked = False
+    while child.poll() is None:
+        if stop() and not asked:
+            # SIGTERM also where Ctrl-C came: the child may have had that one from the terminal.
+            child.terminate()
+            asked = True
+        heartbeat.update(**progress_of(stage))
+        time.sleep(POLL_SECONDS)
+    if stop():
+        raise Stopped(stop())
+    if child.returncode:
+        raise UserError(f"{stage.path}: failed with exit code {child.returncode}, see above")
+
+
+def progress_of(stage: Run) -> dict:
+    """What a stage says of its progress, for the status of the whole run."""
+    if not stage.status_file.exists():
+        return {}
+    status = read_json(stage.status_file)
+    names = ("step", "total_steps", "epoch", "total_epochs", "images_per_second")
+    return {"stage": stage.path.name} | {name: status[name] for name in names if name in status}
+
+
+def make_error_set(config: Config, stage: Run, path: Path) -> None:
+    """Write the error set of a finished stage 1 as `path`, and a table of it beside.
+
+    The logits come from one pass over the train split (test.py --split train).
+    """
+    groupings: list[Grouping] = parse_groupings(config.dataset.groupings, training=True)
+    rows = open_dataset(config.dataset, config.dataloader.num_workers).split("train")
+    last = max(int(epoch) for epoch in read_json(stage.val_stats)["epochs"])
+    logits = load_logits(stage.logits("train", last))
+    stats = evaluations(read_json(stage.epoch_stats(last)))
+    losses = {name.partition(":")[0]: figures["loss"] for name, figures in stats.items()}
+    errors = ErrorSet(
+        error_matrix(logits.values, labels_of(rows, groupings)),
+        [losses[task] for task in logits.tasks],
+    )
+    write_atomic(
+        path.with_suffix(".csv"),
+        error_table(errors, groups_of(rows, groupings), groupings).to_csv(index=False),
+    )
+    save_error_set(path, rows.names, logits.tasks, errors)
