@@ -17,7 +17,7 @@ from src.data.celeba import ImageFiles, cache_folder, load_annotations
 from src.data.pixels import Pixels
 from src.data.record_builder import build_records
 from src.errors import UserError
-from src.files import exclusive, read_json
+from src.files import exclusive, read_json, write_error
 
 VERSION = 1
 
@@ -123,16 +123,20 @@ def open_or_build_cache(
     records = _open(path, pixels, names, source)
     if records is not None:
         return records
-    waiting = f"{path}: another process is building this cache; waiting for it"
-    with exclusive(path.with_suffix(".lock"), waiting):
-        records = _open(path, pixels, names, source)
-        if records is None:
-            if path.with_suffix(".json").exists():
-                print(f"{path}: made from other images, or damaged; building it again", flush=True)
-            build_records(path, images, names, pixels, source, workers, progress)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        waiting = f"{path}: another process is building this cache; waiting for it"
+        with exclusive(path.with_suffix(".lock"), waiting):
             records = _open(path, pixels, names, source)
+            if records is None:
+                if path.with_suffix(".json").exists():
+                    print(f"{path}: made from other images, or damaged; built again", flush=True)
+                build_records(path, images, names, pixels, source, workers, progress)
+                records = _open(path, pixels, names, source)
+    except OSError as error:
+        raise write_error(path, error) from error
     if records is None:
-        raise UserError(f"{path}: the images changed while they were decoded; start again")
+        raise UserError(f"{path}: damaged while it was built; start the same command again")
     return records
 
 

@@ -163,7 +163,6 @@ def _read_cached(path: Path, source: str) -> Annotations | None:
 
 
 def _write_cached(path: Path, source: str, annotations: Annotations) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as partial, partial.open("wb") as file:
         np.savez(
             file,

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import functional
 
-import src.data.record_builder as builder
+from src.data import decoding, record_builder
 from src.data.cache import Records, open_or_build_cache
 from src.data.celeba import ImageFiles, cache_folder, load_annotations
+from src.data.decoding import BadImages, check_images
 from src.data.pixels import BadImage, Pixels, StreamedImages
 from src.errors import UserError
 from src.files import exclusive
@@ -37,7 +38,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def chunks_of_4(monkeypatch):
-    monkeypatch.setattr(builder, "CHUNK", 4)
+    monkeypatch.setattr(decoding, "CHUNK", 4)
 
 
 def build(root, split="train", resolution=(32, 32), **options) -> Records:
@@ -270,7 +271,7 @@ def test_damaged_cache_is_built_again(root, damage, capsys):
     wanted = records.read(np.arange(TRAIN))
     damage(records.path)
     np.testing.assert_array_equal(build(root).read(np.arange(TRAIN)), wanted)
-    assert "building it again" in capsys.readouterr().out
+    assert "built again" in capsys.readouterr().out
 
 
 def test_changed_image_rebuilds_the_cache(root):
@@ -357,7 +358,7 @@ def test_stopped_build_of_changed_images_begins_anew(root, chunks_of_4, monkeypa
 
 def test_several_processes_build_the_same_file(root, chunks_of_4, monkeypatch):
     alone = build(root, cache_dir=root.parent / "other").path.read_bytes()
-    monkeypatch.setattr(builder, "_FEW", 0)
+    monkeypatch.setattr(decoding, "FEW", 0)
     decoded = count_decodes(monkeypatch)
     assert build(root, workers=2).path.read_bytes() == alone
     assert decoded == []  # in this process
@@ -381,7 +382,7 @@ def test_second_builder_waits_and_says_so(root, capsys):
 
 
 def test_too_little_space_is_said_before_decoding(root, monkeypatch):
-    monkeypatch.setattr(builder.shutil, "disk_usage", lambda path: Usage())
+    monkeypatch.setattr(record_builder.shutil, "disk_usage", lambda path: Usage())
     decoded = count_decodes(monkeypatch)
     with pytest.raises(UserError, match=r"needs 30,720 bytes and 1,000 are free"):
         build(root)  # 10 records of 32 * 32 * 3 bytes
@@ -421,7 +422,7 @@ def test_bad_images_are_all_named_and_no_cache_is_left(root):
     folder = root / "img_align_celeba"
     (folder / "000002.jpg").write_bytes((folder / "000002.jpg").read_bytes()[:-2000])
     (folder / "000005.jpg").write_bytes(b"")
-    with pytest.raises(builder.BadImages, match="2 images are missing or unreadable") as caught:
+    with pytest.raises(BadImages, match="2 images are missing or unreadable") as caught:
         build(root)
     assert set(caught.value.bad) == {"000002.jpg", "000005.jpg"}
     assert "truncated" in caught.value.bad["000002.jpg"]
@@ -432,7 +433,7 @@ def test_bad_images_are_all_named_and_no_cache_is_left(root):
 
 def test_row_without_image_is_named(root):
     (root / "img_align_celeba" / "000004.jpg").unlink()
-    with pytest.raises(builder.BadImages, match=r"000004\.jpg: missing"):
+    with pytest.raises(BadImages, match=r"000004\.jpg: missing"):
         build(root)
 
 
@@ -443,6 +444,24 @@ def test_ten_bad_images_are_shown_of_many(tmp_path):
     with pytest.raises(UserError, match=r"\.\.\. and 2 more") as caught:
         build(tmp_path / "celeba")
     assert len(caught.value.problems) == 1 + 10 + 1 + 1
+
+
+def test_check_finds_what_building_finds_and_writes_nothing(root):
+    folder = root / "img_align_celeba"
+    (folder / "000002.jpg").write_bytes((folder / "000002.jpg").read_bytes()[:-2000])
+    (folder / "000003.jpg").unlink()
+    names = load_annotations(root, root.parent / "cache").names
+    bad = check_images(ImageFiles(root), names, Pixels((32, 32)), 1, progress=False)
+    assert set(bad) == {"000002.jpg", "000003.jpg"}
+    assert bad["000003.jpg"] == "missing"
+    written = {path.name for path in cache_folder(root, root.parent / "cache").iterdir()}
+    assert written == {"annotations.npz"}
+
+
+def test_folder_that_cannot_be_written_is_a_user_error(root, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        build(root, cache_dir=tmp_path / "file")
 
 
 def test_streamed_bad_image_is_named(root):
