@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -135,7 +136,9 @@ def _make(folder: Path, options: Options, workers: int, progress: bool) -> None:
     os.sync()  # everything is on the disk before the folder gets its name
 
 
-def _draw(images: Path, attributes: np.ndarray, missing: list[int], seed: int, workers: int):
+def _draw(
+    images: Path, attributes: np.ndarray, missing: list[int], seed: int, workers: int
+) -> Iterator[int]:
     """Draw the `missing` faces; yields how many more are done."""
     chunks = [missing[k : k + _CHUNK] for k in range(0, len(missing), _CHUNK)]
     tasks = [(images, attributes[chunk], chunk, seed) for chunk in chunks]

@@ -82,22 +82,18 @@ class Person:
 
     def _hair(self) -> tuple[Colour, list[Colour]]:
         """Base and strand colours; with several colour labels, their mean and streaks of each."""
-        names = [name for name in HAIR_TONES if self.has[name]]
-        tones = [
-            mean + deviation * self.normal.tone for mean, deviation in map(HAIR_TONES.get, names)
-        ]
-        tone = (
-            sum(tones) / len(tones) if tones else OTHER_TONE[0] + OTHER_TONE[1] * self.normal.tone
-        )
+        labels = [HAIR_TONES[name] for name in HAIR_TONES if self.has[name]]
+        tones = [mean + deviation * self.normal.tone for mean, deviation in labels or [OTHER_TONE]]
+        tone = sum(tones) / len(tones)
         base = _on_ladder(tone, _HAIR_LADDER, _HAIR_COLOURS)
-        if not tones:  # no colour that people would name: ashy
-            grey = sum(base) / 3
-            base = mix(base, (grey, grey, grey), 0.4)
+        hue = min(1.0, max(0.0, (0.55 - tone) / 0.3))  # dark hair has more of it
+        base = mix(base, _undertone(base, self.has), 0.4 * hue)
         streaks = [_on_ladder(tone, _HAIR_LADDER, _HAIR_COLOURS) for tone in tones]
         if self.has["Gray_Hair"]:
             silver = mix(_SILVER, (122, 122, 126), 0.15 * abs(self.normal.warmth))
-            base = mix(base, silver, 0.55 if tones else 0.9)
-            streaks.append(silver)
+            base = mix(base, silver, 0.55 if labels else 0.9)
+            if labels:
+                streaks.append(silver)
         else:
             base = mix(base, (150, 60, 20), 0.05 * max(0.0, self.normal.warmth))
         plain = [darker(base, 0.25), mix(base, (255, 236, 200), 0.12)]
@@ -129,6 +125,16 @@ class Person:
         if self.has["Wavy_Hair"]:
             return "wavy"
         return "straight" if self.has["Straight_Hair"] else "natural"
+
+
+def _undertone(hair: Colour, has: dict[str, bool]) -> Colour:
+    """Chestnut where people call it brown, ash where they name no colour."""
+    if has["Brown_Hair"]:
+        return (128, 62, 30)
+    if has["Black_Hair"] or has["Blond_Hair"]:
+        return hair
+    grey = sum(hair) / 3
+    return (grey, grey, grey)
 
 
 def _on_ladder(position: float, steps: tuple, colours: tuple) -> Colour:
