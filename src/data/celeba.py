@@ -24,7 +24,7 @@ from src.data.groupings import ATTRIBUTES, COLUMN, did_you_mean
 from src.data.layout import ImageFiles, annotation_file, cache_folder, find_root
 from src.data.tables import Table, TextTable, shortened
 from src.errors import UserError
-from src.files import atomic_path, read_json
+from src.files import atomic_path, read_json, write_json
 
 SPLITS = ("train", "val", "test")  # 0, 1, 2 in list_eval_partition.txt
 _CACHE_VERSION = 1
@@ -61,7 +61,7 @@ class Annotations:
 
 
 def load_annotations(root: str | Path, cache_dir: str | Path | None = None) -> Annotations:
-    """All annotations under `root`, without the images that `prepare_data --skip_bad` gave up on.
+    """All annotations under `root`, but for the images that `prepare_data --skip_bad` gave up on.
 
     A binary copy is kept in the cache folder; it is used only while size and mtime of the source
     files are those it was made from and its checksums hold.
@@ -174,14 +174,24 @@ def _write_cached(path: Path, source: str, annotations: Annotations) -> None:
 
 
 def bad_images_file(root: str | Path, cache_dir: str | Path | None = None) -> Path:
-    """The list that `prepare_data --skip_bad` writes: {name: {"reason", "fingerprint"}}."""
+    """The list of images to do without: {name: {"reason", "fingerprint"}}."""
     return cache_folder(root, cache_dir) / "bad_images.json"
+
+
+def leave_out(root: str | Path, bad: dict[str, str], cache_dir: str | Path | None = None) -> None:
+    """Add {name: reason} to the list: `load_annotations` leaves these rows out from now on, each
+    until its image changes."""
+    path, images = bad_images_file(root, cache_dir), ImageFiles(root)
+    entries = read_json(path) if path.is_file() else {}
+    for name, reason in bad.items():
+        entries[name] = {"reason": reason, "fingerprint": images.fingerprint([name])}
+    write_json(path, entries)
 
 
 def _without_bad_images(
     annotations: Annotations, root: Path, cache_dir: str | Path | None
 ) -> Annotations:
-    """Drop the rows of listed images, unless the image has been replaced since."""
+    """Drop the rows of listed images, but for those that have been replaced since."""
     path = bad_images_file(root, cache_dir)
     if not path.is_file():
         return annotations
