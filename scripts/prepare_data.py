@@ -8,6 +8,7 @@ Can be stopped and started again. Training builds the same cache by itself where
 
 import argparse
 import hashlib
+from importlib.util import find_spec
 from pathlib import Path
 
 from src.data.cache import Records, open_or_build_cache
@@ -86,6 +87,8 @@ def download(root: Path) -> None:
         try:
             download_file_from_google_drive(file_id, folder, name, md5)
         except Exception as error:  # the downloader raises whatever its libraries raise
+            if find_spec("gdown") is None:
+                raise UserError("--download needs gdown: `pip install gdown`") from None
             reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
             raise UserError(
                 f"{name} could not be fetched ({reason[0]}). Is this machine online? Google Drive "

@@ -130,6 +130,7 @@ def test_download_offline_says_what_to_do_by_hand(tmp_path, monkeypatch):
         raise ConnectionError("Failed to resolve 'drive.google.com'")
 
     monkeypatch.setattr("torchvision.datasets.utils.download_file_from_google_drive", offline)
+    monkeypatch.setattr(prepare_data, "find_spec", lambda name: name)
     with pytest.raises(UserError) as caught:
         prepare_data.main(["--root", str(tmp_path), "--download"])
     text = str(caught.value)
@@ -137,6 +138,13 @@ def test_download_offline_says_what_to_do_by_hand(tmp_path, monkeypatch):
     assert "Is this machine online?" in text
     assert "mmlab.ie.cuhk.edu.hk" in text
     assert f"put them into {tmp_path}/celeba" in text
+
+
+def test_download_without_its_downloader_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare_data, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "gdown", None)  # as if not installed
+    with pytest.raises(UserError, match="pip install gdown"):
+        prepare_data.main(["--root", str(tmp_path), "--download"])
 
 
 def test_download_fetches_the_three_files_that_are_needed(root, monkeypatch):
