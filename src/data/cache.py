@@ -6,6 +6,7 @@ images are those it was made from. Records are read with `preadv`, not mapped: r
 stays flat when the split is larger than RAM.
 """
 
+import multiprocessing
 import os
 import zlib
 from collections.abc import Sequence
@@ -123,6 +124,9 @@ def open_or_build_cache(
     records = _open(path, pixels, names, source)
     if records is not None:
         return records
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        # A decoding process that runs the main script: it would wait for its parent's lock.
+        raise UserError('put the code that opens the cache under `if __name__ == "__main__":`')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         waiting = f"{path}: another process is building this cache; waiting for it"

@@ -124,7 +124,7 @@ def _run(decode, chunks: list[Chunk], images: ImageFiles, workers: int | None) -
                 yield future.result()
         except BrokenProcessPool:
             raise UserError(
-                "a decoding process was killed (out of memory?); start the same command again, "
+                "a decoding process ended early (out of memory?); start the same command again, "
                 "what is done is kept, or use fewer --workers"
             ) from None
         finally:

@@ -505,6 +505,25 @@ def test_killed_build_goes_on_and_leaves_no_process(tmp_path):
     np.testing.assert_array_equal(records.read(np.array([776]))[0], pixels)
 
 
+@pytest.mark.slow
+def test_script_without_a_main_guard_ends_with_advice(tmp_path):
+    write_celeba(tmp_path / "celeba", [0] * 700)
+    (tmp_path / "build.py").write_text(
+        "from src.data.cache import open_or_build_cache\n"
+        f"open_or_build_cache({str(tmp_path / 'celeba')!r}, 'train', (8, 8), "
+        f"cache_dir={str(tmp_path / 'cache')!r}, workers=2)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, str(tmp_path / "build.py")],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 1
+    assert "under `if __name__" in result.stderr
+
+
 def _group_lives(group: int) -> bool:
     try:
         os.killpg(group, 0)
