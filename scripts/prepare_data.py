@@ -8,6 +8,7 @@ Can be stopped and started again. Training builds the same cache by itself where
 
 import argparse
 import hashlib
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -189,5 +190,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error():
-        main()
+    try:
+        with exit_on_user_error():
+            main()
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from here")

@@ -1,6 +1,9 @@
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 
 from scripts import prepare_data
 from src.data.cache import open_or_build_cache
-from src.data.celeba import bad_images_file, load_annotations
+from src.data.celeba import bad_images_file, cache_folder, load_annotations
 from src.errors import UserError
 from src.files import read_json
 from tests.data.small_celeba import draw_image, write_celeba
@@ -180,3 +183,38 @@ def test_bad_command_lines_end_with_exit_code_2_and_no_traceback(tmp_path, wrong
     assert result.returncode == 2
     assert "error: " in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_at_once_and_the_next_start_goes_on(tmp_path):
+    root, cache = tmp_path / "celeba", tmp_path / "cache"
+    write_celeba(root, [0] * 1500)
+    command = [sys.executable, "-m", "scripts.prepare_data", "--splits", "train", "--workers", "2"]
+    command += ["--root", str(root), "--cache_dir", str(cache)]
+    process = subprocess.Popen(
+        command,
+        cwd=Path(__file__).parents[1],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    journal = cache_folder(root, cache) / "train-cropped-224x224.journal"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if journal.exists() and len(journal.read_text().splitlines()) > 2:
+            break
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "stopped; the same command goes on from here" in errors
+    assert "Traceback" not in errors
+    done = len(journal.read_text().splitlines()) - 1
+    assert 2 <= done < 12  # of 12 chunks of 128
+    result = subprocess.run(
+        command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0
+    assert "1,500 images" in result.stdout
+    assert f"{128 * done}/1500" in result.stderr  # the bar begins there
