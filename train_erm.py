@@ -21,7 +21,8 @@ def main(config: Config) -> None:
         else:
             print(f"{run.path}", flush=True)
             train(config, run)
-    print(f"evaluate it: python test.py --log_dir {run.path} --ckpt_num best-group --split test")
+    best = "best-group" if config.dataset.subgroup_labels else "best-avg"
+    print(f"evaluate it: python test.py --log_dir {run.path} --ckpt_num {best} --split test")
 
 
 def train(config: Config, run: Run) -> None:

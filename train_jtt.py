@@ -12,6 +12,7 @@ from src.runs import Heartbeat, Run, stop_on_signal
 
 def main(config: JTTConfig) -> None:
     run = Run(config.train.log_dir)
+    fill_in_paths(config, run)
     with run.claim():
         save_config(config, run.config)
         if run.status()["state"] == "done":
@@ -19,17 +20,23 @@ def main(config: JTTConfig) -> None:
         else:
             print(f"{run.path}", flush=True)
             train(config, run)
-    print(f"evaluate it: python test.py --log_dir {run.path} --ckpt_num best-group --split test")
+    best = "best-group" if config.dataset.subgroup_labels else "best-avg"
+    print(f"evaluate it: python test.py --log_dir {run.path} --ckpt_num {best} --split test")
+
+
+def fill_in_paths(config: JTTConfig, run: Run) -> None:
+    """Where the stages live, before the configuration is saved: what it says is what runs."""
+    config.stage_1.train.log_dir = str(run.path / "stage_1")
+    config.stage_2.train.log_dir = str(run.path / "stage_2")
+    error_set = config.load_error_set or str(run.path / "error_set.npz")
+    config.stage_2.dataloader.error_set = error_set
 
 
 def train(config: JTTConfig, run: Run) -> None:
     from src.stages import ROOT, make_error_set, run_stage, train_command
 
-    first, second = Run(run.path / "stage_1"), Run(run.path / "stage_2")
-    config.stage_1.train.log_dir, config.stage_2.train.log_dir = str(first.path), str(second.path)
-    error_set = config.load_error_set or str(run.path / "error_set.npz")
-    config.stage_2.dataloader.error_set = error_set
-
+    first, second = Run(config.stage_1.train.log_dir), Run(config.stage_2.train.log_dir)
+    error_set = config.stage_2.dataloader.error_set
     with stop_on_signal() as stop, Heartbeat(run) as heartbeat:
         if config.load_error_set is None and not (run.path / "error_set.npz").exists():
             print("stage 1: the identification network", flush=True)

@@ -15,6 +15,8 @@ from src.errors import UserError
 from src.files import atomic_path, read_json, write_json
 from src.runs import Run
 
+PROBE_BYTES = 1 << 20
+
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint whole; on a full disk the old one stays and a UserError says so."""
@@ -22,8 +24,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         try:
             torch.save(state, temporary)
         except RuntimeError as error:
-            # torch reports a failed write of its own zip writer this way; what is behind it shows
-            # in the next plain write, and a full disk is by far the most common cause.
+            # torch reports a failed write of its own zip writer this way, without the cause. On a
+            # full disk a plain write behind it fails, too, and does tell.
+            with temporary.open("ab") as file:
+                file.write(bytes(PROBE_BYTES))
             raise OSError(None, f"torch.save failed ({str(error).splitlines()[0]})") from error
 
 

@@ -1,6 +1,7 @@
 """What stands on a command line, before Hydra: joined brackets, second spellings, unknown keys."""
 
 import difflib
+import re
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 from src.config_schema import schema_keys
 from src.data.groupings import did_you_mean
 from src.errors import UserError
+
+# Texts that Hydra reads as themselves without quotes: Blond_Hair:Male, logs/erm/lr0.1-seed0.
+_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./:+-]*")
 
 CONFIG_DIR = Path(__file__).parent.parent / "configs"
 
@@ -75,6 +79,7 @@ def check_overrides(overrides: list[str], schema: type) -> tuple[list[str], list
     sections, leaves = set(), set()
     for path, kind in schema_keys(schema, "exp"):
         (sections if is_dataclass(kind) else leaves).add(path)
+    stages = any(path == "exp.stage_1" for path in sections)
     parser = OverridesParser.create()
     good, problems = [], []
     for text in overrides:
@@ -87,12 +92,17 @@ def check_overrides(overrides: list[str], schema: type) -> tuple[list[str], list
             )
             continue
         key = override.key_or_group
-        if key == "exp" or "/" in key:
+        if override.is_sweep_override():
+            problem = f"'{text}' names several values: one run takes one; -m (multirun) takes all"
+        elif key == "exp" or "/" in key:
             problem = _check_group(key, override.value())
+        elif (CONFIG_DIR / key.replace(".", "/")).is_dir() and not override.is_delete():
+            problem = f"{text}: '{key}' is a section; choose one with {key.replace('.', '/')}=..."
         elif key in leaves or key in sections or key.startswith("hydra."):
-            problem = _check_stage_key(key)
+            problem = _check_stage_key(key) or (stages and _check_shared_key(key))
         else:
-            problem = f"{key}: there is no such key{did_you_mean(key, sorted(leaves))}"
+            allowed = sorted(leaves | ALIASES.keys())
+            problem = f"{key}: there is no such key{did_you_mean(key, allowed)}"
         if problem:
             problems.append(problem)
         else:
@@ -108,7 +118,7 @@ def _check_group(group: str, choice: Any) -> str | None:
             *(f"exp/{path.name}" for path in (CONFIG_DIR / "exp").iterdir() if path.is_dir()),
         ]
         return f"{group}: there is no such group{did_you_mean(group, sorted(groups))}"
-    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    names = sorted(path.stem for path in folder.glob("*.yaml") if "_stage_" not in path.stem)
     if choice not in names:
         near = difflib.get_close_matches(str(choice), names, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
@@ -128,6 +138,15 @@ def _check_stage_key(key: str) -> str | None:
     return None
 
 
+def _check_shared_key(key: str) -> str | None:
+    owner = {
+        "exp.dataloader.lambda_up": "exp.lambda_up",
+        "exp.dataloader.mtl_join_type": "exp.mtl_join_type",
+        "exp.dataloader.error_set": "exp.load_error_set",
+    }
+    return f"{key}: under exp=jtt it has no effect; set {owner[key]}" if key in owner else None
+
+
 def quote_override(key: str, value: Any) -> str:
     """One Hydra override `key=value` that Hydra reads back as exactly `value`."""
     return f"{key}={_quote(value)}"
@@ -142,5 +161,12 @@ def _quote(value: Any) -> str:
         return "[" + ",".join(_quote(entry) for entry in value) + "]"
     if isinstance(value, (int, float)):
         return repr(value)
-    escaped = str(value).replace("\\", "\\\\").replace("'", "\\'")
+    text = str(value)
+    if _PLAIN.fullmatch(text) and text.lower() not in ("true", "false", "null", "nan", "inf"):
+        return text
+    if "\\${" in text:
+        raise UserError(f"'{text}' cannot be given to Hydra: a backslash before '${{'")
+    # Hydra undoes a backslash only before a quote; `${` would be an interpolation.
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped).replace("${", "\\${")
     return f"'{escaped}'"

@@ -6,8 +6,10 @@ keys checked (src/command_line.py), Hydra composes, types and cross-field rules 
 entrypoints knows this object.
 """
 
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +48,20 @@ def launch(main: Callable[[Any], None], schema: type = Config) -> None:
     A mistake is printed without traceback and exits with 2. Hydra's own flags (--help, --cfg job,
     shell completion, -m) are left to Hydra.
     """
-    with exit_on_user_error():
+    with exit_on_user_error(), _quiet_on_ctrl_c():
         argv = join_brackets(sys.argv[1:])
         if any(piece.split("=")[0] in HYDRA_FLAGS for piece in argv):
             return _launch_by_hydra(main, schema, argv)
         main(load_config(argv, schema))
+
+
+@contextmanager
+def _quiet_on_ctrl_c() -> Iterator[None]:
+    """Ctrl-C before training has begun, or for the second time: no traceback, the usual code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 def _launch_by_hydra(main: Callable[[Any], None], schema: type, argv: list[str]) -> None:
@@ -81,19 +92,26 @@ def load_config(argv: list[str], schema: type = Config) -> Any:
     overrides, problems = resolve_aliases(join_brackets(argv))
     overrides, more = check_overrides(overrides, schema)
     problems += more
-    for text in overrides:
-        if text.startswith("exp=jtt_stage"):
-            raise UserError(f"{text} is a part of exp=jtt: run python train_jtt.py exp=jtt")
-    composed = _compose(overrides)
-    if schema is Config and "stage_1" in composed:
-        raise UserError(f"exp={composed.name} has two stages: run python train_jtt.py exp=jtt")
-    if schema is JTTConfig and "stage_1" not in composed:
-        raise UserError(
-            f"exp={composed.get('name')} has one stage: run python train_erm.py, or exp=jtt"
+    try:
+        composed = _compose(overrides)
+        config, broken = typed(composed, schema)
+    except UserError as error:
+        raise UserError([*problems, *error.problems]) from error
+    if ("stage_1" in composed) != (schema is JTTConfig):
+        wrong = (
+            f"exp={_method(overrides)} has one stage: run python train_erm.py, or exp=jtt"
+            if schema is JTTConfig
+            else f"exp={_method(overrides)} has two stages: run python train_jtt.py exp=jtt"
         )
-    config, broken = typed(composed, schema)
+        raise UserError([problem for problem in problems if problem.startswith("exp=")] or wrong)
     raise_if([*problems, *broken.values(), *check(config, broken)])
     return with_log_dir(config, composed, overrides)
+
+
+def _method(overrides: list[str]) -> str:
+    """The method that a command line names; Hydra takes the last one."""
+    named = [text.partition("=")[2] for text in overrides if text.startswith("exp=")]
+    return named[-1] if named else "erm"
 
 
 def raise_if(problems: list[str]) -> None:
@@ -117,20 +135,28 @@ def _compose(overrides: list[str]) -> DictConfig:
 
 def with_log_dir(config: Config, composed: DictConfig, overrides: list[str]) -> Config:
     """Fill in the default of exp.train.log_dir from what differs from the method's YAML."""
-    if config.train.log_dir is None:
-        # A chosen part (exp/dataset=synthetic) is known by its name; its values are not repeated.
-        parts = [text for text in overrides if text.startswith(("exp/model=", "exp/dataset="))]
-        names = {key for key in _changed(composed, _compose([f"exp={config.name}"])) if _named(key)}
-        changed = names | _changed(composed, _compose([f"exp={config.name}", *parts]))
-        values = {key: value for key, value in flatten(config).items() if key in changed}
-        config.train.log_dir = str(
-            default_log_dir(config.name, config.dataset.groupings, values, config.seed)
+    if config.train.log_dir is not None:
+        return config
+    method = _method(overrides)
+    if config.name != method:
+        raise UserError(
+            f"exp.name={config.name}, but the method is {method}: leave the name, or give the run "
+            f"a folder of its own with exp.train.log_dir=..."
         )
+    # A chosen part (exp/dataset=synthetic) is known by its name; its values are not repeated.
+    parts = [text for text in overrides if text.startswith(("exp/model=", "exp/dataset="))]
+    plain, chosen = _compose([f"exp={method}"]), _compose([f"exp={method}", *parts])
+    values = {
+        section: chosen[section].name
+        for section in ("model", "dataset")
+        if chosen[section].name != plain[section].name
+    }
+    changed = _changed(composed, chosen)
+    values |= {key: value for key, value in flatten(config).items() if key in changed}
+    config.train.log_dir = str(
+        default_log_dir(method, config.dataset.groupings, values, config.seed)
+    )
     return config
-
-
-def _named(key: str) -> bool:
-    return key in ("model.name", "dataset.name")
 
 
 def _changed(composed: DictConfig, reference: DictConfig) -> set[str]:

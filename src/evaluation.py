@@ -56,6 +56,9 @@ def predict(
         precision: bf16, fp16 or fp32; logits are kept in float32.
         progress: a label for the progress bar; None shows none.
         stop: asked between batches; if it returns something the pass ends and gives None.
+
+    Raises:
+        UserError: an output is not finite; it would silently count as a prediction of class 0.
     """
     import torch
     from tqdm import tqdm
@@ -77,6 +80,12 @@ def predict(
             if stop():
                 return None
     model.train(was_training)
+    bad = int((~torch.isfinite(logits).all(dim=1)).sum())
+    if bad:
+        raise UserError(
+            f"the network's output is not finite for {bad:,} of {num_examples:,} examples: lower "
+            f"exp.optimizer.lr, or try exp.train.precision=fp32 (now {precision})"
+        )
     return logits.cpu().numpy()
 
 
@@ -101,7 +110,8 @@ def evaluate(
 
 def report(run: Path, logits: Logits, name: str, stats: dict[str, Any]) -> dict[str, Any]:
     """An evaluation JSON: where the figures come from, and the figures by grouping."""
-    checkpoint = {"name": name, "epoch": logits.epoch, "hash": logits.checkpoint}
+    epoch = int(logits.epoch) if logits.epoch.isdigit() else logits.epoch
+    checkpoint = {"name": name, "epoch": epoch, "hash": logits.checkpoint}
     return {"run": str(run), "checkpoint": checkpoint, "split": logits.split, **stats}
 
 

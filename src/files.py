@@ -90,9 +90,16 @@ def exclusive(path: Path, message: str | None = None) -> Iterator[bool]:
 
     With `message` the call waits for the holder and prints the message once; without, a held lock
     yields False at once and the caller decides.
+
+    Raises:
+        UserError: the lock file cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError as error:
+        raise write_error(path, error) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             free = True

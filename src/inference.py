@@ -1,6 +1,7 @@
 """What a finished or running run says about a split: saved logits where they fit, else one pass."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,13 @@ def open_run(path: str | Path) -> Run:
     """The run in a folder; of a JTT run the second stage, whose network is its result."""
     run = Run(path)
     second = Run(run.path / "stage_2")
-    if second.path.is_dir():
+    if second.config.exists():
         run = second
+    elif (run.path / "stage_1").is_dir():
+        raise UserError(
+            f"{path}: stage 2 of this JTT run has not begun; --log_dir {run.path / 'stage_1'} "
+            f"evaluates the network of stage 1"
+        )
     if not run.config.exists():
         raise UserError(f"{path} is no run folder: it has no config.yaml")
     return run
@@ -54,6 +60,8 @@ class RunEvaluator:
         self.run = run
         self.config: Config = load_saved_config(run.config)
         self.groupings = parse_groupings(self.config.dataset.groupings)
+        if not self.config.dataset.subgroup_labels:  # classes only, as in training
+            self.groupings = [replace(g, attributes=()) for g in self.groupings]
         self.tasks = tuple(grouping.task for grouping in self.groupings)
         self.data: DatasetConfig = self.config.dataset
         if root is not None:

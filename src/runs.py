@@ -52,7 +52,7 @@ class Run:
         return self.ckpts / f"ckpt.{epoch}.pt"
 
     def status(self) -> dict[str, Any]:
-        """What status.json says, with `state` corrected to failed where the process is dead."""
+        """What status.json says; where the process is dead, `state` is failed and `died` true."""
         if not self.status_file.exists():
             return {"state": "new"}
         status = read_json(self.status_file)
@@ -60,7 +60,7 @@ class Run:
             raise UserError(f"{self.status_file} holds no known state; delete it to start again")
         if status["state"] == "running" and _is_dead(status):
             error = f"its process died: no heartbeat since {_clock(status['heartbeat'])}"
-            status |= {"state": "failed", "error": error}
+            status |= {"state": "failed", "error": error, "died": True}
         return status
 
     def set_status(self, **fields: Any) -> None:
@@ -198,7 +198,8 @@ class MetricsLog:
     def write(self, step: int, epoch: int, **values: Any) -> None:
         """Append a line: step, epoch (from 1) and flat keys such as `val/Blond_Hair/avg_acc`."""
         try:
-            self._file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
+            record = {"step": step, "epoch": epoch, **values}
+            self._file.write(json.dumps(record, allow_nan=False) + "\n")
             self._file.flush()
         except OSError as error:
             raise write_error(Path(self._file.name), error) from error
@@ -218,14 +219,17 @@ def default_log_dir(
 ) -> Path:
     """logs/<exp>/<tasks>/<values that differ from the exp's YAML>-seed<seed>.
 
-    `changed` maps dotted keys to values. A short hash of all of it is added where a value had to be
-    shortened or respelled, so that two different commands never share a folder.
+    `changed` maps dotted keys to values, and `model` or `dataset` to the part that was chosen as a
+    whole. A short hash of all of it is added where a value had to be shortened or respelled, so
+    that two different commands never share a folder.
     """
     tasks = _fit("_".join(parse_grouping(grouping).slug for grouping in groupings), groupings)
     pieces = []
     for key, value in changed.items():
         section, _, leaf = key.rpartition(".")
-        label = "" if leaf == "name" else leaf  # resnet18 speaks for itself, model.name does not
+        label = section if leaf == "name" else leaf
+        if key in ("model", "dataset"):
+            label = ""  # a part chosen as a whole speaks for itself: resnet18
         if section.startswith("stage_"):
             label = f"{section.split('.')[0]}_{leaf}"
         pieces.append(label + _spell(value))
@@ -236,6 +240,8 @@ def default_log_dir(
 def _spell(value: Any) -> str:
     if isinstance(value, list):
         return "x".join(_spell(entry) for entry in value)
+    if isinstance(value, str):
+        return value.replace("-", "~")  # '-' separates values; _fit puts it back and adds a hash
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -42,8 +42,7 @@ def run_stage(
         Stopped: a signal came; the child has saved and ended.
         UserError: the child failed; its own message stands above.
     """
-    with exclusive(stage.path / ".lock", f"waiting for the process that trains {stage.path}"):
-        pass  # a stage left behind by a killed parent ends first
+    _wait_for_orphan(stage, stop)
     child = subprocess.Popen(command)
     asked = False
     while child.poll() is None:
@@ -57,6 +56,21 @@ def run_stage(
         raise Stopped(stop())
     if child.returncode:
         raise UserError(f"{stage.path}: failed with exit code {child.returncode}, see above")
+
+
+def _wait_for_orphan(stage: Run, stop: Callable[[], int | None]) -> None:
+    """A stage left behind by a killed parent ends first."""
+    told = False
+    while True:
+        with exclusive(stage.path / ".lock") as free:
+            if free:
+                return
+        if not told:
+            print(f"waiting for the process that trains {stage.path}", flush=True)
+            told = True
+        if stop():
+            raise Stopped(stop())
+        time.sleep(POLL_SECONDS)
 
 
 def progress_of(stage: Run) -> dict:

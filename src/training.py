@@ -188,11 +188,12 @@ class Trainer:
         losses = task_losses(logits, labels)  # (T,)
         objective, weights = self.objective(losses)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(objective).backward()
         # The fused optimizer itself skips the step where this flag is set, so a non-finite loss
         # never reaches the weights and no step has to wait for the device. fp16's scaler sets the
-        # same flag from the gradients, where overflow is no error.
+        # same flag from the gradients, where overflow is no error; an infinite logit can have a
+        # finite gradient, which is made NaN here.
         finite = torch.isfinite(objective.detach())
+        self.scaler.scale(objective * torch.where(finite, 1.0, math.nan)).backward()
         if not self.scaler.is_enabled():
             self.optimizer.found_inf = (~finite).float()
         self.scaler.step(self.optimizer)
@@ -262,18 +263,23 @@ class Trainer:
     # ------------------------------------------------------------------ saving
 
     def save(self, name: int | None = None) -> None:
-        """Write ckpt.last.pt, and the same file as ckpt.{name}.pt."""
+        """Write ckpt.last.pt; with a name, ckpt.{name}.pt, which is ckpt.last.pt, too."""
         self._check_finite()
-        norms = torch._foreach_norm([p.detach() for p in self.model.parameters()])
-        if not torch.isfinite(torch.stack(norms).sum()):
+        # Batch norm's running statistics count, too: evaluation uses them.
+        tensors = [t for t in self.model.state_dict().values() if t.is_floating_point()]
+        if not torch.isfinite(torch.stack(torch._foreach_norm(tensors)).sum()):
             raise UserError(
                 f"a weight became infinite by step {self.step}, and nothing was saved over the "
                 f"last sound checkpoint: lower exp.optimizer.lr (now {self.settings.lr:g})"
             )
+        # The numbered one first: where a kill comes between the two, the older `last` repeats the
+        # epoch. The other way round, the epoch would be over and its checkpoint missing.
         last = self.run.checkpoint("last")
-        save_checkpoint(last, self._state())
-        if name is not None:
-            link_checkpoint(last, self.run.checkpoint(name))
+        if name is None:
+            save_checkpoint(last, self._state())
+        else:
+            save_checkpoint(self.run.checkpoint(name), self._state())
+            link_checkpoint(self.run.checkpoint(name), last)
         self.saved_at = time.monotonic()
 
     def _save_and_stop(self) -> None:
@@ -297,7 +303,8 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.objective.load_state_dict(state["objective"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where the run began on a device that needs no fp16
+            self.scaler.load_state_dict(state["scaler"])
         self.sums.copy_(state["sums"])
         self.epoch, self.batch, self.step = state["epoch"], state["batch"], state["step"]
 

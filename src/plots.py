@@ -1,0 +1,45 @@
+"""Figures of results: arrays in, a figure out."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+
+def grid_heatmaps(
+    panels: Mapping[str, np.ndarray],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    row_label: str,
+    column_label: str,
+) -> Figure:
+    """Heatmaps of a hyperparameter grid side by side; the best cell of each has a frame.
+
+    Args:
+        panels: title to percent (R, C); NaN where there is no figure yet.
+        rows, columns: names of the R values and the C values.
+    """
+    size = (1.2 + 3.4 * len(panels), 1.4 + 0.55 * len(rows))
+    figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, layout="constrained")
+    for axis, (title, values) in zip(axes[0], panels.items()):
+        known = values[np.isfinite(values)]
+        middle = (known.min() + known.max()) / 2 if len(known) else 0.0
+        axis.imshow(np.ma.masked_invalid(values), cmap="viridis", aspect="auto")
+        for (row, column), value in np.ndenumerate(values):
+            text = f"{value:.1f}" if np.isfinite(value) else "-"
+            dark = np.isfinite(value) and value < middle
+            axis.text(
+                column, row, text, ha="center", va="center", color="white" if dark else "black"
+            )
+        if len(known):
+            best = np.unravel_index(np.nanargmax(values), values.shape)
+            axis.add_patch(
+                plt.Rectangle((best[1] - 0.5, best[0] - 0.5), 1, 1, fill=False, ec="red", lw=2)
+            )
+        axis.set_title(title, fontsize="medium")
+        axis.set_xticks(range(len(columns)), columns)
+        axis.set_yticks(range(len(rows)), rows)
+        axis.set_xlabel(column_label)
+        axis.set_ylabel(row_label)
+    return figure
