@@ -1,0 +1,88 @@
+"""Every training command of the README runs as it stands, on a tiny data set."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.command_line import CONFIG_DIR
+from src.config import load_config
+from src.config_schema import Config, JTTConfig
+
+ROOT = Path(__file__).parent.parent.parent
+BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
+TINY = [
+    "exp/model=resnet18",
+    "exp.model.pretrained=false",
+    "exp/dataset=synthetic",
+    "exp.dataset.synthetic.num_train=96",
+    "exp.dataset.synthetic.num_val=32",
+    "exp.dataset.synthetic.num_test=32",
+    "exp.dataset.target_resolution=[32,32]",
+    "exp.train.max_steps=2",
+    "exp.train.tensorboard=false",
+]
+
+
+def commands(prefix: str) -> list[str]:
+    """Commands of the README's bash blocks, comments cut off."""
+    blocks = BLOCK.findall((ROOT / "README.md").read_text())
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith(prefix)]
+
+
+TRAINING = commands("python train_")
+
+
+def argv_of(command: str) -> list[str]:
+    """As bash splits it: the unquoted list with spaces comes in several pieces."""
+    return shlex.split(command)[1:]
+
+
+def test_the_readme_names_eleven_training_commands():
+    assert len(TRAINING) == 11
+
+
+@pytest.mark.parametrize("command", TRAINING)
+def test_every_training_command_composes(command):
+    script, *overrides = argv_of(command)
+    config = load_config(overrides, JTTConfig if script == "train_jtt.py" else Config)
+    assert config.train.log_dir.startswith(f"logs/{config.name}/")
+
+
+def test_the_test_command_names_the_folder_of_the_first_run():
+    (command,) = commands("python test.py")
+    assert f"--log_dir {load_config(['exp=erm']).train.log_dir} " in command
+
+
+def test_all_methods_compose():
+    names = sorted(path.stem for path in (CONFIG_DIR / "exp").glob("*.yaml"))
+    assert names == ["erm", "jtt", "jtt_stage_1", "jtt_stage_2", "rwg", "rwy", "subg", "suby"]
+    for name in ("erm", "rwy", "rwg", "suby", "subg"):
+        assert load_config([f"exp={name}"]).name == name
+    jtt = load_config(["exp=jtt"], JTTConfig)
+    assert (jtt.stage_1.name, jtt.stage_2.name) == ("jtt_stage_1", "jtt_stage_2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", TRAINING)
+def test_every_training_command_runs(command, tmp_path, tmp_path_factory):
+    data = tmp_path_factory.getbasetemp() / "readme"
+    script, *overrides = argv_of(command)
+    places = [
+        f"exp.dataset.root={data}",
+        f"exp.dataset.cache_dir={data}/cache",
+        f"exp.train.log_dir={tmp_path}/run",
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    run = [sys.executable, script, *overrides, *TINY, *places]
+    result = subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    measure = [sys.executable, "test.py", "--log_dir", f"{tmp_path}/run", "--ckpt_num", "best-avg"]
+    measured = subprocess.run(measure, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert measured.returncode == 0, measured.stderr[-2000:]
+    assert "worst group" in measured.stdout
