@@ -11,7 +11,7 @@ from src.data.groupings import did_you_mean
 from src.errors import UserError
 
 # Texts that Hydra reads as themselves without quotes: Blond_Hair:Male, logs/erm/lr0.1-seed0.
-_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./:+-]*")
+_PLAIN = re.compile(r"([A-Za-z_/]|[0-9]_[A-Za-z])[A-Za-z0-9_./:+-]*")
 
 CONFIG_DIR = Path(__file__).parent.parent / "configs"
 

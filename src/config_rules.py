@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.config_schema import Config, flatten
+from src.config_schema import Config, flatten, schema_keys
 from src.data.groupings import did_you_mean, parse_groupings
 from src.errors import UserError
 
@@ -29,7 +29,9 @@ def typed(node: DictConfig | dict, schema: type) -> tuple[Any, dict[str, str]]:
 def _typed_section(values: Any, schema: type, prefix: str, problems: dict[str, str]) -> Any:
     if not isinstance(values, dict):
         where = f"exp.{prefix}".rstrip(".")
-        problems[prefix] = f"{where}={values!r}: a section with keys of its own is expected"
+        problem = f"{where}={values!r}: a section with keys of its own is expected"
+        # One message for every key of the section, so that no rule looks at them; it is shown once.
+        problems |= {key: problem for key, _ in schema_keys(schema, prefix.rstrip("."))}
         values = {}
     known = {item.name: item for item in fields(schema)}
     for name in values:
@@ -44,6 +46,8 @@ def _typed_section(values: Any, schema: type, prefix: str, problems: dict[str, s
                 result[name] = item.default
             elif item.default_factory is not MISSING:
                 result[name] = item.default_factory()
+            elif is_dataclass(item.type):
+                result[name] = _typed_section(None, item.type, key + ".", problems)
             else:
                 result[name] = None
                 problems.setdefault(key, f"exp.{key} is missing")

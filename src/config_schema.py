@@ -100,7 +100,7 @@ class JTTConfig(Config):
 def schema_keys(schema: type, prefix: str) -> Iterator[tuple[str, Any]]:
     """Dotted names of all fields below a dataclass, with their types."""
     for item in fields(schema):
-        path = f"{prefix}.{item.name}"
+        path = f"{prefix}.{item.name}".lstrip(".")
         yield path, item.type
         if is_dataclass(item.type):
             yield from schema_keys(item.type, path)

@@ -242,7 +242,9 @@ def _spell(value: Any) -> str:
         return "x".join(_spell(entry) for entry in value)
     if isinstance(value, str):
         return value.replace("-", "~")  # '-' separates values; _fit puts it back and adds a hash
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    return str(value).lower()
 
 
 def _fit(text: str, meant: Any, suffix: str = "") -> str:

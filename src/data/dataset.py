@@ -12,6 +12,7 @@ from src.data.groupings import Grouping
 from src.data.layout import ImageFiles
 from src.data.pixels import Pixels, StreamedImages
 from src.data.synthetic import ensure_synthetic
+from src.errors import UserError
 
 
 class Dataset:
@@ -38,8 +39,15 @@ class Dataset:
         self.annotations = load_annotations(self.root, cache_dir)
 
     def split(self, split: str) -> Annotations:
-        """The rows of train, val or test."""
-        return self.annotations.of_split(split)
+        """The rows of train, val or test.
+
+        Raises:
+            UserError: there are none.
+        """
+        rows = self.annotations.of_split(split)
+        if not len(rows):
+            raise UserError(f"{self.root}: the {split} split is empty; see list_eval_partition")
+        return rows
 
     def images(self, split: str, full_frame: bool = False):
         """Images of a split by row number: the reference crop, or the frame to be augmented."""

@@ -1,0 +1,72 @@
+"""Shared fixtures: a tiny CelebA, the real one where it is at hand, entrypoints as processes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.data.small_celeba import write_celeba
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def tiny_celeba(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CelebA folder of 64 train, 24 val and 24 test images with random attributes."""
+    root = tmp_path_factory.mktemp("data") / "celeba"
+    write_celeba(root, [0] * 64 + [1] * 24 + [2] * 24)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_overrides(tiny_celeba: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides of a run on it that takes about a second: two steps an epoch, one epoch."""
+    cache = tmp_path_factory.mktemp("cache")
+    return [
+        f"exp.dataset.root={tiny_celeba}",
+        f"exp.dataset.cache_dir={cache}",
+        "exp.dataset.target_resolution=[32,32]",
+        "exp/model=resnet18",
+        "exp.model.pretrained=false",
+        "exp.dataloader.batch_size=32",
+        "exp.dataloader.num_workers=1",
+        "exp.train.device=cpu",
+        "exp.train.total_epochs=1",
+        "exp.train.tensorboard=false",
+    ]
+
+
+@pytest.fixture(scope="session")
+def celeba_root() -> Path:
+    """The real CelebA: the folder that CELEBA_ROOT names."""
+    if "CELEBA_ROOT" not in os.environ:
+        pytest.skip("set CELEBA_ROOT to the folder with list_attr_celeba.txt")
+    return Path(os.environ["CELEBA_ROOT"])
+
+
+def entrypoint_process(*command: object, **options) -> subprocess.Popen:
+    """Start `python train_erm.py ...` on one thread, with its output in a pipe."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        cwd=REPOSITORY,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
+@pytest.fixture(scope="session")
+def run_entrypoint() -> Callable[..., tuple[int, str]]:
+    """Run `python train_erm.py ...` to its end; its exit code and everything it printed."""
+
+    def run(*command: object) -> tuple[int, str]:
+        process = entrypoint_process(*command)
+        output, _ = process.communicate(timeout=300)
+        return process.returncode, output
+
+    return run

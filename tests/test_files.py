@@ -1,0 +1,137 @@
+"""Files are written whole or not at all, and locks exclude."""
+
+import errno
+import json
+import math
+import multiprocessing
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from src.errors import UserError
+from src.files import atomic_path, exclusive, read_json, write_atomic, write_error, write_json
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_written_file_has_its_content_and_leaves_nothing_beside(tmp_path):
+    write_atomic(tmp_path / "new" / "a.txt", "text")
+    write_atomic(tmp_path / "new" / "a.txt", b"bytes")
+    assert (tmp_path / "new" / "a.txt").read_bytes() == b"bytes"
+    assert names_in(tmp_path / "new") == ["a.txt"]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert names_in(tmp_path) == ["a.txt"]
+
+
+def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+        assert temporary.parent == path.parent
+    assert path.read_text() == "new"
+
+
+def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path):
+    write_atomic(tmp_path / "a.txt", "")
+    (tmp_path / "b.txt").touch()
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a.txt", "b.txt")}
+    assert len(modes) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "the disk is full; free some space"),
+        (errno.EDQUOT, "quota is used up"),
+        (errno.EACCES, "no permission"),
+        (errno.EROFS, "read-only"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+def test_a_failed_write_says_what_is_wrong_and_what_to_do(number, words):
+    message = str(write_error(Path("x/a.txt"), OSError(number, os.strerror(number))))
+    assert message.startswith("cannot write x/a.txt: ") and words in message
+
+
+def test_a_full_disk_is_a_user_error_and_keeps_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(UserError, match="the disk is full"), atomic_path(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert path.read_text() == "old"
+    assert names_in(tmp_path) == ["a.txt"]
+
+
+def test_a_place_that_cannot_exist_is_a_user_error():
+    with pytest.raises(UserError, match="cannot write /dev/null/x/a"):
+        write_atomic(Path("/dev/null/x/a"), "")
+    lock = exclusive(Path("/dev/null/x/.lock"))
+    with pytest.raises(UserError, match=r"cannot write /dev/null/x/\.lock"), lock:
+        pass
+
+
+def test_json_comes_back_and_nan_is_refused_before_anything_is_written(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": [1, None, 0.1]})
+    assert read_json(path) == {"a": [1, None, 0.1]}
+    for value in (math.nan, math.inf):
+        with pytest.raises(ValueError):
+            write_json(path, {"a": value})
+    assert json.loads(path.read_text()) == {"a": [1, None, 0.1]}
+
+
+@pytest.mark.parametrize("text", ["", '{"a": ', "\x00\xff", "[" * 100_000])
+def test_json_that_cannot_be_read_is_a_user_error_that_names_the_file(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"a\.json cannot be read as JSON"):
+        read_json(path)
+    with pytest.raises(UserError, match=r"b\.json is missing"):
+        read_json(tmp_path / "b.json")
+
+
+def test_a_lock_is_held_by_one_at_a_time(tmp_path):
+    lock = tmp_path / ".lock"
+    with exclusive(lock) as free:
+        assert free
+        with exclusive(lock) as free_again:
+            assert not free_again
+        with exclusive(lock) as free_again:  # the loser has not taken the lock away
+            assert not free_again
+    with exclusive(lock) as free:
+        assert free
+
+
+def _hold(lock: Path, held, release) -> None:
+    with exclusive(lock):
+        held.set()
+        release.wait(30)
+
+
+def test_a_lock_with_a_message_waits_for_another_process(tmp_path, capsys):
+    context = multiprocessing.get_context("fork")
+    held, release = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path / ".lock", held, release))
+    holder.start()
+    assert held.wait(30)
+    with exclusive(tmp_path / ".lock") as free:
+        assert not free
+    release.set()
+    with exclusive(tmp_path / ".lock", "waiting for the other"):
+        holder.join(30)
+        assert holder.exitcode == 0
+    assert capsys.readouterr().out in ("waiting for the other\n", "")

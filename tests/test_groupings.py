@@ -1,0 +1,155 @@
+"""Groupings, their group ids, their errors; semantics of section 1 on the complete annotations."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.data.celeba import load_annotations
+from src.data.groupings import (
+    ATTRIBUTES,
+    COLUMN,
+    Grouping,
+    parse_grouping,
+    parse_groupings,
+)
+from src.errors import UserError
+
+
+def table(**columns: list[int]) -> np.ndarray:
+    """An attribute table (N, 40) that is 0 but for the named columns."""
+    attributes = np.zeros((len(next(iter(columns.values()))), 40), np.uint8)
+    for name, values in columns.items():
+        attributes[:, COLUMN[name]] = values
+    return attributes
+
+
+def test_there_are_forty_attributes_in_alphabetical_order_of_the_official_file():
+    assert len(ATTRIBUTES) == len(set(ATTRIBUTES)) == 40
+    assert (ATTRIBUTES[0], ATTRIBUTES[20], ATTRIBUTES[39]) == ("5_o_Clock_Shadow", "Male", "Young")
+
+
+def test_one_attribute_gives_groups_in_the_order_y0a0_y0a1_y1a0_y1a1():
+    attributes = table(Blond_Hair=[0, 0, 1, 1], Male=[0, 1, 0, 1])
+    grouping = parse_grouping("Blond_Hair:Male")
+    assert grouping.group_ids(attributes).tolist() == [0, 1, 2, 3]
+    assert grouping.labels(attributes).tolist() == [0, 0, 1, 1]
+    assert grouping.group_names == [
+        "Blond_Hair=0 Male=0",
+        "Blond_Hair=0 Male=1",
+        "Blond_Hair=1 Male=0",
+        "Blond_Hair=1 Male=1",
+    ]
+
+
+def test_attractive_not_male_young_is_group_5_of_8():
+    grouping = parse_grouping("Attractive:Male+Young")
+    assert grouping.num_groups == 8
+    assert grouping.group_ids(table(Attractive=[1], Male=[0], Young=[1])).tolist() == [0b101]
+    assert grouping.group_names[5] == "Attractive=1 Male=0 Young=1"
+
+
+def test_attributes_count_in_the_order_written():
+    attributes = table(Attractive=[1], Male=[0], Young=[1])
+    assert parse_grouping("Attractive:Young+Male").group_ids(attributes).tolist() == [0b110]
+
+
+def test_the_groups_of_a_bare_task_are_its_classes():
+    grouping = parse_grouping("Young")
+    assert grouping == Grouping("Young")
+    assert grouping.group_ids(table(Young=[0, 1])).tolist() == [0, 1]
+    assert grouping.group_names == ["Young=0", "Young=1"]
+
+
+@given(
+    st.lists(st.sampled_from(ATTRIBUTES), min_size=1, max_size=5, unique=True),
+    st.integers(0, 2**32 - 1),
+)
+def test_a_group_id_is_the_binary_number_of_its_bits(names, seed):
+    attributes = np.random.default_rng(seed).integers(0, 2, (7, 40), dtype=np.uint8)
+    grouping = Grouping(names[0], tuple(names[1:]))
+    for row, group in zip(attributes, grouping.group_ids(attributes)):
+        bits = [str(row[COLUMN[name]]) for name in names]
+        assert group == int("".join(bits), 2)
+        shown = " ".join(f"{name}={bit}" for name, bit in zip(names, bits))
+        assert grouping.group_names[group] == shown
+
+
+@given(st.lists(st.sampled_from(ATTRIBUTES), min_size=1, max_size=5, unique=True))
+def test_a_grouping_is_read_back_from_its_name(names):
+    grouping = Grouping(names[0], tuple(names[1:]))
+    assert parse_grouping(grouping.name) == grouping
+    assert not set(grouping.slug) & set(":,= ")
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("Blonde_Hair:Male", "did you mean 'Blond_Hair'"),
+        ("Blond_Hair:male", "did you mean 'Male'"),
+        ("Blond_Hair:Male+Mael", "unknown attribute 'Mael'"),
+        ("Blond_Hair:Male+Male", "'Male' is given twice"),
+        ("Blond_Hair:Blond_Hair", "is the task itself"),
+        ("Blond_Hair:", "an empty part"),
+        (":Male", "an empty part"),
+        ("Blond_Hair:Male+", "an empty part"),
+        ("", "an empty part"),
+        ("Attractive:Male,Young", "unknown attribute 'Male,Young'"),
+    ],
+)
+def test_an_error_names_the_grouping_and_what_is_allowed(text, part):
+    with pytest.raises(UserError) as raised:
+        parse_grouping(text)
+    assert f"grouping '{text}'" in str(raised.value)
+    assert part in str(raised.value)
+
+
+def test_all_problems_of_a_list_are_told_at_once():
+    with pytest.raises(UserError) as raised:
+        parse_groupings(["Blonde_Hair:Male", "Young:Young", "Smiling:Male"])
+    assert len(raised.value.problems) == 2
+
+
+def test_an_empty_list_of_groupings_is_an_error():
+    with pytest.raises(UserError, match="empty"):
+        parse_groupings([])
+
+
+def test_a_task_given_twice_is_an_error_in_training_only():
+    twice = ["Blond_Hair:Male", "Blond_Hair:Young"]
+    assert [grouping.name for grouping in parse_groupings(twice)] == twice
+    with pytest.raises(UserError, match="task 'Blond_Hair' is given twice"):
+        parse_groupings(twice, training=True)
+
+
+def test_bare_tasks_beside_task_attr_are_an_error_that_shows_the_plus_form():
+    with pytest.raises(UserError, match=r"Attractive:Male\+Young"):
+        parse_groupings(["Attractive:Male", "Young"], training=True)
+    assert len(parse_groupings(["Attractive", "Young"], training=True)) == 2
+
+
+@pytest.mark.celeba
+def test_groups_of_the_complete_annotations_have_the_published_sizes(celeba_root, tmp_path):
+    folder = celeba_root.resolve().parent / "celeba_annotations"
+    if not folder.is_dir():
+        pytest.skip(f"no complete annotations in {folder}")
+    annotations = load_annotations(folder, tmp_path)
+    assert len(annotations) == 202_599
+    sizes = {
+        split: np.bincount(
+            parse_grouping("Blond_Hair:Male").group_ids(annotations.of_split(split).attributes)
+        ).tolist()
+        for split in ("train", "val", "test")
+    }
+    assert sizes == {
+        "train": [71629, 66874, 22880, 1387],
+        "val": [8535, 8276, 2874, 182],
+        "test": [9767, 7535, 2480, 180],
+    }
+
+
+def test_no_attribute_name_is_two_others_joined_so_run_folders_stay_apart():
+    joined = {f"{a}_{b}" for a, b in itertools.permutations(ATTRIBUTES, 2)}
+    assert not joined & set(ATTRIBUTES)
