@@ -1,0 +1,228 @@
+"""What the demo leaves behind: one table, summary.json, summary.csv and three pictures."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from scripts.demo import result_run
+from src.data.celeba import Annotations, load_annotations
+from src.data.groupings import COLUMN, parse_grouping
+from src.data.layout import ImageFiles
+from src.evaluation import load_logits
+from src.files import read_json, write_atomic, write_json
+from src.metrics import wilson
+from src.plots_groups import (
+    Accuracies,
+    face_sheet,
+    group_bars,
+    learning_curves,
+    save_figure,
+)
+from src.runs import Run
+from src.tables import interval, percent
+
+GROUPING = parse_grouping("Blond_Hair:Male")
+GROUPS = ("non-blond women", "non-blond men", "blond women", "blond men")  # by group id
+FACES_PER_GROUP = 12
+FACE = 89  # pixels: the central 178x178, as the network sees it, halved
+STAND_IN = (
+    "Drawn faces with CelebA's attributes: they show the mechanism and say nothing of CelebA."
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A tested method: its run, the test figures, and validation's (E epochs, G groups)."""
+
+    method: str
+    run: Run
+    test: dict[str, Any]  # of the grouping, see src/metrics.py summarise
+    epoch: int
+    curve: Accuracies
+
+
+def write_report(out: Path, run_dirs: Mapping[str, Path], root: Path, rule: str) -> None:
+    """Print the table and fill the folder `out`.
+
+    Args:
+        run_dirs: method to run folder, ERM first; root: the drawn data set.
+    """
+    outcomes = [load_outcome(method, path, rule) for method, path in run_dirs.items()]
+    rows = [summary_row(outcome) for outcome in outcomes]
+    about = {"split": "test", "checkpoint": f"{rule}, on the validation split", "data": str(root)}
+    write_json(out / "summary.json", {**about, "grouping": GROUPING.name, "methods": rows})
+    write_atomic(out / "summary.csv", flat(rows).to_csv(index=False))
+    save_figure(draw_accuracies(outcomes), out / "accuracy_per_group.png")
+    save_figure(draw_curves(outcomes), out / "learning_curves.png")
+    save_figure(draw_mistakes(outcomes[0], root), out / "erm_mistakes.png")
+    print_table(rows, rule)
+    print("\n".join(["pictures and numbers:", *(f"  {path}" for path in sorted(out.glob("*.*")))]))
+
+
+def load_outcome(method: str, run_dir: Path, rule: str) -> Outcome:
+    run = result_run(run_dir)
+    test = read_json(run.stats("test", rule))
+    history = read_json(run.val_stats)["epochs"]
+    stats = [read_json(run.epoch_stats(epoch)) for epoch in sorted(map(int, history))]
+    curve = accuracies([figures[GROUPING.name]["groups"] for figures in stats])
+    return Outcome(method, run, test[GROUPING.name], int(test["checkpoint"]["epoch"]), curve)
+
+
+def accuracies(rows: Sequence[Sequence[Mapping[str, Any]]]) -> Accuracies:
+    """Percent (rows, G) of lists of groups; NaN for a group without examples."""
+    parts = [
+        100 * np.array([[group[key] for group in row] for row in rows], dtype=float)
+        for key in ("acc", "low", "high")
+    ]
+    return Accuracies(*parts)
+
+
+# ------------------------------------------------------------------------- numbers
+
+
+def summary_row(outcome: Outcome) -> dict[str, Any]:
+    """One method for summary.json; accuracies and their limits are fractions."""
+    groups = outcome.test["groups"]
+    correct, total = (sum(group[key] for group in groups) for key in ("correct", "total"))
+    low, high = wilson(correct, total)
+    worst = outcome.test["worst_group"]
+    return {
+        "method": outcome.method,
+        "run": str(outcome.run.path),
+        "epoch": outcome.epoch,
+        "average": {"acc": outcome.test["avg_acc"], "low": low, "high": high, "n": total},
+        "worst_group": {**worst, "name": GROUPS[worst["id"]], "n": groups[worst["id"]]["total"]},
+        "groups": [{**group, "name": name} for group, name in zip(groups, GROUPS)],
+    }
+
+
+def flat(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """The rows as a table: a line per method."""
+    lines = []
+    for row in rows:
+        line = {key: row[key] for key in ("method", "run", "epoch")}
+        for part in ("average", "worst_group"):
+            line |= {f"{part}_{key}": value for key, value in row[part].items() if key != "id"}
+        for group in row["groups"]:
+            line |= {f"g{group['id']}_{key}": group[key] for key in ("acc", "low", "high")}
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def print_table(rows: Sequence[dict[str, Any]], rule: str) -> None:
+    size = rows[0]["average"]["n"]
+    table = Table(
+        title=f"{GROUPING.name}, test split (n = {size:,}), percent with 95 % intervals",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for column in ("method", "average", "", "worst group", "", "which", "n"):
+        table.add_column(column, justify="left" if column in ("method", "which") else "right")
+    for row in rows:
+        average, worst = row["average"], row["worst_group"]
+        table.add_row(
+            row["method"],
+            percent(average["acc"]),
+            interval(average),
+            percent(worst["acc"]),
+            interval(worst),
+            worst["name"],
+            str(worst["n"]),
+        )
+    console = Console()
+    console.print()
+    console.print(table)
+    console.print(
+        f"Epochs were chosen by worst-group accuracy on the validation split ({rule}). {STAND_IN}",
+        highlight=False,
+    )
+
+
+# ------------------------------------------------------------------------- pictures
+
+
+def draw_accuracies(outcomes: Sequence[Outcome]) -> Any:
+    groups = [outcome.test["groups"] for outcome in outcomes]
+    worst = outcomes[0].test["worst_group"]["id"]
+    scores = [
+        f"{outcome.method} {percent(outcome.test['groups'][worst]['acc'], 0)} %"
+        for outcome in outcomes
+    ]
+    return group_bars(
+        f"How many {GROUPS[worst]} are told right: {', '.join(scores)}",
+        [outcome.method for outcome in outcomes],
+        GROUPS,
+        [group["total"] for group in groups[0]],
+        accuracies(groups),
+        [100 * outcome.test["avg_acc"] for outcome in outcomes],
+        note=f"Test split, 95 % Wilson intervals; dashed: average of all examples. {STAND_IN}",
+    )
+
+
+def draw_curves(outcomes: Sequence[Outcome]) -> Any:
+    worst = outcomes[0].test["worst_group"]["id"]
+    best = np.nanmax(outcomes[0].curve.value[:, worst])
+    return learning_curves(
+        f"{outcomes[0].method} never gets more than {best:.0f} % of {GROUPS[worst]} right",
+        [outcome.method for outcome in outcomes],
+        GROUPS,
+        [outcome.curve for outcome in outcomes],
+        [outcome.epoch for outcome in outcomes],
+        note="Validation split, 95 % Wilson intervals; ringed: the chosen epoch, the one with the "
+        f"best worst group. {STAND_IN}",
+    )
+
+
+def draw_mistakes(outcome: Outcome, root: Path) -> Any:
+    """Faces of each group of the test split, drawn at random, with the method's mistakes marked."""
+    rows = load_annotations(root).of_split("test")
+    values = load_logits(outcome.run.logits("test", outcome.epoch)).of_task(GROUPING.task)  # (N,)
+    blond = rows.attributes[:, COLUMN[GROUPING.task]] != 0
+    wrong = (values > 0) != blond
+    chosen = choose_faces(GROUPING.group_ids(rows.attributes), values)
+    images = ImageFiles(root)
+    headings = [
+        f"{name}: {figures['total'] - figures['correct']:,} of {figures['total']:,} wrong"
+        for name, figures in zip(GROUPS, outcome.test["groups"])
+    ]
+    worst = outcome.test["worst_group"]["id"]
+    return face_sheet(
+        f"Where {outcome.method} fails: {headings[worst]}",
+        headings,
+        [read_faces(images, rows, places) for places in chosen],
+        [wrong[places] for places in chosen],
+        [[f"{100 / (1 + np.exp(-values[k])):.0f} %" for k in places] for places in chosen],
+        note=f"{FACES_PER_GROUP} faces per group, drawn at random from the test split; below each: "
+        f"how sure the network is of blond hair. Red: mistakes. {STAND_IN}",
+    )
+
+
+def choose_faces(groups: np.ndarray, values: np.ndarray) -> list[np.ndarray]:
+    """Per group a random sample of its rows, in the order of their logits `values` (N,)."""
+    rng = np.random.default_rng(0)
+    chosen = []
+    for group in range(GROUPING.num_groups):
+        members = np.flatnonzero(groups == group)
+        sample = rng.choice(members, min(FACES_PER_GROUP, len(members)), replace=False)
+        chosen.append(sample[np.argsort(values[sample], kind="stable")])
+    return chosen
+
+
+def read_faces(images: ImageFiles, rows: Annotations, places: np.ndarray) -> np.ndarray:
+    """The central squares of some rows' images, uint8 (K, FACE, FACE, 3)."""
+    faces = np.empty((len(places), FACE, FACE, 3), np.uint8)
+    for face, place in zip(faces, places):
+        with Image.open(io.BytesIO(images.read(rows.names[place]))) as image:
+            face[:] = image.convert("RGB").crop((0, 20, 178, 198)).resize((FACE, FACE))
+    return faces
