@@ -1,0 +1,198 @@
+"""The experiments as data: task lists, grids and parameters, each number once, with its source.
+
+`scripts/grids.py` turns them into jobs. "The study" is the set of experiments this system was made
+for: tuned on five tasks, searched for spurious correlations, then trained on several tasks at once.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+from src.data.groupings import ATTRIBUTES
+
+Tasks = tuple[str, ...]  # the groupings that one network is trained on
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Hyperparameters of one run; what is not here has its home in configs/exp/."""
+
+    weight_decay: float
+    lr: float
+    batch_size: int
+    epochs: int
+    epochs_stage_1: int | None = None  # JTT only
+    lambda_up: float | None = None  # JTT only
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Every setting x every task list x every seed is one run of exp=`method`."""
+
+    method: str
+    runs: tuple[Tasks, ...]
+    settings: tuple[Setting, ...]
+    seeds: tuple[int, ...] = (0,)
+
+
+def grid(
+    weight_decays: tuple[float, ...],
+    lrs: tuple[float, ...],
+    batch_sizes: tuple[int, ...],
+    epochs: int,
+) -> tuple[Setting, ...]:
+    """All combinations, weight decay slowest."""
+    return tuple(Setting(*values, epochs) for values in product(weight_decays, lrs, batch_sizes))
+
+
+def single(*families: tuple[Tasks, ...]) -> tuple[Tasks, ...]:
+    """Each grouping of the families once, alone, in order of appearance."""
+    return tuple((name,) for name in dict.fromkeys(g for f in families for run in f for g in run))
+
+
+SEEDS = (0, 1, 2)  # of everything that is compared; tuning and identification use the first
+
+# ------------------------------------------------------------------- families of several tasks
+
+# Several tasks against one at a time.
+MTL_STL_COMPARISON = (
+    ("Big_Lips:Chubby", "Bushy_Eyebrows:Blond_Hair"),
+    ("Wearing_Lipstick:Male", "Gray_Hair:Young"),
+    ("High_Cheekbones:Smiling", "Wearing_Lipstick:Male"),
+)
+# Pairs whose spurious attributes differ, and pairs that share one.
+MTL_DISJOINT = (
+    ("Big_Lips:Chubby", "Bushy_Eyebrows:Blond_Hair"),
+    ("Wearing_Lipstick:Male", "Gray_Hair:Young"),
+    ("High_Cheekbones:Smiling", "Brown_Hair:Wearing_Hat"),
+    ("No_Beard:Wearing_Lipstick", "Young:Chubby"),
+    ("Bangs:Wearing_Hat", "Pointy_Nose:Heavy_Makeup"),
+)
+MTL_NONDISJOINT = (
+    ("Wearing_Earrings:Male", "Attractive:Male"),
+    ("No_Beard:Heavy_Makeup", "Pointy_Nose:Heavy_Makeup"),
+    ("Attractive:Gray_Hair", "Big_Nose:Gray_Hair"),
+    ("Heavy_Makeup:Wearing_Lipstick", "No_Beard:Wearing_Lipstick"),
+    ("Bangs:Wearing_Hat", "Blond_Hair:Wearing_Hat"),
+)
+# Tasks that look at the same part of the face.
+MTL_SIMILAR = (
+    ("Big_Nose:Wearing_Lipstick", "High_Cheekbones:Smiling"),
+    ("Big_Lips:Goatee", "Wearing_Lipstick:Male"),
+    ("Bags_Under_Eyes:Double_Chin", "High_Cheekbones:Rosy_Cheeks"),
+    ("Blond_Hair:Wearing_Hat", "Brown_Hair:Wearing_Hat"),
+)
+# Strong and weak spurious correlations.
+MTL_STRONG = (
+    ("Wearing_Lipstick:Male", "High_Cheekbones:Smiling"),
+    ("Heavy_Makeup:Male", "Wearing_Earrings:Male"),
+)
+MTL_WEAK = (
+    ("Big_Lips:Chubby", "Young:Chubby"),
+    ("High_Cheekbones:Rosy_Cheeks", "Brown_Hair:Wearing_Hat"),
+)
+
+# Two, three and four tasks; each letter is a grouping.
+_DISJOINT = {
+    "a": "Big_Lips:Chubby",
+    "b": "Bushy_Eyebrows:Blond_Hair",
+    "c": "High_Cheekbones:Smiling",
+    "d": "Wearing_Lipstick:Male",
+    "e": "Gray_Hair:Young",
+    "f": "Brown_Hair:Wearing_Hat",
+}
+MTL_ABLATE_DISJOINT = tuple(
+    tuple(_DISJOINT[letter] for letter in letters)
+    for letters in "ab bc abd abe abc bcd bcf bce abdc abec bcde bcfa bcef".split()  # noqa: SIM905
+)
+_NONDISJOINT = {
+    "a": "Arched_Eyebrows:Male",
+    "n": "Big_Nose:Male",
+    "b": "Blond_Hair:Male",
+    "e": "Wearing_Earrings:Male",
+    "l": "Wearing_Lipstick:Male",
+    "v": "Attractive:Male",
+}
+MTL_ABLATE_NONDISJOINT = tuple(
+    tuple(_NONDISJOINT[letter] for letter in letters)
+    for letters in "an be ane anl anv bel ben bea aneb anle anvb bela benv".split()  # noqa: SIM905
+)
+
+FAMILIES = {
+    "mtl_stl": MTL_STL_COMPARISON,
+    "ablate_disjoint": MTL_ABLATE_DISJOINT,
+    "ablate_nondisjoint": MTL_ABLATE_NONDISJOINT,
+    "disjoint": MTL_DISJOINT,
+    "nondisjoint": MTL_NONDISJOINT,
+    "similar": MTL_SIMILAR,
+    "strong": MTL_STRONG,
+    "weak": MTL_WEAK,
+}
+SINGLE_TASKS = single(*FAMILIES.values())
+FIRST_DISJOINT = MTL_DISJOINT[:1]  # the pair that several tasks are tuned on
+
+# -------------------------------------------------------------------------------------- tuning
+
+# One network per attribute would be too many to tune: these five stand for all.
+TUNING_TASKS = (
+    ("Attractive:Eyeglasses",),
+    ("Smiling:High_Cheekbones",),
+    ("Pointy_Nose:Rosy_Cheeks",),
+    ("Oval_Face:Rosy_Cheeks",),
+    ("Young:Attractive",),
+)
+ERM_GRID = grid((1e-4, 1e-3, 1e-2, 1e-1), (1e-5, 5e-5, 1e-4), (128,), epochs=25)
+# Epochs: those of the study's SUBY runs.
+SUBY_GRID = grid((1e-2, 1e-1, 1.0), (1e-5, 1e-4, 1e-3), (32, 64), epochs=60)
+MTL_ERM_GRID = grid((1e-4, 1e-3, 1e-2, 1e-1), (1e-5, 1e-4, 1e-3), (32, 64, 128), epochs=50)
+
+# ------------------------------------------------------------------------------ tuned settings
+
+# The winner of ERM_GRID in the study, for one network per attribute.
+IDENTIFICATION = Setting(weight_decay=1e-1, lr=1e-4, batch_size=128, epochs=25)
+SUBY_IDENTIFICATION = Setting(weight_decay=1e-2, lr=1e-3, batch_size=128, epochs=25)
+
+# The study's runs on one task; JTT's values are those of Liu et al. 2021 for CelebA.
+ERM = Setting(weight_decay=1e-4, lr=1e-4, batch_size=128, epochs=50)
+SUBY = Setting(weight_decay=1e-2, lr=1e-3, batch_size=128, epochs=60)
+RWY = Setting(weight_decay=1e-2, lr=1e-4, batch_size=2, epochs=60)
+JTT = Setting(1e-1, 1e-5, batch_size=128, epochs=50, epochs_stage_1=1, lambda_up=50)
+
+# How the tasks of one network are weighed. static_equal: all 1; static_delta: softmax of
+# delta/100 over the groupings; dynamic: LBTW (Liu, Liang, Gitter 2019).
+WEIGHTINGS = ("static_equal", "static_delta", "dynamic")
+
+# ERM on several tasks: the study's winners of MTL_ERM_GRID, by the rule that will choose the
+# checkpoint (avg: average accuracy, group: worst-group accuracy) and by weighting.
+_BY_AVERAGE = Setting(weight_decay=1e-1, lr=1e-4, batch_size=64, epochs=50)
+_BY_GROUP = Setting(weight_decay=1e-2, lr=1e-4, batch_size=32, epochs=50)
+_BY_GROUP_DELTA = Setting(weight_decay=1e-3, lr=1e-3, batch_size=32, epochs=50)
+MTL_ERM = {
+    "avg": dict.fromkeys(WEIGHTINGS, _BY_AVERAGE),
+    "group": {
+        "static_equal": _BY_GROUP,
+        "static_delta": _BY_GROUP_DELTA,
+        "dynamic": _BY_GROUP,
+    },
+}
+
+# --------------------------------------------------------------------------------- experiments
+
+_BARE = tuple((attribute,) for attribute in ATTRIBUTES)
+
+EXPERIMENTS = {
+    "erm": Experiment("erm", SINGLE_TASKS, (ERM,), SEEDS),
+    "suby": Experiment("suby", SINGLE_TASKS, (SUBY,), SEEDS),
+    "rwy": Experiment("rwy", SINGLE_TASKS, (RWY,), SEEDS),
+    "jtt": Experiment("jtt", SINGLE_TASKS, (JTT,), SEEDS),
+    "erm_tune": Experiment("erm", TUNING_TASKS, ERM_GRID),
+    "suby_tune": Experiment("suby", TUNING_TASKS, SUBY_GRID),
+    "erm_id": Experiment("erm", _BARE, (IDENTIFICATION,)),
+    "suby_id": Experiment("suby", _BARE, (SUBY_IDENTIFICATION,)),
+    "mtl_erm_tune": Experiment("erm", FIRST_DISJOINT, MTL_ERM_GRID, SEEDS),
+    "mtl_suby_tune": Experiment("suby", FIRST_DISJOINT, SUBY_GRID, SEEDS),
+    "mtl_rwy": Experiment("rwy", MTL_STL_COMPARISON, (RWY,), SEEDS),
+    "mtl_suby": Experiment("suby", MTL_STL_COMPARISON, (SUBY,), SEEDS),
+    "mtl_jtt": Experiment("jtt", MTL_STL_COMPARISON, (JTT,), SEEDS),
+}
+# Their setting depends on rule and weighting, see MTL_ERM: `grids.find_experiment` puts it in.
+MTL_ERM_EXPERIMENTS = {f"mtl_erm_{name}": runs for name, runs in FAMILIES.items()}

@@ -1,0 +1,162 @@
+"""From a row of the experiments to a job: its command and, by one function, its run folder.
+
+Training, evaluation and reports find a run by the same code that named it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.experiments import (
+    EXPERIMENTS,
+    MTL_ERM,
+    MTL_ERM_EXPERIMENTS,
+    SEEDS,
+    WEIGHTINGS,
+    Experiment,
+    Setting,
+)
+from scripts.job_manager import Job
+from src.command_line import join_brackets, quote_override, resolve_aliases
+from src.config import WITHOUT_EFFECT
+from src.data.groupings import did_you_mean
+from src.errors import UserError
+from src.runs import default_log_dir
+
+# What a script chooses for each job, and an override for all jobs cannot.
+CHOSEN = {"exp", "exp.train.log_dir", "exp.dataset.groupings", "exp.seed"}
+
+
+def find_experiment(
+    name: str, weighting: str = "static_equal", metric: str = "group"
+) -> Experiment:
+    """An experiment by the name that --opt gives it.
+
+    Args:
+        weighting, metric: how tasks are weighed and which figure will choose the checkpoint (avg
+            or group); the settings of ERM on several tasks depend on both.
+    """
+    if name in MTL_ERM_EXPERIMENTS:
+        return Experiment("erm", MTL_ERM_EXPERIMENTS[name], (MTL_ERM[metric][weighting],), SEEDS)
+    if name not in EXPERIMENTS:
+        names = [*EXPERIMENTS, *MTL_ERM_EXPERIMENTS]
+        raise UserError(f"--opt {name}: there is no such experiment{did_you_mean(name, names)}")
+    return EXPERIMENTS[name]
+
+
+def setting_values(setting: Setting) -> dict[str, Any]:
+    """A setting as configuration keys and values."""
+    values = {
+        "exp.optimizer.weight_decay": setting.weight_decay,
+        "exp.optimizer.lr": setting.lr,
+        "exp.dataloader.batch_size": setting.batch_size,
+        "exp.train.total_epochs": setting.epochs,
+        "exp.epochs_stage_1": setting.epochs_stage_1,
+        "exp.lambda_up": setting.lambda_up,
+    }
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def weighting_values(weighting: str, task_weights: Sequence[float] | None = None) -> dict[str, Any]:
+    """A task weighting as configuration keys and values; static_delta takes its weights."""
+    if weighting == "dynamic":
+        return {"exp.dataset.loss_balanced_task_weighting": True}
+    if weighting == "static_delta" and task_weights is not None:
+        return {"exp.dataset.task_weights": list(task_weights)}
+    if weighting == "static_equal":
+        return {}
+    raise UserError(
+        f"weighting {weighting}: use {', '.join(WEIGHTINGS)}; static_delta needs deltas"
+    )
+
+
+def train_jobs(
+    name: str,
+    experiment: Experiment,
+    log_root: Path | str = "logs",
+    overrides: Sequence[str] = (),
+    more: Mapping[tuple[str, ...], Mapping[str, Any]] | None = None,
+) -> list[Job]:
+    """The jobs of an experiment, settings slowest, then task lists, then seeds.
+
+    Args:
+        name: the folder below `log_root`.
+        overrides: given to every job; one that names a key of the setting replaces its value.
+        more: further configuration keys and values by task list, such as its task weights.
+    """
+    return [
+        train_job(
+            name,
+            experiment.method,
+            tasks,
+            setting_values(setting) | dict((more or {}).get(tasks, {})),
+            seed,
+            log_root,
+            overrides,
+        )
+        for setting in experiment.settings
+        for tasks in experiment.runs
+        for seed in experiment.seeds
+    ]
+
+
+def train_job(
+    name: str,
+    method: str,
+    groupings: Sequence[str],
+    values: Mapping[str, Any],
+    seed: int,
+    log_root: Path | str = "logs",
+    overrides: Sequence[str] = (),
+) -> Job:
+    """One training run: exp=`method` on `groupings` with `values` (key to value) and a seed."""
+    given = parse_overrides(overrides)
+    values = {key: value for key, value in values.items() if key not in given}
+    run_dir = run_folder(name, groupings, values | given, seed, log_root)
+    chosen = {"exp.dataset.groupings": list(groupings), **values}
+    if seed:
+        chosen["exp.seed"] = seed
+    argv = ["python", "train_jtt.py" if method == "jtt" else "train_erm.py", f"exp={method}"]
+    argv += [quote_override(key, value) for key, value in chosen.items()]
+    argv += resolve_aliases(join_brackets(list(overrides)))[0]
+    argv += [quote_override("exp.train.log_dir", str(run_dir))]
+    return Job(str(run_dir.relative_to(log_root)), argv, run_dir)
+
+
+def run_folder(
+    name: str, groupings: Sequence[str], values: Mapping[str, Any], seed: int, log_root: Path | str
+) -> Path:
+    """<log_root>/<name>/<tasks>/<values>-seed<seed>; the one place where these runs get a name."""
+    changed = {}
+    for key, value in values.items():
+        inner = key.removeprefix("exp.")
+        if key.startswith("exp/"):  # a chosen part: exp/model=resnet18
+            inner = f"{key.removeprefix('exp/')}.name"
+        if inner not in WITHOUT_EFFECT:
+            changed[inner] = value
+    return default_log_dir(name, list(groupings), changed, seed, str(log_root))
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Overrides for every job as keys and values.
+
+    Raises:
+        UserError: one cannot be read, or sets what the script chooses for each job.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    texts, problems = resolve_aliases(join_brackets(list(overrides)))
+    parser, values = OverridesParser.create(), {}
+    for text in texts:
+        key = text.partition("=")[0]
+        if key in CHOSEN:
+            problems.append(f"{text}: the script sets {key} for each job; leave it out after --")
+            continue
+        try:
+            values[key] = parser.parse_override(text).value()
+        except HydraException:
+            problems.append(f"'{text}' after -- cannot be read: write key=value")
+    if problems:
+        raise UserError(problems)
+    return values

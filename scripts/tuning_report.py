@@ -1,0 +1,112 @@
+"""What a hyperparameter grid found: a table, a heatmap and the winner."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from scripts.experiments import Experiment, Setting
+from scripts.job_process import Job
+from src.errors import UserError
+from src.files import atomic_path, read_json
+from src.runs import Run
+from src.tables import percent
+
+# The rules that choose an epoch of each run; what is averaged is the figure of that epoch.
+RULES = {"best-avg": "average accuracy", "best-group": "worst-group accuracy"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A setting and the validation figures of its finished runs, by rule."""
+
+    setting: Setting
+    figures: dict[str, list[float]]
+    wanted: int
+
+    def mean(self, rule: str) -> float | None:
+        """Over all runs; None while one is missing, as tasks differ in how hard they are."""
+        values = self.figures[rule]
+        return sum(values) / self.wanted if len(values) == self.wanted else None
+
+
+def report(experiment: Experiment, jobs: Sequence[Job], folder: Path) -> None:
+    """Print the table and the winners, and write heatmap.png into `folder`."""
+    rows = collect(experiment, jobs)
+    done = sum(len(row.figures["best-avg"]) for row in rows)
+    print(
+        f"validation, mean over {rows[0].wanted} runs each; {done} of {len(jobs)} runs are done\n"
+    )
+    print(
+        f"{'weight decay':>12} {'lr':>8} {'batch':>6} {'runs':>6} {'average %':>10} {'worst %':>8}"
+    )
+    for row in rows:
+        s, runs = row.setting, f"{len(row.figures['best-avg'])}/{row.wanted}"
+        average, worst = (percent(row.mean(rule), 2) for rule in RULES)
+        print(
+            f"{s.weight_decay:>12g} {s.lr:>8g} {s.batch_size:>6} {runs:>6} {average:>10} {worst:>8}"
+        )
+    print()
+    for rule, figure in RULES.items():
+        print(winner_line(rows, rule, figure))
+    if any(row.mean("best-avg") is not None for row in rows):
+        path = folder / "heatmap.png"
+        plot(rows, path)
+        print(f"\n{path}")
+
+
+def collect(experiment: Experiment, jobs: Sequence[Job]) -> list[Row]:
+    """One row per setting; `jobs` are those of `grids.train_jobs`, settings slowest."""
+    per_setting = len(experiment.runs) * len(experiment.seeds)
+    rows = []
+    for place, setting in enumerate(experiment.settings):
+        figures: dict[str, list[float]] = {rule: [] for rule in RULES}
+        for job in jobs[place * per_setting : (place + 1) * per_setting]:
+            run = Run(job.run_dir)
+            if run.status()["state"] != "done":
+                continue
+            history = read_json(run.val_stats)
+            for rule in RULES:
+                if rule not in history["selected"]:
+                    raise UserError(f"{run.path} has no {rule}: trained without group labels")
+                epoch = str(history["selected"][rule])
+                figures[rule].append(history["epochs"][epoch][rule])
+        rows.append(Row(setting, figures, per_setting))
+    return rows
+
+
+def winner_line(rows: Sequence[Row], rule: str, figure: str) -> str:
+    """The best complete setting; of equal ones the first."""
+    complete = [row for row in rows if row.mean(rule) is not None]
+    if not complete:
+        return f"winner by {figure}: no setting has all its runs yet"
+    best = max(complete, key=lambda row: row.mean(rule))
+    s = best.setting
+    line = f"winner by {figure}: lr {s.lr:g}, weight decay {s.weight_decay:g}, batch {s.batch_size}"
+    missing = len(rows) - len(complete)
+    return f"{line} ({percent(best.mean(rule), 2)} %)" + (
+        f"; {missing} settings are not complete yet" if missing else ""
+    )
+
+
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """Weight decay x lr, a panel per rule and batch size."""
+    from src.plots import grid_heatmaps
+
+    decays = sorted({row.setting.weight_decay for row in rows})
+    lrs = sorted({row.setting.lr for row in rows})
+    batches = sorted({row.setting.batch_size for row in rows})
+    panels = {}
+    for batch in batches:
+        for rule, figure in RULES.items():
+            values = np.full((len(decays), len(lrs)), np.nan)
+            for row in rows:
+                s, mean = row.setting, row.mean(rule)
+                if s.batch_size == batch and mean is not None:
+                    values[decays.index(s.weight_decay), lrs.index(s.lr)] = 100 * mean
+            panels[f"{figure} %, batch {batch}"] = values
+    names = [[f"{value:g}" for value in axis] for axis in (decays, lrs)]
+    figure = grid_heatmaps(panels, *names, "weight decay", "lr")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
