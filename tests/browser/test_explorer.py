@@ -1,0 +1,211 @@
+"""The explorer page in a real browser, from the file system, without network."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from scripts import spurious_eval
+from src.data.groupings import COLUMN
+from src.pages import write_page
+from src.spurious_results import read_tasks, write_task
+from tests.planted_matrix import write_planted
+
+pytestmark = pytest.mark.browser
+
+HOSTILE = "</script><img src=x onerror=document.title='owned'>"
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory, tiny_celeba):
+    """A page of six tasks with faces; one model lies in a folder with a hostile name."""
+    folder = tmp_path_factory.mktemp("explorer") / "eval"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spurious_eval, "plot_all", lambda *_: None)
+        write_planted(folder, root=str(tiny_celeba), run=HOSTILE)
+        call = ["--json_dir", str(folder), "--out_dir", str(folder.parent / "svd")]
+        call += ["--k", "3", "--resamples", "2"]
+        spurious_eval.main(call)
+    return folder / "index.html"
+
+
+@pytest.fixture
+def page(page_file, open_page):
+    return open_page(page_file)
+
+
+def cell(page, task: str, attribute: str):
+    return page.locator(f'[aria-label^="task {task}, attribute {attribute},"]')
+
+
+def test_the_matrix_has_a_cell_for_every_task_and_attribute(page):
+    assert page.locator("#matrix [role=gridcell]").count() == 6 * 40
+    assert page.locator("#matrix .self").count() == 6
+    assert "6 tasks × 40 attributes on 800 images of the val split" in page.inner_text("#facts")
+    assert cell(page, "Smiling", "Bald").get_attribute("fill") == "url(#hatch)"
+
+
+def test_hovering_shows_the_four_group_accuracies_with_n(page, page_file):
+    cell(page, "Blond Hair", "Male").hover()
+    text = page.inner_text("#tip")
+    result = next(r for r in read_tasks(page_file.parent) if r.task == "Blond_Hair")
+    row = COLUMN["Male"]
+    assert text.startswith("Blond Hair : Male\ndelta ")
+    for group in range(4):
+        accuracy = 100 * result.correct[row, group] / result.total[row, group]
+        line = f"y={group >> 1} a={group & 1}  {accuracy:5.1f} %   n = {result.total[row, group]}"
+        assert line in text
+    page.mouse.move(2, 2)
+    assert page.locator("#tip").is_hidden()
+
+
+def test_a_click_opens_the_pair_with_bars_and_intervals_and_escape_closes_it(page):
+    cell(page, "Smiling", "High Cheekbones").click()
+    assert page.inner_text("#pair h2") == "Smiling : High Cheekbones"
+    assert page.locator("#pair svg .whisker").count() == 4
+    assert page.locator("#pair img").count() == 0  # no faces were asked for
+    assert page.url.endswith("#Smiling:High_Cheekbones")
+    page.keyboard.press("Escape")
+    assert page.inner_text("#pair") == ""
+
+
+def test_a_link_opens_its_pair(page_file, browser):
+    page = browser.new_page()
+    page.goto(page_file.as_uri() + "#Blond_Hair:Male")
+    assert page.inner_text("#pair h2") == "Blond Hair : Male"
+    page.click("text=reverse")
+    assert page.inner_text("#pair h2") == "Male : Blond Hair"
+    page.close()
+
+
+def test_the_strongest_pairs_are_listed_and_those_not_tested_come_last(page):
+    names = page.locator("#list button").all_inner_texts()
+    assert {name.split("\n")[0] for name in names[:5]} == {
+        "Attractive : Young",
+        "Blond Hair : Male",
+        "Heavy Makeup : Male",
+        "Smiling : High Cheekbones",
+        "Wearing Hat : Eyeglasses",
+    }
+    page.fill("#search", "mustache")
+    assert all(" *" in name for name in page.locator("#list button").all_inner_texts())
+
+
+def test_filters_by_q_group_size_and_search_fade_the_other_cells(page):
+    page.select_option("#q", "0.001")
+    assert page.inner_text("#count").startswith("5 of ")
+    assert page.locator("#matrix .cell:not(.out)").count() == 5
+    page.fill("#search", "male blond")
+    assert page.locator("#list button").count() == 1
+    page.click("#reset")
+    page.locator("#matrix .out").first.wait_for(state="detached")
+    page.fill("#size", "150")
+    counted = int(page.inner_text("#count").split()[0])
+    assert 0 < counted < 6 * 39
+
+
+def test_the_order_by_delta_puts_the_strongest_row_first(page):
+    def first_row():
+        return min(
+            page.locator("#matrix text[text-anchor=end]").all(),
+            key=lambda label: float(label.get_attribute("y")),
+        ).text_content()
+
+    assert first_row() == "5 o Clock Shadow"
+    page.select_option("#order", "delta")
+    assert first_row() == "Male"
+    for order in ("0", "1", "name"):
+        page.select_option("#order", order)
+        spots = {
+            (c.get_attribute("x"), c.get_attribute("y"))
+            for c in page.locator("#matrix [role=gridcell]").all()[:80]
+        }
+        assert len(spots) == 80
+
+
+def test_keys_move_and_open(page):
+    page.focus("#matrix")
+    page.keyboard.press("ArrowDown")  # the first key shows the cursor in the first cell
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("#tip").startswith("Blond Hair : Arched Eyebrows")
+    page.keyboard.press("Enter")
+    assert page.inner_text("#pair h2") == "Blond Hair : Arched Eyebrows"
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "search"
+    active = page.get_attribute("#matrix", "aria-activedescendant")
+    assert "attribute Arched Eyebrows" in page.get_attribute(f"#{active}", "aria-label")
+
+
+def test_light_and_dark_follow_the_system_and_the_button(page):
+    def background():
+        return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    page.emulate_media(color_scheme="light")
+    light = background()
+    page.emulate_media(color_scheme="dark")
+    page.locator(":root[data-theme=dark]").wait_for(state="attached")
+    assert background() != light
+    page.click("#theme")  # light, whatever the system says
+    assert background() == light
+    assert re.search("light", page.inner_text("#theme"))
+
+
+def test_signed_values_and_phi_are_coloured_from_both_sides(page):
+    planted = cell(page, "Blond Hair", "Male")
+    before = planted.get_attribute("fill")
+    page.select_option("#measure", "signed")
+    assert planted.get_attribute("fill") != before
+    assert "−" in page.inner_text("#legend")
+    page.select_option("#measure", "phi")
+    assert page.inner_text("#legend").startswith("−1")
+
+
+def test_a_hostile_name_is_shown_as_text_and_runs_nothing(page):
+    cell(page, "Blond Hair", "Male").click()
+    assert HOSTILE in page.inner_text("#pair")
+    assert page.locator("#pair img").count() == 0
+    assert page.title() == "Spurious correlations"
+
+
+def test_faces_of_each_group_are_shown_on_wish_and_wrong_ones_are_framed(
+    page_file, tmp_path, tiny_celeba, open_page
+):
+    from src.data.celeba import load_annotations
+    from src.spurious_results import write_labels
+    from tests.planted_matrix import planted_labels, planted_task
+
+    rows = load_annotations(tiny_celeba, tmp_path / "cache").of_split("val")
+    labels = replace(
+        planted_labels(), names=rows.names, attributes=rows.attributes, root=str(tiny_celeba)
+    )
+    folder = tmp_path / "eval"
+    write_labels(folder, labels)
+    result = planted_task(labels, "Male")
+    write_task(folder, result)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spurious_eval, "plot_all", lambda *_: None)
+        call = ["--json_dir", str(folder), "--out_dir", str(tmp_path / "svd"), "--thumbnails", "2"]
+        spurious_eval.main([*call, "--k", "1", "--resamples", "1"])
+    page = open_page(folder / "index.html")
+    page.select_option("#measure", "delta")
+    cell(page, "Male", "Young").click()
+    y, a = rows.attributes[:, COLUMN["Male"]], rows.attributes[:, COLUMN["Young"]]
+    wrong = int((~result.right).sum())
+    assert page.locator("#pair .faces img").count() >= min(2, int(((y == 1) & (a == 1)).sum()))
+    assert 0 < page.locator("#pair .faces img.wrong").count() <= wrong
+    decoded = "Promise.all([...document.querySelectorAll('.faces img')].map((i) => i.decode()))"
+    page.evaluate(f"{decoded}.then((all) => all.length)")
+
+
+def test_a_page_without_its_own_policy_hash_would_not_run(tmp_path, browser):
+    write_page(tmp_path / "page.html", "explorer", "<b>", {"x": 1})
+    text = (tmp_path / "page.html").read_text()
+    assert "&lt;b&gt;" in text
+    (tmp_path / "page.html").write_text(text.replace('"use strict";', '"use strict"; '))
+    page = browser.new_page()
+    refused = []
+    page.on("console", lambda message: refused.append(message.text))
+    page.goto((tmp_path / "page.html").as_uri())
+    assert any("Content Security Policy" in message for message in refused)
+    page.close()
