@@ -160,7 +160,7 @@ def draw_accuracies(outcomes: Sequence[Outcome]) -> Any:
         for outcome in outcomes
     ]
     return group_bars(
-        f"How many {GROUPS[worst]} are told right: {', '.join(scores)}",
+        f"{GROUPS[worst].capitalize()} classified correctly: {', '.join(scores)}",
         [outcome.method for outcome in outcomes],
         GROUPS,
         [group["total"] for group in groups[0]],
@@ -192,19 +192,18 @@ def draw_mistakes(outcome: Outcome, root: Path) -> Any:
     wrong = (values > 0) != blond
     chosen = choose_faces(GROUPING.group_ids(rows.attributes), values)
     images = ImageFiles(root)
-    headings = [
-        f"{name}: {figures['total'] - figures['correct']:,} of {figures['total']:,} wrong"
+    counts = [
+        f"{name}, {figures['total'] - figures['correct']:,} of {figures['total']:,} wrong"
         for name, figures in zip(GROUPS, outcome.test["groups"])
     ]
-    worst = outcome.test["worst_group"]["id"]
     return face_sheet(
-        f"Where {outcome.method} fails: {headings[worst]}",
-        headings,
+        f"Where {outcome.method} fails: {counts[outcome.test['worst_group']['id']]}",
+        counts,
         [read_faces(images, rows, places) for places in chosen],
         [wrong[places] for places in chosen],
-        [[f"{100 / (1 + np.exp(-values[k])):.0f} %" for k in places] for places in chosen],
-        note=f"{FACES_PER_GROUP} faces per group, drawn at random from the test split; below each: "
-        f"how sure the network is of blond hair. Red: mistakes. {STAND_IN}",
+        [[f"{100 / (1 + np.exp(-values[k])):.0f} % blond" for k in places] for places in chosen],
+        note=f"{FACES_PER_GROUP} faces per group, drawn at random from the test split, with the "
+        f"network's probability of blond hair; red: its mistakes. {STAND_IN}",
     )
 
 

@@ -50,7 +50,8 @@ def group_bars(
         accuracies: (M, G) percent; averages: (M,) percent over all examples.
         note: small print under the panels.
     """
-    figure, axes = _panels(title, len(methods), note)
+    labels = [f"{name} (n = {size:,})" for name, size in zip(groups, sizes)]
+    figure, axes = _panels(title, len(methods), labels, note)
     places = np.arange(len(groups))
     for axis, method, average, value, low, high in zip(
         axes, methods, averages, accuracies.value, accuracies.low, accuracies.high
@@ -73,7 +74,6 @@ def group_bars(
         axis.set_xticks([])
         axis.set_ylim(0, 112)
     axes[0].set_ylabel("accuracy, %")
-    _legend(figure, [f"{name}  (n = {size:,})" for name, size in zip(groups, sizes)])
     return figure
 
 
@@ -91,7 +91,7 @@ def learning_curves(
         curves: per method (E, G) percent, after epochs 1..E.
         chosen: per method the epoch that was selected, marked.
     """
-    figure, axes = _panels(title, len(methods), note)
+    figure, axes = _panels(title, len(methods), groups, note)
     for axis, method, curve, selected in zip(axes, methods, curves, chosen):
         epochs = np.arange(1, len(curve.value) + 1)
         axis.axvline(selected, color=FAINT, linewidth=1, linestyle=":", zorder=0)
@@ -110,7 +110,6 @@ def learning_curves(
         axis.set_xticks(_whole_ticks(len(epochs)))
         axis.set_ylim(0, 103)
     axes[0].set_ylabel("validation accuracy, %")
-    _legend(figure, groups)
     return figure
 
 
@@ -149,7 +148,10 @@ def face_sheet(
             axis = figure.add_axes(place(0.12 + column * _CELL, top + 0.32, _CELL - 0.08))
             axis.axis("off")
             axis.imshow(face)
-            axis.set_title(text, y=-0.19, fontsize=9, color=WRONG if mark else FAINT)
+            colour = WRONG if mark else FAINT
+            axis.text(
+                0.5, -0.07, text, transform=axis.transAxes, ha="center", va="top", color=colour
+            )
             if mark:
                 _mark_mistake(axis)
     return figure
@@ -172,13 +174,27 @@ def _mark_mistake(axis: Axes) -> None:
     )
 
 
-def _panels(title: str, count: int, note: str) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` panels side by side that share the scale of percent."""
-    figure = Figure(figsize=(max(6.5, 0.8 + 2.9 * count), 4.9), layout="constrained")
-    figure.suptitle(title, x=0.012, ha="left", fontsize=14, fontweight="bold", color=INK)
-    if note:
-        wrapped = _wrap(note, figure.get_figwidth())
-        figure.supxlabel(wrapped, x=0.012, ha="left", fontsize=9, color=FAINT)
+def _panels(title: str, count: int, labels: Sequence[str], note: str) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels side by side: title and legend above, small print below."""
+    width, height = max(11.0, 0.8 + 2.9 * count), 5.2  # inches
+    figure = Figure(figsize=(width, height))
+    small_print = _wrap(note, width)
+    bottom = (0.15 + 0.17 * (small_print.count("\n") + 1)) / height
+    figure.set_layout_engine("constrained", rect=(0.005, bottom, 0.99, 1 - 0.85 / height - bottom))
+    figure.text(0.1 / width, 1 - 0.35 / height, title, fontsize=14, fontweight="bold", color=INK)
+    figure.text(0.1 / width, 0.1 / height, small_print, fontsize=9, color=FAINT)
+    figure.legend(
+        [Rectangle((0, 0), 1, 1, color=colour) for colour in _colours(labels)],
+        labels,
+        loc="upper left",
+        bbox_to_anchor=(0.03 / width, 1 - 0.42 / height),
+        ncols=len(labels),
+        frameon=False,
+        fontsize=10.5,
+        handlelength=1,
+        handleheight=0.9,
+        columnspacing=1.8,
+    )
     axes = figure.subplots(1, count, sharey=True, squeeze=False)[0]
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
@@ -186,18 +202,6 @@ def _panels(title: str, count: int, note: str) -> tuple[Figure, list[Axes]]:
         axis.grid(axis="y", color="#e6e6e6", linewidth=0.8)
         axis.set_axisbelow(True)
     return figure, list(axes)
-
-
-def _legend(figure: Figure, labels: Sequence[str]) -> None:
-    patches = [Rectangle((0, 0), 1, 1, color=colour) for colour in _colours(labels)]
-    figure.legend(
-        patches,
-        labels,
-        loc="outside lower left",
-        ncols=min(4, len(labels)),
-        frameon=False,
-        fontsize=10,
-    )
 
 
 def _wrap(text: str, width: float) -> str:
