@@ -52,9 +52,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such checkpoint")
     try:
         with zipfile.ZipFile(path) as parts:
-            damaged = parts.testzip()
+            damaged, table = parts.testzip(), parts.infolist()
         if damaged is not None:
             raise ValueError(f"its part {damaged} is damaged")
+        # What torch's reader goes by and testzip does not look at. Nothing is compressed, and a
+        # part that looks like a folder would be read as uninitialised memory.
+        if len({part.filename for part in table}) < len(table) or any(
+            part.compress_size != part.file_size or part.external_attr for part in table
+        ):
+            raise ValueError("its table of parts is damaged")
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or "model" not in state:
             raise ValueError("it holds no model")

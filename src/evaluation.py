@@ -1,6 +1,7 @@
 """One pass over a split gives logits (N, T); every grouping afterwards is arithmetic on them."""
 
 import hashlib
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -14,6 +15,12 @@ from src.data.groupings import COLUMN, Grouping
 from src.errors import UserError
 from src.files import atomic_path
 from src.metrics import count_groups, log_loss, summarise
+
+# What reading a damaged .npz can raise: RuntimeError where a bit says encrypted or a newer format.
+DAMAGE = (
+    *(OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
 
 
 @dataclass(frozen=True)
@@ -159,7 +166,7 @@ def load_logits(path: Path) -> Logits:
                 raise ValueError("its checksum is wrong")
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGE as error:
         raise UserError(f"{path} is damaged ({error}): delete it and it is made anew") from error
     return logits
 

@@ -4,9 +4,6 @@ The error set holds, for each train example and task, whether the model of stage
 several tasks `multiplicities` joins the tasks' errors into one number per example.
 """
 
-import struct
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +13,10 @@ import pandas as pd
 
 from src.data.groupings import Grouping
 from src.errors import UserError
+from src.evaluation import DAMAGE
 from src.files import atomic_path
 
 JOINS = ("inv", "union", "xor", "task")
-# What reading a damaged .npz can raise: RuntimeError where a bit says encrypted or a newer format.
-DAMAGE = (
-    *(OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error, struct.error),
-)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,246 @@
+"""Checkpoints: whole, checked, chosen by the right rule, and only the wanted ones kept."""
+
+import os
+import subprocess
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.checkpoints import (
+    find_best_ckpt,
+    link_checkpoint,
+    load_checkpoint,
+    load_newest,
+    model_hash,
+    prune,
+    record_validation,
+    save_checkpoint,
+    saved_epochs,
+    scores,
+)
+from src.errors import UserError
+from src.files import read_json
+from src.runs import Run
+
+STATE = {"model": {"a": torch.arange(12.0).reshape(3, 4), "b": torch.tensor(7)}, "step": 3}
+
+
+def equal(one: dict, other: dict) -> bool:
+    return one["step"] == other["step"] and all(
+        torch.equal(tensor, other["model"][name]) for name, tensor in one["model"].items()
+    )
+
+
+def save_epochs(run: Run, *epochs: int | str) -> None:
+    for epoch in epochs:
+        step = epoch if isinstance(epoch, int) else 100
+        save_checkpoint(run.checkpoint(epoch), STATE | {"step": step})
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    return Run(tmp_path / "run")
+
+
+# ---------------------------------------------------------------------------- files
+
+
+def test_a_checkpoint_comes_back_and_is_read_without_pickled_code(tmp_path):
+    save_checkpoint(tmp_path / "ckpt.1.pt", STATE)
+    assert equal(load_checkpoint(tmp_path / "ckpt.1.pt"), STATE)
+    assert torch.load(tmp_path / "ckpt.1.pt", weights_only=True).keys() == STATE.keys()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("ckpt") / "ckpt.1.pt"
+    save_checkpoint(path, STATE)
+    return path, path.read_bytes()
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_a_flipped_bit_is_noticed_or_harmless(saved, data):
+    path, whole = saved
+    damaged = bytearray(whole)
+    place = data.draw(st.integers(0, len(whole) - 1))
+    damaged[place] ^= data.draw(st.sampled_from([1, 2, 16, 128, 255]))
+    path.write_bytes(damaged)
+    try:
+        assert equal(load_checkpoint(path), STATE)
+    except UserError as error:
+        assert "cannot be read" in str(error) and str(path) in str(error)
+
+
+def test_a_flipped_bit_in_a_weight_is_noticed(saved):
+    path, whole = saved
+    place = whole.index(STATE["model"]["a"].numpy().tobytes())
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(UserError, match="is damaged"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("length", [0, 1, 500, -1])
+def test_a_truncated_checkpoint_is_a_user_error(saved, length):
+    path, whole = saved
+    path.write_bytes(whole[:length])
+    with pytest.raises(UserError, match="cannot be read"):
+        load_checkpoint(path)
+
+
+def test_a_missing_checkpoint_and_one_without_model_are_user_errors(tmp_path):
+    with pytest.raises(UserError, match="no such checkpoint"):
+        load_checkpoint(tmp_path / "ckpt.1.pt")
+    torch.save({"step": 1}, tmp_path / "ckpt.1.pt")
+    with pytest.raises(UserError, match="it holds no model"):
+        load_checkpoint(tmp_path / "ckpt.1.pt")
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(run, capsys):
+    save_epochs(run, 9, 10, "last")
+    assert load_newest(run)["step"] == 100
+    run.checkpoint("last").write_bytes(b"rubbish")
+    assert load_newest(run)["step"] == 10  # the highest number, not the last name
+    assert "warning:" in (said := capsys.readouterr().out) and "ckpt.last.pt" in said
+    run.checkpoint(10).write_bytes(b"")
+    assert load_newest(run)["step"] == 9
+    run.checkpoint(9).unlink()
+    assert load_newest(run) is None
+
+
+def test_a_second_name_is_the_same_file_and_saving_anew_leaves_the_other_alone(run):
+    save_epochs(run, 1)
+    link_checkpoint(run.checkpoint(1), run.checkpoint("last"))
+    assert run.checkpoint("last").samefile(run.checkpoint(1))
+    save_epochs(run, "last")
+    assert load_checkpoint(run.checkpoint(1))["step"] == 1
+    assert load_checkpoint(run.checkpoint("last"))["step"] == 100
+
+
+def test_a_second_name_is_a_copy_where_links_do_not_exist(run, monkeypatch):
+    def no_links(*args):
+        raise OSError
+
+    monkeypatch.setattr(os, "link", no_links)
+    save_epochs(run, 1)
+    link_checkpoint(run.checkpoint(1), run.checkpoint("last"))
+    assert load_checkpoint(run.checkpoint("last"))["step"] == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a small file system can be mounted by root only")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_on_a_full_disk_the_message_says_so_and_the_last_checkpoint_stays(small_disk):
+    path = small_disk / "ckpt.last.pt"
+    save_checkpoint(path, STATE)
+    with pytest.raises(UserError, match=r"ckpt\.last\.pt: the disk is full; free some space"):
+        save_checkpoint(path, {"model": {"a": torch.zeros(100_000)}, "step": 4})
+    assert equal(load_checkpoint(path), STATE)
+    assert [entry.name for entry in small_disk.iterdir()] == ["ckpt.last.pt"]
+
+
+def test_the_hash_of_a_model_depends_on_names_shapes_and_values_only():
+    tensor = torch.arange(24.0).reshape(1, 2, 3, 4)
+    first = model_hash({"a": tensor, "b": torch.tensor(1)})
+    assert first == model_hash({"b": torch.tensor(1), "a": tensor.clone()})
+    assert first == model_hash(
+        {"a": tensor.to(memory_format=torch.channels_last), "b": torch.tensor(1)}
+    )
+    assert first != model_hash({"a": tensor.reshape(2, 12), "b": torch.tensor(1)})
+    assert first != model_hash({"c": tensor, "b": torch.tensor(1)})
+    changed = tensor.clone()
+    changed[0, 0, 0, 0] = -0.0
+    assert first != model_hash({"a": changed, "b": torch.tensor(1)})
+
+
+# ---------------------------------------------------------------------------- which one is best
+
+
+def figures(average: float, worst: float | None) -> dict:
+    return {"avg_acc": average, "worst_group": worst if worst is None else {"acc": worst}}
+
+
+def test_scores_of_two_tasks_are_the_means_the_minimum_and_each_tasks_own():
+    stats = {"Young:Male": figures(0.9, 0.6), "Bald:Male": figures(0.7, 0.2)}
+    assert scores(stats, by_group=True) == pytest.approx(
+        {
+            "best-avg": 0.8,
+            "best-group": 0.4,
+            "best-worst": 0.2,
+            "best-avg-Young": 0.9,
+            "best-avg-Bald": 0.7,
+            "best-group-Young": 0.6,
+            "best-group-Bald": 0.2,
+        }
+    )
+
+
+def test_scores_of_one_task_have_two_rules_and_without_groups_one():
+    stats = {"Young:Male": figures(0.9, 0.6)}
+    assert scores(stats, by_group=True) == {"best-avg": 0.9, "best-group": 0.6}
+    assert scores(stats, by_group=False) == {"best-avg": 0.9}
+
+
+def test_each_rule_chooses_its_epoch_and_of_equals_the_first(run):
+    accuracies = [(0.7, 0.1), (0.9, 0.3), (0.9, 0.5), (0.8, 0.5)]
+    for epoch, (average, worst) in enumerate(accuracies, start=1):
+        history = record_validation(run, epoch, {"best-avg": average, "best-group": worst})
+    assert history["selected"] == {"best-avg": 2, "best-group": 3}
+    assert read_json(run.val_stats)["selected"] == {"best-avg": 2, "best-group": 3}
+    assert list(read_json(run.val_stats)["epochs"]) == ["1", "2", "3", "4"]
+
+
+def test_an_epoch_that_is_repeated_forgets_its_future(run):
+    for epoch, value in enumerate([0.1, 0.9, 0.2], start=1):
+        record_validation(run, epoch, {"best-avg": value})
+    assert record_validation(run, 2, {"best-avg": 0.3})["selected"] == {"best-avg": 2}
+    assert list(read_json(run.val_stats)["epochs"]) == ["1", "2"]
+
+
+def test_ten_epochs_are_ordered_as_numbers(run):
+    for epoch in range(1, 12):
+        record_validation(run, epoch, {"best-avg": 0.5})
+    assert read_json(run.val_stats)["selected"] == {"best-avg": 1}
+
+
+def test_only_chosen_epochs_and_the_last_are_kept(run):
+    save_epochs(run, 1, 2, 3, 4, 10, "last")
+    prune(run, {"best-avg": 2, "best-group": 3}, last=10)
+    assert saved_epochs(run) == [2, 3, 10]
+    assert run.checkpoint("last").exists()
+
+
+def test_names_of_checkpoints_become_epochs(run):
+    save_epochs(run, 2, 3, "last")
+    for epoch, (average, worst) in enumerate([(0.7, 0.1), (0.9, 0.3), (0.8, 0.4)], start=1):
+        record_validation(run, epoch, {"best-avg": average, "best-group": worst})
+    assert find_best_ckpt(run, "best-avg") == find_best_ckpt(run, "best") == 2
+    assert find_best_ckpt(run, "best-group") == 3
+    assert find_best_ckpt(run, "3") == 3
+    assert find_best_ckpt(run, "last") == "last"  # perhaps in mid-epoch
+    run.set_status(state="done")
+    assert find_best_ckpt(run, "last") == 3
+
+
+def test_a_checkpoint_that_is_not_there_is_an_error_that_lists_what_is(run):
+    with pytest.raises(UserError, match="no validated epoch yet"):
+        find_best_ckpt(run, "best-avg")
+    save_epochs(run, 2, 3)
+    record_validation(run, 2, {"best-avg": 0.5})
+    with pytest.raises(UserError, match=r"epoch 1 is not kept \(there are: 2, 3\).*keep_ckpts=all"):
+        find_best_ckpt(run, "1")
+    with pytest.raises(UserError, match="use a number, last, best, best-avg"):
+        find_best_ckpt(run, "best-worst")
