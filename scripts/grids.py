@@ -66,7 +66,7 @@ def weighting_values(weighting: str, task_weights: Sequence[float] | None = None
     if weighting == "static_equal":
         return {}
     raise UserError(
-        f"weighting {weighting}: use {', '.join(WEIGHTINGS)}; static_delta needs deltas"
+        f"weighting {weighting}: use {', '.join(WEIGHTINGS)}; static_delta needs its weights"
     )
 
 
@@ -129,9 +129,7 @@ def run_folder(
     """<log_root>/<name>/<tasks>/<values>-seed<seed>; the one place where these runs get a name."""
     changed = {}
     for key, value in values.items():
-        inner = key.removeprefix("exp.")
-        if key.startswith("exp/"):  # a chosen part: exp/model=resnet18
-            inner = f"{key.removeprefix('exp/')}.name"
+        inner = key.removeprefix("exp.").removeprefix("exp/")  # exp/model: a part as a whole
         if inner not in WITHOUT_EFFECT:
             changed[inner] = value
     return default_log_dir(name, list(groupings), changed, seed, str(log_root))
