@@ -394,3 +394,34 @@ def test_the_matrix_script_runs_its_jobs_here_and_the_table_chooses_groupings(mo
     spurious_eval.main([*call, "--k", "2", "--resamples", "2"])
     assert matrix_script(models, "--mode", "shell") == 0
     assert "0 runs to start" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_job_forwards_each_image_once_where_a_pass_per_pair_would_39_times(
+    run_entrypoint, tiny_overrides, tmp_path, monkeypatch
+):
+    import src.inference
+    import test as entrypoint
+
+    run = Run(tmp_path / "run")
+    overrides = [*tiny_overrides, "exp.dataset.groupings=[Male]"]
+    code, output = run_entrypoint("train_erm.py", *overrides, f"exp.train.log_dir={run.path}")
+    assert code == 0, output
+    forwarded = []
+    real = src.inference.predict
+
+    def counting(model, images, count, *rest, **options):
+        forwarded.append(count)
+        return real(model, images, count, *rest, **options)
+
+    monkeypatch.setattr(src.inference, "predict", counting)
+    run.logits("val", 1).unlink()
+    spurious_task.main(["--log_dir", str(run.path), "--json_dir", str(tmp_path / "eval")])
+    assert forwarded == [24]
+    forwarded.clear()
+    for name in ATTRIBUTES:
+        if name != "Male":
+            run.logits("val", 1).unlink()
+            call = ["--log_dir", str(run.path), "--split", "val", "--groupings", f"Male:{name}"]
+            entrypoint.main(call)
+    assert sum(forwarded) == 39 * 24
