@@ -109,6 +109,12 @@ class Trainer:
             weight_decay=settings.weight_decay,
             fused=True,
         )
+        if settings.momentum:
+            # The fused optimizer makes these from uninitialised memory and fills them in its first
+            # step, but not where that one is skipped, as the first of fp16 usually is.
+            for parameter in model.parameters():
+                buffer = torch.zeros_like(parameter, requires_grad=False)
+                self.optimizer.state[parameter]["momentum_buffer"] = buffer
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
         self.forward = torch.compile(model) if settings.compile else model
         self.steps_per_epoch = len(self._batches(epoch=1))

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ def tiny_overrides(tiny_celeba: Path, tmp_path_factory: pytest.TempPathFactory) 
         f"exp.dataset.root={tiny_celeba}",
         f"exp.dataset.cache_dir={cache}",
         "exp.dataset.target_resolution=[32,32]",
-        "exp/model=resnet18",
+        "exp.model.name=shufflenet_v2_x0_5",
         "exp.model.pretrained=false",
         "exp.dataloader.batch_size=32",
         "exp.dataloader.num_workers=1",
@@ -37,6 +37,25 @@ def tiny_overrides(tiny_celeba: Path, tmp_path_factory: pytest.TempPathFactory) 
         "exp.train.total_epochs=1",
         "exp.train.tensorboard=false",
     ]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes a folder on a file system of its own, such as `small_disk("256k")`."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(size: str) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("a small file system can be mounted by root only")
+        return folder
+
+    yield mount
+    if folder.is_mount():
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,208 @@
+"""A run that was stopped anywhere and started again equals an uninterrupted one, bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src import training
+from src.errors import UserError
+from src.files import read_json
+from src.runs import Run, Stopped
+from tests.tiny_training import at, kill_at, make_trainer, outcome
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def send(number: signal.Signals):
+    return lambda: os.kill(os.getpid(), number)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> dict:
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    make_trainer(folder).train()
+    return outcome(folder)
+
+
+def stop_and_go_on(folder: Path, hook, number: signal.Signals, **options) -> dict:
+    """What a run that was stopped by a signal says then, and what it leaves at its end."""
+    with pytest.raises(Stopped) as raised:
+        make_trainer(folder, hook=hook, **options).train()
+    assert raised.value.code == 128 + number
+    assert Run(folder).status()["state"] == "stopped"
+    make_trainer(folder, **options).train()
+    return outcome(folder)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2"])
+def test_a_signal_in_mid_epoch_saves_and_the_run_goes_on_as_if_nothing_had_been(
+    tmp_path, uninterrupted, name, capsys
+):
+    number = signal.Signals[name]
+    assert stop_and_go_on(tmp_path, at(4, send(number)), number) == uninterrupted
+    said = capsys.readouterr().out
+    assert "stopped at step 5, saved; the same command goes on" in said
+    assert "continuing at epoch 2, step 5" in said
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_a_signal_during_validation_repeats_it_and_changes_nothing(tmp_path, uninterrupted, epoch):
+    hook = at(3 * epoch, send(signal.SIGTERM), validating=True)
+    assert stop_and_go_on(tmp_path, hook, signal.SIGTERM) == uninterrupted
+
+
+@pytest.mark.parametrize("step", [0, 1, 2, 3, 8])
+def test_a_signal_in_any_step_changes_nothing(tmp_path, uninterrupted, step):
+    hook = at(step, send(signal.SIGUSR1))
+    assert stop_and_go_on(tmp_path, hook, signal.SIGUSR1) == uninterrupted
+
+
+def test_a_run_stopped_at_every_step_equals_an_uninterrupted_one(tmp_path, uninterrupted):
+    for step in range(9):
+        with pytest.raises(Stopped):
+            make_trainer(tmp_path, hook=at(step, send(signal.SIGTERM))).train()
+    make_trainer(tmp_path).train()
+    assert outcome(tmp_path) == uninterrupted
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lbtw": True},
+        {"augment": True},
+        {"schedule": "cosine"},
+        {"max_steps": 7},
+        {"precision": "fp16"},
+        {"keep_ckpts": "best"},
+        {"log_every_n_steps": 50},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_every_setting_resumes_in_mid_epoch(tmp_path, options):
+    make_trainer(tmp_path / "whole", **options).train()
+    hook = at(4, send(signal.SIGTERM))
+    again = stop_and_go_on(tmp_path / "stopped", hook, signal.SIGTERM, **options)
+    assert again == outcome(tmp_path / "whole")
+
+
+def test_lbtw_goes_on_with_the_first_loss_of_its_epoch(tmp_path):
+    with pytest.raises(Stopped):
+        make_trainer(tmp_path, lbtw=True, hook=at(4, send(signal.SIGTERM))).train()
+    first = outcome_of_objective(tmp_path)
+    resumed = make_trainer(tmp_path, lbtw=True, max_steps=5)
+    resumed.train()
+    assert first.min() > 0 and (resumed.objective.first == first).all()
+
+
+def outcome_of_objective(folder: Path):
+    from src.checkpoints import load_checkpoint
+
+    return load_checkpoint(Run(folder).checkpoint("last"))["objective"]["first"]
+
+
+class Killed(BaseException):
+    pass
+
+
+def die():
+    raise Killed
+
+
+@pytest.mark.parametrize("place", ["step", "validation", "saved", "linked"])
+@pytest.mark.parametrize("often", [True, False], ids=["saved at every step", "saved at epochs"])
+def test_a_run_that_broke_off_anywhere_goes_on_from_its_last_checkpoint(
+    tmp_path, uninterrupted, monkeypatch, place, often
+):
+    minutes = 1e-9 if often else 10.0
+    for name in ("save_checkpoint", "link_checkpoint"):
+        monkeypatch.setattr(training, name, getattr(training, name))  # put back at the end
+    with pytest.raises(Killed), monkeypatch.context() as patches:
+        for name in ("save_checkpoint", "link_checkpoint"):
+            patches.setattr(training, name, getattr(training, name))
+        make_trainer(tmp_path, hook=kill_at(place, die), save_every_minutes=minutes).train()
+    make_trainer(tmp_path, save_every_minutes=minutes).train()
+    assert outcome(tmp_path) == uninterrupted
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "step",
+        pytest.param("validation", marks=pytest.mark.slow),
+        pytest.param("saved", marks=pytest.mark.slow),
+        pytest.param("linked", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_killed_by_sigkill_goes_on(tmp_path, uninterrupted, place):
+    child = subprocess.run(
+        [sys.executable, "-m", "tests.tiny_training", str(tmp_path), place],
+        cwd=REPOSITORY,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert child.returncode == -signal.SIGKILL
+    assert Run(tmp_path).status()["state"] == "failed"  # its process died
+    make_trainer(tmp_path).train()
+    assert outcome(tmp_path) == uninterrupted
+
+
+def test_a_damaged_last_checkpoint_is_passed_over_and_the_result_is_the_same(
+    tmp_path, uninterrupted, capsys
+):
+    with pytest.raises(Stopped):
+        make_trainer(tmp_path, hook=at(7, send(signal.SIGTERM))).train()
+    last = Run(tmp_path).checkpoint("last")
+    damaged = bytearray(last.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    last.write_bytes(damaged)
+    make_trainer(tmp_path).train()
+    said = capsys.readouterr().out
+    assert "warning:" in said and "continuing at epoch 3, step 6" in said
+    assert outcome(tmp_path) == uninterrupted
+
+
+def test_with_no_sound_checkpoint_the_run_begins_again(tmp_path, uninterrupted):
+    with pytest.raises(Stopped):
+        make_trainer(tmp_path, hook=at(4, send(signal.SIGTERM))).train()
+    for path in Run(tmp_path).ckpts.iterdir():
+        path.write_bytes(b"")
+    make_trainer(tmp_path).train()
+    assert outcome(tmp_path) == uninterrupted
+
+
+def test_a_finished_run_started_again_takes_no_step(tmp_path, uninterrupted):
+    make_trainer(tmp_path).train()
+    last = Run(tmp_path).checkpoint("last").stat()
+    make_trainer(tmp_path, hook=lambda trainer: 1 / 0).train()
+    assert Run(tmp_path).checkpoint("last").stat().st_mtime_ns == last.st_mtime_ns
+    assert outcome(tmp_path) == uninterrupted
+
+
+def test_a_signal_after_the_last_validation_leaves_the_run_done(tmp_path):
+    number = signal.SIGTERM
+    trainer = make_trainer(tmp_path)
+    save = trainer.save
+
+    def save_and_signal(name=None):
+        save(name)
+        if name == 3:
+            os.kill(os.getpid(), number)
+
+    trainer.save = save_and_signal
+    trainer.train()
+    assert Run(tmp_path).status()["state"] == "done"
+
+
+def test_a_run_that_failed_on_a_bad_step_can_be_started_again(tmp_path, uninterrupted):
+    def break_weights(trainer):
+        if trainer.step == 4 and trainer.model.training:
+            trainer.model.head.bias.data.fill_(float("nan"))
+
+    with pytest.raises(UserError):
+        make_trainer(tmp_path, hook=break_weights).train()
+    assert read_json(Run(tmp_path).status_file)["state"] == "failed"
+    make_trainer(tmp_path).train()
+    assert outcome(tmp_path) == uninterrupted

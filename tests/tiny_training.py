@@ -1,0 +1,187 @@
+"""A training run of milliseconds: 20 drawn images, a network of one convolution, 3 steps an epoch.
+
+`python -m tests.tiny_training FOLDER PLACE` trains and kills itself at a place, see `kill_at`.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from src import training
+from src.checkpoints import load_checkpoint
+from src.data.celeba import Annotations
+from src.data.groupings import parse_groupings
+from src.data.pixels import Pixels
+from src.files import read_json
+from src.objectives import LossBalancedTaskWeighting, StaticWeights
+from src.runs import Run
+from src.sampling import IndexPlan
+from src.validation import Validation
+
+NUM_TRAIN, STEPS_PER_EPOCH, EPOCHS = 20, 3, 3  # batches of 8, 8 and 4
+CPU = torch.device("cpu")
+
+
+class MemoryImages:
+    """Random images in memory, read like decoded records."""
+
+    def __init__(self, count: int, full_frame: bool = False):
+        self.pixels = Pixels((6, 6), full_frame)
+        self.shape = self.pixels.shape
+        self.images = np.random.default_rng(count).integers(0, 256, (count, *self.shape), np.uint8)
+
+    def read(self, positions: np.ndarray, out: np.ndarray) -> np.ndarray:
+        out[...] = self.images[positions]
+        return out
+
+
+class MemoryDataset:
+    """A validation split of 16 examples with random attributes."""
+
+    def split(self, split: str) -> Annotations:
+        attributes = np.random.default_rng(1).integers(0, 2, (16, 40), np.uint8)
+        names = np.array([f"{row}.jpg" for row in range(16)])
+        return Annotations(names, attributes, np.ones(16, np.uint8))
+
+    def images(self, split: str) -> MemoryImages:
+        return MemoryImages(16)
+
+
+class TinyNet(nn.Module):
+    """One convolution with batch norm; one logit per task."""
+
+    def __init__(self, num_tasks: int):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+        self.head = nn.Linear(4, num_tasks)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(images).mean(dim=(2, 3)))
+
+
+def make_trainer(
+    folder: Path,
+    tasks: tuple[str, ...] = ("Young", "Bald"),
+    weights: list[float] | None = None,
+    lbtw: bool = False,
+    hook: Callable[[training.Trainer], Any] = lambda trainer: None,
+    **changes: Any,
+) -> training.Trainer:
+    """A trainer in `folder`; `hook` is called before each forward pass, `changes` are settings."""
+    run = Run(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = TinyNet(len(tasks))
+    settings = training.Settings(
+        **{
+            "seed": 0,
+            "lr": 0.1,
+            "weight_decay": 1e-3,
+            "momentum": 0.9,
+            "schedule": None,
+            "batch_size": 8,
+            "total_epochs": EPOCHS,
+            "max_steps": None,
+            "device": CPU,
+            "precision": "fp32",
+            "augment": False,
+            "compile": False,
+            "log_every_n_steps": 2,
+            "save_every_minutes": 10.0,
+            "keep_ckpts": "all",
+            "tensorboard": False,
+            **changes,
+        }
+    )
+    objective = (
+        LossBalancedTaskWeighting(len(tasks), 0.5, CPU)
+        if lbtw
+        else StaticWeights(weights or [1.0] * len(tasks), CPU)
+    )
+    labels = np.random.default_rng(2).integers(0, 2, (NUM_TRAIN, len(tasks)), np.uint8)
+    groupings = parse_groupings([f"{task}:Male" for task in tasks], training=True)
+    trainer = training.Trainer(
+        run,
+        model,
+        objective,
+        IndexPlan(np.arange(NUM_TRAIN)),
+        MemoryImages(NUM_TRAIN, settings.augment),
+        torch.from_numpy(labels),
+        list(tasks),
+        Validation(run, MemoryDataset(), groupings, True, 8, CPU, settings.precision),
+        settings,
+    )
+    model.register_forward_pre_hook(lambda *_: hook(trainer))
+    return trainer
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """Everything a run leaves that must not depend on interruptions: tensors as bytes."""
+    run = Run(folder)
+    state = load_checkpoint(run.checkpoint("last"))
+    return {
+        "state": _plain(state),
+        "metrics": [
+            {key: value for key, value in json.loads(line).items() if not key.startswith("time/")}
+            for line in run.metrics.read_text().splitlines()
+        ],
+        "history": read_json(run.val_stats),
+        "checkpoints": sorted(path.name for path in run.ckpts.iterdir()),
+        "status": run.status()["state"],
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.numpy().tobytes()
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    return value
+
+
+def at(step: int, act: Callable[[], Any], validating: bool = False) -> Callable:
+    """A hook that acts once: at the forward pass after `step` steps, of training or validation."""
+    done = []
+
+    def hook(trainer: training.Trainer) -> None:
+        if not done and trainer.step == step and trainer.model.training != validating:
+            done.append(True)
+            act()
+
+    return hook
+
+
+def kill_at(place: str, die: Callable[[], Any]) -> Callable:
+    """A hook that dies in a `step`, in the `validation` after epoch 2, while its checkpoint is
+    `saved` or before it is `linked` as the last one."""
+    if place == "step":
+        return at(5, die)
+    if place == "validation":
+        return at(6, die, validating=True)
+
+    def hook(trainer: training.Trainer) -> None:
+        if trainer.step < 6:
+            return
+        name = {"saved": "save_checkpoint", "linked": "link_checkpoint"}[place]
+        setattr(training, name, lambda *_: die())
+
+    return hook
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    make_trainer(
+        Path(sys.argv[1]),
+        hook=kill_at(sys.argv[2], lambda: os.kill(os.getpid(), signal.SIGKILL)),
+        save_every_minutes=1e-9,
+    ).train()
