@@ -116,7 +116,7 @@ def plot_matrix(
     row_order = _order(len(rows), row_clusters)
     column_order = _order(len(columns), column_clusters)
     figure, axes = plt.subplots(figsize=(11.5, 10))
-    figure.subplots_adjust(0.13, 0.14, 1.0, 0.97)
+    figure.subplots_adjust(0.13, 0.14, 0.96, 0.97)
     heatmap(
         axes,
         values[np.ix_(row_order, column_order)],

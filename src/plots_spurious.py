@@ -87,7 +87,7 @@ def plot_task(folder: Path, result: TaskResult) -> None:
     def draw(name: str, title: str, height: float, *values, **settings) -> None:
         figure, axes = plt.subplots(figsize=(15, height))
         # Measured in inches: the longest name fits below, whatever the height.
-        figure.subplots_adjust(0.06, 1.25 / height, 1.0, 1 - 0.3 / height)
+        figure.subplots_adjust(0.06, 1.25 / height, 0.97, 1 - 0.3 / height)
         heatmap(axes, *values, names, **settings)
         axes.set_title(f"{task}: {title} ({result.split})", fontsize=10, loc="left")
         save(figure, folder / name)
