@@ -19,7 +19,7 @@ from scripts.estimate import estimate
 from scripts.job_process import LOCK_NAME, Job
 from scripts.job_states import count_states, forget, is_to_start, slurm_jobs, status_of
 from scripts.shell_jobs import run_here
-from scripts.slurm import SlurmSettings, add_slurm_arguments, read_settings, submit
+from scripts.slurm import SlurmSettings, add_slurm_arguments, check_slurm, read_settings, submit
 from src.errors import UserError
 from src.files import exclusive
 from src.runs import Run
@@ -109,12 +109,14 @@ class JobManager:
         chosen, rest = self._choose(jobs)
         if self.mode == "debug":
             _print_commands(chosen)
-            self._announce(chosen, rest)
+        self._announce(chosen, rest)
+        if self.mode == "debug":
             print("nothing was started: --mode shell or --mode sbatch does", file=sys.stderr)
             return 0
+        if self.mode == "sbatch":
+            check_slurm()
         with contextlib.ExitStack() as locks:
-            chosen, rest = self._claim(chosen, rest, locks)
-            self._announce(chosen, rest)
+            chosen = self._claim(chosen, locks)
             if not chosen:
                 return 0
             if self.mode == "sbatch":
@@ -134,9 +136,7 @@ class JobManager:
                 rest.append(status["state"])
         return chosen, rest
 
-    def _claim(
-        self, jobs: Sequence[Job], rest: list[str], locks: contextlib.ExitStack
-    ) -> tuple[list[Job], list[str]]:
+    def _claim(self, jobs: Sequence[Job], locks: contextlib.ExitStack) -> list[Job]:
         """Those of the jobs that no other call is starting; they stay ours until `locks` closes."""
         mine, taken = [], 0
         for job in jobs:
@@ -147,8 +147,7 @@ class JobManager:
         if taken:
             print(f"{taken} runs are in the hands of another call: left to it", file=sys.stderr)
         # Between the first look and the lock, the other call may have come and gone.
-        chosen, started = self._choose(mine)
-        return chosen, rest + started
+        return self._choose(mine)[0]
 
     def _announce(self, chosen: Sequence[Job], rest: Sequence[str]) -> None:
         """Before anything starts: how many, how long, how much disk."""

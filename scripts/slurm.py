@@ -108,6 +108,12 @@ def _check(settings: SlurmSettings, path: Path) -> None:
         raise UserError(problems)
 
 
+def check_slurm() -> None:
+    """Raises a UserError where no job can be submitted."""
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        raise UserError("there is no sbatch on PATH, so this is no Slurm cluster: use --mode shell")
+
+
 def submit(
     jobs: Sequence[Job],
     settings: SlurmSettings,
@@ -122,10 +128,8 @@ def submit(
         before: called with the jobs once all is well, just before Slurm gets them.
 
     Raises:
-        UserError: no Slurm here, or Slurm's own refusal, such as an unknown partition.
+        UserError: Slurm's own refusal, such as an unknown partition.
     """
-    if shutil.which("sbatch") is None or shutil.which("srun") is None:
-        raise UserError("there is no sbatch on PATH, so this is no Slurm cluster: use --mode shell")
     # Imported here: printing commands and running them in the shell need no submitit.
     import submitit
     from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -160,7 +164,8 @@ def parameters(settings: SlurmSettings, jobs: Sequence[Job]) -> Mapping[str, Any
         "array_parallelism": settings.array_limit,
         "signal_delay_s": settings.signal_seconds,
         "stderr_to_stdout": True,
-        "additional_parameters": settings.sbatch,
+        # Without `requeue` a cluster may refuse to take back a job that saved.
+        "additional_parameters": {"requeue": True, **settings.sbatch},
         # The job's folder is where it was submitted; the project may lie elsewhere.
         "setup": [f"export PYTHONPATH={shlex.quote(str(ROOT))}:$PYTHONPATH", *settings.setup],
     }

@@ -14,6 +14,7 @@
 #SBATCH --output='LOGS/.slurm/%A_%a_0_log.out'
 #SBATCH --partition=gpu
 #SBATCH --qos=high
+#SBATCH --requeue
 #SBATCH --signal=USR2@120
 #SBATCH --time=720
 #SBATCH --wckey=submitit
