@@ -26,8 +26,11 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         except RuntimeError as error:
             # torch reports a failed write of its own zip writer this way, without the cause. On a
             # full disk a plain write behind it fails, too, and does tell.
-            with temporary.open("ab") as file:
-                file.write(bytes(PROBE_BYTES))
+            try:
+                with temporary.open("ab") as file:
+                    file.write(bytes(PROBE_BYTES))
+            finally:
+                os.truncate(temporary, 0)  # torch holds the file open, and with it the last space
             raise OSError(None, f"torch.save failed ({str(error).splitlines()[0]})") from error
 
 
