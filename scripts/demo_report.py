@@ -13,7 +13,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from scripts.demo import result_run
 from src.data.celeba import Annotations, load_annotations
 from src.data.groupings import COLUMN, parse_grouping
 from src.data.layout import ImageFiles
@@ -50,13 +49,13 @@ class Outcome:
     curve: Accuracies
 
 
-def write_report(out: Path, run_dirs: Mapping[str, Path], root: Path, rule: str) -> None:
+def write_report(out: Path, runs: Mapping[str, Run], root: Path, rule: str) -> None:
     """Print the table and fill the folder `out`.
 
     Args:
-        run_dirs: method to run folder, ERM first; root: the drawn data set.
+        runs: by method, ERM first; root: the drawn data set.
     """
-    outcomes = [load_outcome(method, path, rule) for method, path in run_dirs.items()]
+    outcomes = [load_outcome(method, run, rule) for method, run in runs.items()]
     rows = [summary_row(outcome) for outcome in outcomes]
     about = {"split": "test", "checkpoint": f"{rule}, on the validation split", "data": str(root)}
     write_json(out / "summary.json", {**about, "grouping": GROUPING.name, "methods": rows})
@@ -68,8 +67,7 @@ def write_report(out: Path, run_dirs: Mapping[str, Path], root: Path, rule: str)
     print("\n".join(["pictures and numbers:", *(f"  {path}" for path in sorted(out.glob("*.*")))]))
 
 
-def load_outcome(method: str, run_dir: Path, rule: str) -> Outcome:
-    run = result_run(run_dir)
+def load_outcome(method: str, run: Run, rule: str) -> Outcome:
     test = read_json(run.stats("test", rule))
     history = read_json(run.val_stats)["epochs"]
     stats = [read_json(run.epoch_stats(epoch)) for epoch in sorted(map(int, history))]
@@ -174,7 +172,7 @@ def draw_curves(outcomes: Sequence[Outcome]) -> Any:
     worst = outcomes[0].test["worst_group"]["id"]
     best = np.nanmax(outcomes[0].curve.value[:, worst])
     return learning_curves(
-        f"{outcomes[0].method} never gets more than {best:.0f} % of {GROUPS[worst]} right",
+        f"{outcomes[0].method} gets at most {best:.0f} % of {GROUPS[worst]} right on validation",
         [outcome.method for outcome in outcomes],
         GROUPS,
         [outcome.curve for outcome in outcomes],
