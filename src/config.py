@@ -123,13 +123,19 @@ def raise_if(problems: list[str]) -> None:
 def _compose(overrides: list[str]) -> DictConfig:
     """The node `exp` of the composed configuration, interpolations unresolved."""
     from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
+    # Under -m Hydra itself is at work, and it allows no second one beside it.
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIG_DIR.resolve()), version_base="1.3"):
             composed = compose("default", overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(str(error).splitlines()[0]) from error
+    finally:
+        GlobalHydra.instance().hydra = outer
     OmegaConf.set_struct(composed, False)
     return composed.exp
 
