@@ -9,6 +9,7 @@ from typing import Any
 from src.config import launch, save_config
 from src.config_schema import Config, DataloaderConfig
 from src.data.groupings import parse_groupings
+from src.errors import UserError
 from src.runs import Run
 
 
@@ -20,7 +21,11 @@ def main(config: Config) -> None:
             print(f"{run.path} is done already", flush=True)
         else:
             print(f"{run.path}", flush=True)
-            train(config, run)
+            try:
+                train(config, run)
+            except UserError as error:  # also what goes wrong before the first step
+                run.set_status(state="failed", error=str(error))
+                raise
     best = "best-group" if config.dataset.subgroup_labels else "best-avg"
     print(f"evaluate it: python test.py --log_dir {run.path} --ckpt_num {best} --split test")
 

@@ -6,7 +6,7 @@ A group without examples has no accuracy: None here, `null` in JSON, `-` in a ta
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from src.data.groupings import Grouping
 
@@ -34,7 +34,7 @@ def wilson(correct: int, total: int, level: float = 0.95) -> tuple[float, float]
     """Wilson's score interval (1927) for a proportion, as fractions; None without examples."""
     if total == 0:
         return None
-    z = float(norm.ppf(0.5 + level / 2))
+    z = float(ndtri(0.5 + level / 2))  # quantile of the normal distribution
     share = correct / total
     centre = share + z**2 / (2 * total)
     margin = z * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))

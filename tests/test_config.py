@@ -46,6 +46,7 @@ def test_every_config_file_composes_and_there_are_fifteen():
     assert len(parts) == 7
     for part in parts:
         load_config([part])
+    for part in ("exp/dataset=synthetic", "exp/model=resnet18"):
         load_config(["exp=jtt", part], JTTConfig)
 
 
