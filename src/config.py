@@ -23,6 +23,7 @@ from src.config_schema import Config, JTTConfig, flatten
 from src.errors import UserError, exit_on_user_error
 from src.files import write_atomic
 from src.runs import default_log_dir
+from src.spurious_table import expand_groupings
 
 # Settings that change speed, place or logging, never a result: not part of a run's identity.
 WITHOUT_EFFECT = {
@@ -77,6 +78,7 @@ def _launch_by_hydra(main: Callable[[Any], None], schema: type, argv: list[str])
         overrides = list(hydra.core.hydra_config.HydraConfig.get().overrides.task)
         OmegaConf.set_struct(composed, False)
         with exit_on_user_error():
+            expand_tables(composed.exp)
             config, broken = typed(composed.exp, schema)
             raise_if([*broken.values(), *check(config, broken)])
             main(with_log_dir(config, composed.exp, overrides))
@@ -95,6 +97,7 @@ def load_config(argv: list[str], schema: type = Config) -> Any:
     problems += more
     try:
         composed = _compose(overrides)
+        expand_tables(composed)
         config, broken = typed(composed, schema)
     except UserError as error:
         raise UserError([*problems, *error.problems]) from error
@@ -113,6 +116,14 @@ def _method(overrides: list[str]) -> str:
     """The method that a command line names; Hydra takes the last one."""
     named = [text.partition("=")[2] for text in overrides if text.startswith("exp=")]
     return named[-1] if named else "erm"
+
+
+def expand_tables(composed: DictConfig) -> None:
+    """Put the pairs in the place of `@table.csv:top5` among the groupings; the saved configuration
+    then holds them, not the table (see src/spurious_table.py)."""
+    groupings = OmegaConf.select(composed, "dataset.groupings")
+    if OmegaConf.is_list(groupings) and any(str(text).startswith("@") for text in groupings):
+        composed.dataset.groupings = expand_groupings([str(text) for text in groupings])
 
 
 def raise_if(problems: list[str]) -> None:

@@ -2,6 +2,8 @@
 
 import pytest
 
+from src.config import load_config
+from src.config_schema import Config, JTTConfig
 from src.errors import UserError
 from src.spurious_table import COLUMNS, expand_groupings, write_table
 
@@ -117,3 +119,13 @@ def test_hydra_reads_the_entry_unquoted():
     assert OverridesParser.create().parse_override(text).value() == [
         "@outputs/svd/spurious_correlations.csv:top5:disjoint"
     ]
+
+
+@pytest.mark.parametrize("command", ["erm", "jtt"])
+def test_a_command_line_holds_the_pairs_in_the_place_of_the_table(table, command):
+    schema = JTTConfig if command == "jtt" else Config
+    config = load_config([f"exp={command}", f"exp.dataset.groupings=[@{table}:top2]"], schema)
+    stages = [config.stage_1, config.stage_2] if command == "jtt" else []
+    for part in (config, *stages):
+        assert part.dataset.groupings == ["Blond_Hair:Male", "Big_Nose:Male"]
+    assert "/Blond_Hair-Male_Big_Nose-Male/" in config.train.log_dir
