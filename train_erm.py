@@ -10,7 +10,7 @@ from src.config import launch, save_config
 from src.config_schema import Config, DataloaderConfig
 from src.data.groupings import parse_groupings
 from src.errors import UserError
-from src.runs import Run
+from src.runs import Run, read_metrics
 
 
 def main(config: Config) -> None:
@@ -23,6 +23,8 @@ def main(config: Config) -> None:
             print(f"{run.path}", flush=True)
             try:
                 train(config, run)
+                if config.dataset.loss_balanced_task_weighting:
+                    plot_task_weights(run, config.dataset.groupings)
             except UserError as error:  # also what goes wrong before the first step
                 run.set_status(state="failed", error=str(error))
                 raise
@@ -110,6 +112,20 @@ def jtt_multiplicities(loader: DataloaderConfig, names: Any, tasks: list[str]) -
 
     found = load_error_set(Path(loader.error_set), names, tasks)
     return multiplicities(found.errors, loader.lambda_up, loader.mtl_join_type, found.task_losses)
+
+
+def plot_task_weights(run: Run, groupings: list[str]) -> None:
+    """results/task_weights.png: what LBTW made of the tasks."""
+    import numpy as np
+
+    from src.plots import task_weights
+    from src.plots_groups import save_figure
+
+    tasks = [grouping.task for grouping in parse_groupings(groupings)]
+    lines = [line for line in read_metrics(run) if "train/loss" in line]
+    weights = np.array([[line[f"train/{task}/weight"] for task in tasks] for line in lines])
+    figure = task_weights([line["step"] for line in lines], weights, tasks)
+    save_figure(figure, run.results / "task_weights.png")
 
 
 if __name__ == "__main__":

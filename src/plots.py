@@ -43,3 +43,22 @@ def grid_heatmaps(
         axis.set_xlabel(column_label)
         axis.set_ylabel(row_label)
     return figure
+
+
+def task_weights(steps: Sequence[int], weights: np.ndarray, tasks: Sequence[str]) -> Figure:
+    """Loss-balanced task weights over training.
+
+    Args:
+        steps: (S,) optimizer steps of the log lines.
+        weights: (S, T) mean weight of each task since the line before.
+        tasks: T names.
+    """
+    figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    for task, values in zip(tasks, weights.T):
+        axis.plot(steps, values, lw=1.5, label=task)
+    axis.axhline(1, color="gray", lw=0.8, ls=":")
+    axis.set(xlabel="step", ylabel="weight (L / L0) ^ alpha", ylim=(0, None))
+    axis.set_title("Task weights: low where the loss has fallen", loc="left", fontsize="medium")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
+    return figure

@@ -180,14 +180,15 @@ class MetricsLog:
     """
 
     def __init__(self, run: Run, step: int, finished_epochs: int, tensorboard: bool):
-        kept = []
-        for line in run.metrics.read_text().splitlines() if run.metrics.exists() else []:
-            with suppress(ValueError):  # the last line of a killed process may be half a line
-                record = json.loads(line)
-                validated = any(key.startswith("val/") for key in record)
-                if record["step"] <= step and (not validated or record["epoch"] <= finished_epochs):
-                    kept.append(line + "\n")
-        write_atomic(run.metrics, "".join(kept))
+        kept = [
+            record
+            for record in read_metrics(run)
+            if record["step"] <= step
+            and (
+                record["epoch"] <= finished_epochs or not any(k.startswith("val/") for k in record)
+            )
+        ]
+        write_atomic(run.metrics, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = run.metrics.open("a")
         self._board = None
         if tensorboard:
@@ -212,6 +213,15 @@ class MetricsLog:
         self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+def read_metrics(run: Run) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; the half line of a killed process is left out."""
+    records = []
+    for line in run.metrics.read_text().splitlines() if run.metrics.exists() else []:
+        with suppress(ValueError):
+            records.append(json.loads(line))
+    return records
 
 
 def default_log_dir(
