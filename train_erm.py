@@ -3,33 +3,14 @@
 python train_erm.py exp=erm|rwy|rwg|suby|subg exp.optimizer.lr=0.0001 ...
 """
 
-from pathlib import Path
-from typing import Any
-
-from src.config import launch, save_config
-from src.config_schema import Config, DataloaderConfig
+from src.config import launch, train_once
+from src.config_schema import Config
 from src.data.groupings import parse_groupings
-from src.errors import UserError
 from src.runs import Run, read_metrics
 
 
 def main(config: Config) -> None:
-    run = Run(config.train.log_dir)
-    with run.claim():
-        save_config(config, run.config)
-        if run.status()["state"] == "done":
-            print(f"{run.path} is done already", flush=True)
-        else:
-            print(f"{run.path}", flush=True)
-            try:
-                train(config, run)
-                if config.dataset.loss_balanced_task_weighting:
-                    plot_task_weights(run, config.dataset.groupings)
-            except UserError as error:  # also what goes wrong before the first step
-                run.set_status(state="failed", error=str(error))
-                raise
-    best = "best-group" if config.dataset.subgroup_labels else "best-avg"
-    print(f"evaluate it: python test.py --log_dir {run.path} --ckpt_num {best} --split test")
+    train_once(config, train)
 
 
 def train(config: Config, run: Run) -> None:
@@ -38,6 +19,7 @@ def train(config: Config, run: Run) -> None:
 
     from src import training
     from src.data.dataset import groups_of, labels_of, open_dataset
+    from src.jtt import multiplicities_from
     from src.models import build_model
     from src.objectives import LossBalancedTaskWeighting, StaticWeights
     from src.sampling import make_plan
@@ -58,7 +40,9 @@ def train(config: Config, run: Run) -> None:
         groupings,
         sampler=loader.sampler,
         subsample_type=data.subsample_type if data.subsample else None,
-        multiplicities=jtt_multiplicities(loader, rows.names, tasks),
+        multiplicities=multiplicities_from(
+            loader.error_set, rows.names, tasks, loader.lambda_up, loader.mtl_join_type
+        ),
         seed=config.seed,
     )
     for note in plan.notes:
@@ -102,26 +86,17 @@ def train(config: Config, run: Run) -> None:
             tensorboard=settings.tensorboard,
         ),
     ).train()
+    if data.loss_balanced_task_weighting:
+        plot_task_weights(run, tasks)
 
 
-def jtt_multiplicities(loader: DataloaderConfig, names: Any, tasks: list[str]) -> Any:
-    """How often stage 2 of JTT sees each train example (N,); None for the other methods."""
-    if loader.error_set is None:
-        return None
-    from src.jtt import load_error_set, multiplicities
-
-    found = load_error_set(Path(loader.error_set), names, tasks)
-    return multiplicities(found.errors, loader.lambda_up, loader.mtl_join_type, found.task_losses)
-
-
-def plot_task_weights(run: Run, groupings: list[str]) -> None:
+def plot_task_weights(run: Run, tasks: list[str]) -> None:
     """results/task_weights.png: what LBTW made of the tasks."""
     import numpy as np
 
     from src.plots import task_weights
     from src.plots_groups import save_figure
 
-    tasks = [grouping.task for grouping in parse_groupings(groupings)]
     lines = [line for line in read_metrics(run) if "train/loss" in line]
     weights = np.array([[line[f"train/{task}/weight"] for task in tasks] for line in lines])
     figure = task_weights([line["step"] for line in lines], weights, tasks)

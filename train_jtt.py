@@ -5,23 +5,14 @@ python train_jtt.py exp=jtt exp.lambda_up=50 ...
 
 import sys
 
-from src.config import launch, save_config
+from src.config import launch, train_once
 from src.config_schema import JTTConfig
 from src.runs import Heartbeat, Run, stop_on_signal
 
 
 def main(config: JTTConfig) -> None:
-    run = Run(config.train.log_dir)
-    fill_in_paths(config, run)
-    with run.claim():
-        save_config(config, run.config)
-        if run.status()["state"] == "done":
-            print(f"{run.path} is done already", flush=True)
-        else:
-            print(f"{run.path}", flush=True)
-            train(config, run)
-    best = "best-group" if config.dataset.subgroup_labels else "best-avg"
-    print(f"evaluate it: python test.py --log_dir {run.path} --ckpt_num {best} --split test")
+    fill_in_paths(config, Run(config.train.log_dir))
+    train_once(config, train)
 
 
 def fill_in_paths(config: JTTConfig, run: Run) -> None:

@@ -22,7 +22,7 @@ from src.config_rules import check, typed
 from src.config_schema import Config, JTTConfig, flatten
 from src.errors import UserError, exit_on_user_error
 from src.files import write_atomic
-from src.runs import default_log_dir
+from src.runs import Run, default_log_dir
 from src.spurious_table import expand_groupings
 
 # Settings that change speed, place or logging, never a result: not part of a run's identity.
@@ -206,6 +206,28 @@ def effective(config: Config | dict[str, Any]) -> dict[str, Any]:
         for key, value in leaves.items()
         if not any(key == name or key.endswith("." + name) for name in WITHOUT_EFFECT)
     }
+
+
+def train_once(config: Config, train: Callable[[Any, Run], None]) -> None:
+    """Call `train(config, run)` in the run folder of `config`, unless that run is done.
+
+    Raises:
+        UserError: another process trains there, it holds another run, or training failed.
+    """
+    run = Run(config.train.log_dir)
+    with run.claim():
+        save_config(config, run.config)
+        if run.status()["state"] == "done":
+            print(f"{run.path} is done already", flush=True)
+        else:
+            print(f"{run.path}", flush=True)
+            try:
+                train(config, run)
+            except UserError as error:  # also what goes wrong before the first step
+                run.set_status(state="failed", error=str(error))
+                raise
+    best = "best-group" if config.dataset.subgroup_labels else "best-avg"
+    print(f"evaluate it: python test.py --log_dir {run.path} --ckpt_num {best} --split test")
 
 
 def save_config(config: Config, path: Path) -> None:

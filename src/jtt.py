@@ -133,6 +133,16 @@ def load_error_set(path: Path, names: Sequence[str], tasks: Sequence[str]) -> Er
     return ErrorSet(errors[:, order], losses[order])
 
 
+def multiplicities_from(
+    path: str | None, names: Sequence[str], tasks: Sequence[str], lambda_up: float, join: str
+) -> np.ndarray | None:
+    """`multiplicities` (N,) of a saved error set; None without one, as in every other method."""
+    if path is None:
+        return None
+    found = load_error_set(Path(path), names, tasks)
+    return multiplicities(found.errors, lambda_up, join, found.task_losses)
+
+
 def error_table(
     error_set: ErrorSet, groups: np.ndarray, groupings: Sequence[Grouping]
 ) -> pd.DataFrame:
