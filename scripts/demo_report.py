@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from PIL import Image
 from rich import box
 from rich.console import Console
@@ -124,6 +125,7 @@ def print_table(rows: Sequence[dict[str, Any]], rule: str) -> None:
         title_style="bold",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        collapse_padding=True,
     )
     for column in ("method", "average", "", "worst group", "", "which", "n"):
         table.add_column(column, justify="left" if column in ("method", "which") else "right")
@@ -150,29 +152,27 @@ def print_table(rows: Sequence[dict[str, Any]], rule: str) -> None:
 # ------------------------------------------------------------------------- pictures
 
 
-def draw_accuracies(outcomes: Sequence[Outcome]) -> Any:
+def draw_accuracies(outcomes: Sequence[Outcome]) -> Figure:
     groups = [outcome.test["groups"] for outcome in outcomes]
     worst = outcomes[0].test["worst_group"]["id"]
-    scores = [
-        f"{outcome.method} {percent(outcome.test['groups'][worst]['acc'], 0)} %"
-        for outcome in outcomes
-    ]
+    values = accuracies(groups)  # (M, G)
     return group_bars(
-        f"{GROUPS[worst].capitalize()} classified correctly: {', '.join(scores)}",
+        f"{GROUPS[worst].capitalize()} classified correctly: "
+        + scores(outcomes, values.value[:, worst]),
         [outcome.method for outcome in outcomes],
         GROUPS,
         [group["total"] for group in groups[0]],
-        accuracies(groups),
+        values,
         [100 * outcome.test["avg_acc"] for outcome in outcomes],
-        note=f"Test split, 95 % Wilson intervals; dashed: average of all examples. {STAND_IN}",
+        note=f"Test split, 95 % Wilson intervals. {STAND_IN}",
     )
 
 
-def draw_curves(outcomes: Sequence[Outcome]) -> Any:
+def draw_curves(outcomes: Sequence[Outcome]) -> Figure:
     worst = outcomes[0].test["worst_group"]["id"]
-    best = np.nanmax(outcomes[0].curve.value[:, worst])
+    chosen = [outcome.curve.value[outcome.epoch - 1, worst] for outcome in outcomes]
     return learning_curves(
-        f"{outcomes[0].method} gets at most {best:.0f} % of {GROUPS[worst]} right on validation",
+        f"{GROUPS[worst].capitalize()} while learning: when chosen, {scores(outcomes, chosen)}",
         [outcome.method for outcome in outcomes],
         GROUPS,
         [outcome.curve for outcome in outcomes],
@@ -182,7 +182,13 @@ def draw_curves(outcomes: Sequence[Outcome]) -> Any:
     )
 
 
-def draw_mistakes(outcome: Outcome, root: Path) -> Any:
+def scores(outcomes: Sequence[Outcome], percents: Sequence[float]) -> str:
+    """`ERM 32 %, RWG 92 %`; `-` where a group is empty."""
+    shown = ["-" if np.isnan(value) else f"{value:.0f} %" for value in percents]
+    return ", ".join(f"{outcome.method} {text}" for outcome, text in zip(outcomes, shown))
+
+
+def draw_mistakes(outcome: Outcome, root: Path) -> Figure:
     """Faces of each group of the test split, drawn at random, with the method's mistakes marked."""
     rows = load_annotations(root).of_split("test")
     values = load_logits(outcome.run.logits("test", outcome.epoch)).of_task(GROUPING.task)  # (N,)

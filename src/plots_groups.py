@@ -43,7 +43,7 @@ def group_bars(
     averages: Sequence[float],
     note: str = "",
 ) -> Figure:
-    """A panel per method with a bar per group, its interval, and the average as a line.
+    """A panel per method with a bar per group, its interval, and the average above.
 
     Args:
         methods, groups: M and G names; sizes: (G,) examples of each group.
@@ -69,7 +69,6 @@ def group_bars(
                 ha="center",
                 fontweight="bold" if known and percent == np.nanmin(value) else None,
             )
-        axis.axhline(average, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
         axis.set_title(f"{method}: {average:.1f} % on average", fontsize=11, color=INK)
         axis.set_xticks([])
         axis.set_ylim(0, 112)
@@ -139,9 +138,8 @@ def face_sheet(
     figure.text(*place(0.1, height - 0.12)[:2], _wrap(note, width), fontsize=9, color=FAINT)
     for strip, (heading, colour) in enumerate(zip(headings, _colours(headings))):
         top = 0.6 + strip * _STRIP
-        figure.text(
-            *place(0.1, top + 0.2)[:2], f"■  {heading}", fontsize=11.5, color=_readable(colour)
-        )
+        figure.text(*place(0.1, top + 0.2)[:2], "■", fontsize=14, color=colour)
+        figure.text(*place(0.32, top + 0.2)[:2], heading, fontsize=11.5, color=INK)
         for column, (face, mark, text) in enumerate(
             zip(faces[strip], wrong[strip], captions[strip])
         ):
@@ -206,18 +204,11 @@ def _panels(title: str, count: int, labels: Sequence[str], note: str) -> tuple[F
 
 def _wrap(text: str, width: float) -> str:
     """Small print broken into lines that fit `width` inches."""
-    return textwrap.fill(text, int(15 * width))
+    return textwrap.fill(text, int(16 * width))
 
 
 def _colours(groups: Sequence[str]) -> list[str]:
     return [COLOURS[group % len(COLOURS)] for group in range(len(groups))]
-
-
-def _readable(colour: str) -> str:
-    """The light colours darkened, so that text in them can be read on white."""
-    channels = [int(colour[k : k + 2], 16) for k in (1, 3, 5)]
-    factor = min(1.0, 330 / sum(channels))
-    return "#" + "".join(f"{int(factor * channel):02x}" for channel in channels)
 
 
 def _whole_ticks(epochs: int) -> list[int]:
