@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+# Bits are promised for a given number of threads, so tests and the processes they start have one,
+# whatever the machine. It must be set before torch is loaded.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 from tests.data.small_celeba import write_celeba
 
 REPOSITORY = Path(__file__).parent.parent
