@@ -3,10 +3,19 @@
 python train_erm.py exp=erm|rwy|rwg|suby|subg exp.optimizer.lr=0.0001 ...
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from src.config import launch, train_once
 from src.config_schema import Config
-from src.data.groupings import parse_groupings
-from src.runs import Run, read_metrics
+from src.data.groupings import Grouping, parse_groupings
+from src.metrics_log import read_metrics
+from src.runs import Run
+
+if TYPE_CHECKING:
+    from src.data.celeba import Annotations
+    from src.sampling import IndexPlan
 
 
 def main(config: Config) -> None:
@@ -17,25 +26,58 @@ def train(config: Config, run: Run) -> None:
     # Imported here so that a mistake on the command line is answered before torch is loaded.
     import torch
 
-    from src import training
-    from src.data.dataset import groups_of, labels_of, open_dataset
-    from src.jtt import multiplicities_from
+    from src.data.dataset import labels_of, open_dataset
+    from src.devices import choose_device, choose_precision
     from src.models import build_model
-    from src.objectives import LossBalancedTaskWeighting, StaticWeights
-    from src.sampling import make_plan
+    from src.objectives import build_objective
+    from src.training import Settings, Trainer
     from src.validation import Validation
 
-    data, loader, settings = config.dataset, config.dataloader, config.train
-    device = training.choose_device(settings.device)
-    precision = training.choose_precision(settings.precision, device)
+    data, loader = config.dataset, config.dataloader
+    device = choose_device(config.train.device)
+    precision = choose_precision(config.train.precision, device)
     groupings = parse_groupings(data.groupings, training=True)
     tasks = [grouping.task for grouping in groupings]
-
     dataset = open_dataset(data, loader.num_workers)
     rows = dataset.split("train")
-    labels = labels_of(rows, groupings)  # (N, T)
-    plan = make_plan(
-        labels,
+
+    plan = index_plan(config, rows, groupings)
+    for note in plan.notes:
+        print(note, flush=True)
+    network = config.model
+    model = build_model(network.name, len(tasks), network.pretrained, network.weights, config.seed)
+    lbtw_alpha = data.lbtw_alpha if data.loss_balanced_task_weighting else None
+    validation = Validation(
+        run, dataset, groupings, data.subgroup_labels, loader.eval_batch_size, device, precision
+    )
+    settings = vars(config.optimizer) | vars(config.train)
+    settings |= {"device": device, "precision": precision, "batch_size": loader.batch_size}
+    del settings["log_dir"]
+    Trainer(
+        run,
+        model.to(device, memory_format=torch.channels_last),
+        build_objective(len(tasks), data.task_weights, lbtw_alpha, device),
+        plan,
+        dataset.images("train", full_frame=data.data_augmentation),
+        torch.from_numpy(labels_of(rows, groupings)),
+        tasks,
+        validation,
+        Settings(seed=config.seed, augment=data.data_augmentation, **settings),
+    ).train()
+    if lbtw_alpha is not None:
+        plot_task_weights(run, tasks)
+
+
+def index_plan(config: Config, rows: Annotations, groupings: list[Grouping]) -> IndexPlan:
+    """Which train examples an epoch sees: the whole difference between the methods."""
+    from src.data.dataset import groups_of, labels_of
+    from src.jtt import multiplicities_from
+    from src.sampling import make_plan
+
+    data, loader = config.dataset, config.dataloader
+    tasks = [grouping.task for grouping in groupings]
+    return make_plan(
+        labels_of(rows, groupings),
         groups_of(rows, groupings) if data.subgroup_labels else None,
         groupings,
         sampler=loader.sampler,
@@ -45,49 +87,6 @@ def train(config: Config, run: Run) -> None:
         ),
         seed=config.seed,
     )
-    for note in plan.notes:
-        print(note, flush=True)
-
-    model = build_model(
-        config.model.name, len(tasks), config.model.pretrained, config.model.weights, config.seed
-    ).to(device, memory_format=torch.channels_last)
-    if data.loss_balanced_task_weighting:
-        objective = LossBalancedTaskWeighting(len(tasks), data.lbtw_alpha, device)
-    else:
-        objective = StaticWeights(data.task_weights or [1.0] * len(tasks), device)
-
-    training.Trainer(
-        run,
-        model,
-        objective,
-        plan,
-        dataset.images("train", full_frame=data.data_augmentation),
-        torch.from_numpy(labels),
-        tasks,
-        Validation(
-            run, dataset, groupings, data.subgroup_labels, loader.eval_batch_size, device, precision
-        ),
-        training.Settings(
-            seed=config.seed,
-            lr=config.optimizer.lr,
-            weight_decay=config.optimizer.weight_decay,
-            momentum=config.optimizer.momentum,
-            schedule=config.optimizer.schedule,
-            batch_size=loader.batch_size,
-            total_epochs=settings.total_epochs,
-            max_steps=settings.max_steps,
-            device=device,
-            precision=precision,
-            augment=data.data_augmentation,
-            compile=settings.compile,
-            log_every_n_steps=settings.log_every_n_steps,
-            save_every_minutes=settings.save_every_minutes,
-            keep_ckpts=settings.keep_ckpts,
-            tensorboard=settings.tensorboard,
-        ),
-    ).train()
-    if data.loss_balanced_task_weighting:
-        plot_task_weights(run, tasks)
 
 
 def plot_task_weights(run: Run, tasks: list[str]) -> None:

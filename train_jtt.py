@@ -7,7 +7,8 @@ import sys
 
 from src.config import launch, train_once
 from src.config_schema import JTTConfig
-from src.runs import Heartbeat, Run, stop_on_signal
+from src.runs import Heartbeat, Run
+from src.signals import stop_on_signal
 
 
 def main(config: JTTConfig) -> None:

@@ -26,7 +26,8 @@ from src.config import load_config
 from src.data.synthetic import ensure_synthetic
 from src.errors import UserError, exit_on_user_error
 from src.files import read_json
-from src.runs import Run, Stopped, stop_on_signal
+from src.runs import Run
+from src.signals import Stopped, stop_on_signal
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = Path("outputs/demo")

@@ -21,7 +21,7 @@ from src.command_line import join_brackets, quote_override, resolve_aliases
 from src.config import WITHOUT_EFFECT
 from src.data.groupings import did_you_mean
 from src.errors import UserError
-from src.runs import default_log_dir
+from src.run_names import default_log_dir
 
 # What a script chooses for each job, and an override for all jobs cannot.
 CHOSEN = {"exp", "exp.train.log_dir", "exp.dataset.groupings", "exp.seed"}

@@ -22,7 +22,8 @@ from src.config_rules import check, typed
 from src.config_schema import Config, JTTConfig, flatten
 from src.errors import UserError, exit_on_user_error
 from src.files import write_atomic
-from src.runs import Run, default_log_dir
+from src.run_names import default_log_dir
+from src.runs import Run
 from src.spurious_table import expand_groupings
 
 # Settings that change speed, place or logging, never a result: not part of a run's identity.

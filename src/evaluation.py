@@ -71,7 +71,7 @@ def predict(
     from tqdm import tqdm
 
     from src.data.batches import iterate_batches
-    from src.training import autocast
+    from src.devices import autocast
 
     batches = np.array_split(np.arange(num_examples), max(1, -(-num_examples // batch_size)))
     logits = torch.empty(num_examples, num_tasks, device=device)  # (N, T)

@@ -113,8 +113,8 @@ class RunEvaluator:
     def _predict(self, epoch: int | str, split: str, identity: str) -> Logits:
         import torch
 
+        from src.devices import choose_device, choose_precision
         from src.models import build_model
-        from src.training import choose_device, choose_precision
 
         state = load_checkpoint(self.run.checkpoint(epoch))
         device = choose_device(self.device)

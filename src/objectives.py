@@ -16,6 +16,15 @@ def task_losses(logits: Tensor, labels: Tensor) -> Tensor:
     return losses.mean(dim=0)  # (T,)
 
 
+def build_objective(
+    num_tasks: int, weights: list[float] | None, lbtw_alpha: float | None, device: torch.device
+) -> "StaticWeights | LossBalancedTaskWeighting":
+    """LBTW where an alpha is given, else fixed weights; None weighs every task by 1."""
+    if lbtw_alpha is not None:
+        return LossBalancedTaskWeighting(num_tasks, lbtw_alpha, device)
+    return StaticWeights(weights or [1.0] * num_tasks, device)
+
+
 class StaticWeights:
     """sum_t w_t * L_t with fixed weights."""
 

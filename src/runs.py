@@ -1,22 +1,17 @@
-"""A run directory: its files, its name and its state. A run's state is what its folder shows."""
+"""A run directory: its files and its state. A run's state is what its folder shows."""
 
-import hashlib
-import json
 import os
-import re
-import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from src.data.groupings import parse_grouping
 from src.errors import UserError
-from src.files import exclusive, read_json, write_atomic, write_error, write_json
+from src.files import exclusive, read_json, write_json
+from src.signals import Stopped
 
 # new: nothing ran yet; queued: handed to a scheduler; stopped: saved on a signal, goes on when
 # started again; failed: ended with an error, or its process died.
@@ -24,7 +19,6 @@ STATES = ("new", "queued", "running", "stopped", "failed", "done")
 HEARTBEAT_SECONDS = 15.0
 # A running process that has not said anything for this long is taken for dead.
 DEAD_AFTER_SECONDS = 150.0
-LONGEST_NAME = 160
 
 
 class Run:
@@ -142,126 +136,3 @@ class Heartbeat:
             self.update(error=str(error) or kind.__name__)
         with suppress(UserError, OSError):
             self._write()
-
-
-class Stopped(SystemExit):
-    """The run saved and ended on a signal; started again it goes on."""
-
-    def __init__(self, signum: int):
-        super().__init__(128 + signum)
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[Callable[[], int | None]]:
-    """Turn SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 into a request to save and stop.
-
-    Yields a function that returns the signal that came, or None. A second Ctrl-C ends at once.
-    """
-    came: list[int] = []
-
-    def remember(signum: int, frame: FrameType | None) -> None:
-        if came and signum == signal.SIGINT:
-            raise KeyboardInterrupt
-        came.append(signum)
-
-    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-    before = {number: signal.signal(number, remember) for number in signals}
-    try:
-        yield lambda: came[0] if came else None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class MetricsLog:
-    """metrics.jsonl, one JSON object a line, and the same numbers for TensorBoard.
-
-    Opened at a checkpoint, it first drops the lines written after that checkpoint.
-    """
-
-    def __init__(self, run: Run, step: int, finished_epochs: int, tensorboard: bool):
-        kept = [
-            record
-            for record in read_metrics(run)
-            if record["step"] <= step
-            and (
-                record["epoch"] <= finished_epochs or not any(k.startswith("val/") for k in record)
-            )
-        ]
-        write_atomic(run.metrics, "".join(json.dumps(record) + "\n" for record in kept))
-        self._file = run.metrics.open("a")
-        self._board = None
-        if tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(run.path), purge_step=step + 1 if step else None)
-
-    def write(self, step: int, epoch: int, **values: Any) -> None:
-        """Append a line: step, epoch (from 1) and flat keys such as `val/Blond_Hair/avg_acc`."""
-        try:
-            record = {"step": step, "epoch": epoch, **values}
-            self._file.write(json.dumps(record, allow_nan=False) + "\n")
-            self._file.flush()
-        except OSError as error:
-            raise write_error(Path(self._file.name), error) from error
-        if self._board is not None:
-            for key, value in values.items():
-                if isinstance(value, float):
-                    self._board.add_scalar(key, value, step)
-
-    def close(self) -> None:
-        self._file.close()
-        if self._board is not None:
-            self._board.close()
-
-
-def read_metrics(run: Run) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; the half line of a killed process is left out."""
-    records = []
-    for line in run.metrics.read_text().splitlines() if run.metrics.exists() else []:
-        with suppress(ValueError):
-            records.append(json.loads(line))
-    return records
-
-
-def default_log_dir(
-    name: str, groupings: list[str], changed: dict[str, Any], seed: int, parent: str = "logs"
-) -> Path:
-    """logs/<exp>/<tasks>/<values that differ from the exp's YAML>-seed<seed>.
-
-    `changed` maps dotted keys to values, and `model` or `dataset` to the part that was chosen as a
-    whole. A short hash of all of it is added where a value had to be shortened or respelled, so
-    that two different commands never share a folder.
-    """
-    tasks = _fit("_".join(parse_grouping(grouping).slug for grouping in groupings), groupings)
-    pieces = []
-    for key, value in changed.items():
-        section, _, leaf = key.rpartition(".")
-        label = section if leaf == "name" else leaf
-        if key in ("model", "dataset"):
-            label = ""  # a part chosen as a whole speaks for itself: resnet18
-        if section.startswith("stage_"):
-            label = f"{section.split('.')[0]}_{leaf}"
-        pieces.append(label + _spell(value))
-    full = "-".join([*pieces, f"seed{seed}"])
-    return Path(parent) / name / tasks / _fit(full, [*changed.items()], suffix=f"-seed{seed}")
-
-
-def _spell(value: Any) -> str:
-    if isinstance(value, list):
-        return "x".join(_spell(entry) for entry in value)
-    if isinstance(value, str):
-        return value.replace("-", "~")  # '-' separates values; _fit puts it back and adds a hash
-    if isinstance(value, float):
-        return repr(value).removesuffix(".0")
-    return str(value).lower()
-
-
-def _fit(text: str, meant: Any, suffix: str = "") -> str:
-    """`text` as a file name without : , = or space, not too long; with a hash where it changed."""
-    clean = re.sub(r"[^A-Za-z0-9_.+-]+", "-", text).lstrip(".-")
-    if clean == text and len(text) <= LONGEST_NAME:
-        return text
-    digest = hashlib.sha256(json.dumps([text, meant], default=str).encode()).hexdigest()[:8]
-    body = clean.removesuffix(suffix)[: LONGEST_NAME - len(suffix) - len(digest) - 1]
-    return f"{body}-{digest}{suffix}"

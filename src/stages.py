@@ -15,7 +15,8 @@ from src.errors import UserError
 from src.evaluation import evaluations, load_logits
 from src.files import exclusive, read_json, write_atomic
 from src.jtt import ErrorSet, error_matrix, error_table, save_error_set
-from src.runs import Heartbeat, Run, Stopped
+from src.runs import Heartbeat, Run
+from src.signals import Stopped
 
 ROOT = Path(__file__).parent.parent
 POLL_SECONDS = 0.2

@@ -17,38 +17,13 @@ from tqdm import tqdm
 
 from src.checkpoints import link_checkpoint, load_newest, prune, save_checkpoint
 from src.data.batches import iterate_batches
+from src.devices import autocast
 from src.errors import UserError
+from src.metrics_log import MetricsLog
 from src.objectives import task_losses
-from src.runs import Heartbeat, MetricsLog, Run, Stopped, stop_on_signal
+from src.runs import Heartbeat, Run
 from src.sampling import IndexPlan, epoch_positions, split_batches
-
-
-def choose_device(device: str) -> torch.device:
-    """`auto` is the first GPU where there is one, else the CPU."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"exp.train.device={device}: {reason}; use auto, cpu or cuda") from error
-    return chosen
-
-
-def choose_precision(precision: str, device: torch.device) -> str:
-    """`auto` is bf16 on a GPU that has it, fp16 on another GPU, fp32 on a CPU."""
-    if precision != "auto":
-        return precision
-    if device.type != "cuda":
-        return "fp32"
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context of a forward pass; for fp32 it is disabled."""
-    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
-    return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
+from src.signals import Stopped, stop_on_signal
 
 
 @dataclass

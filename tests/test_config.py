@@ -19,7 +19,7 @@ from src.config import (
 )
 from src.config_schema import Config, JTTConfig, flatten, schema_keys
 from src.errors import UserError
-from src.runs import default_log_dir
+from src.run_names import default_log_dir
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 

@@ -21,7 +21,8 @@ from src.evaluation import load_logits
 from src.files import exclusive, read_json
 from src.inference import open_run
 from src.jtt import load_error_set
-from src.runs import Run, Stopped
+from src.runs import Run
+from src.signals import Stopped
 from src.stages import run_stage, train_command
 from tests.conftest import entrypoint_process
 from tests.tiny_training import outcome

@@ -97,7 +97,9 @@ def test_a_checkpoint_of_this_project_is_a_backbone_too(tmp_path):
 def test_counters_of_batch_norm_may_be_absent(tmp_path, backbone):
     path = tmp_path / "weights.pt"
     torch.save({k: v for k, v in backbone.items() if "num_batches_tracked" not in k}, path)
-    small(weights=path)
+    loaded = small(weights=path).state_dict()
+    assert torch.equal(loaded["conv1.0.weight"], backbone["conv1.0.weight"].float())
+    assert loaded["conv1.1.num_batches_tracked"] == 0
 
 
 @pytest.mark.parametrize(
@@ -165,7 +167,8 @@ def test_without_network_and_file_the_error_says_both_ways_out(tmp_path, monkeyp
 def test_a_local_file_is_used_instead_of_the_network(tmp_path, monkeypatch, backbone):
     monkeypatch.setattr("src.models.download_weights", lambda name: 1 / 0)
     torch.save(backbone, tmp_path / "weights.pt")
-    build_model(SMALL, 1, True, str(tmp_path / "weights.pt"), 0)
+    loaded = build_model(SMALL, 1, True, str(tmp_path / "weights.pt"), 0).state_dict()
+    assert torch.equal(loaded["conv1.0.weight"], backbone["conv1.0.weight"].float())
 
 
 def test_the_head_of_a_resnet_is_its_layer_fc():

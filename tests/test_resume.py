@@ -11,7 +11,8 @@ import pytest
 from src import training
 from src.errors import UserError
 from src.files import read_json
-from src.runs import Run, Stopped
+from src.runs import Run
+from src.signals import Stopped
 from tests.tiny_training import at, kill_at, make_trainer, outcome
 
 REPOSITORY = Path(__file__).parent.parent

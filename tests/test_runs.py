@@ -12,14 +12,9 @@ from pathlib import Path
 import pytest
 
 from src.errors import UserError
-from src.runs import (
-    DEAD_AFTER_SECONDS,
-    Heartbeat,
-    MetricsLog,
-    Run,
-    Stopped,
-    stop_on_signal,
-)
+from src.metrics_log import MetricsLog
+from src.runs import DEAD_AFTER_SECONDS, Heartbeat, Run
+from src.signals import Stopped, stop_on_signal
 
 REPOSITORY = Path(__file__).parent.parent
 

@@ -7,9 +7,9 @@ import torch
 
 from src import training
 from src.checkpoints import load_checkpoint, saved_epochs
+from src.devices import choose_device, choose_precision
 from src.errors import UserError
 from src.runs import Run
-from src.training import choose_device, choose_precision
 from tests.tiny_training import CPU, EPOCHS, STEPS_PER_EPOCH, make_trainer, outcome
 
 
