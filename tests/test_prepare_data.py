@@ -3,7 +3,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from src.data.cache import open_or_build_cache
 from src.data.celeba import bad_images_file, cache_folder, load_annotations
 from src.errors import UserError
 from src.files import read_json
-from tests.data.small_celeba import draw_image, write_celeba
+from tests.data.small_celeba import draw_image, wait_for_chunks, write_celeba
 
 SPLIT = [0, 0, 0, 0, 1, 1, 2]
 PARTITION = "".join(f"{row:06d}.jpg {split}\n" for row, split in enumerate(SPLIT, 1))
@@ -200,11 +199,7 @@ def test_ctrl_c_stops_at_once_and_the_next_start_goes_on(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     journal = cache_folder(root, cache) / "train-cropped-224x224.journal"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if journal.exists() and len(journal.read_text().splitlines()) > 2:
-            break
-        time.sleep(0.01)
+    wait_for_chunks(journal)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1

@@ -1,5 +1,6 @@
 """A CelebA folder of a few drawn JPEGs, in the official layout."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -44,3 +45,11 @@ def write_celeba(root: Path, split: list[int]) -> list[str]:
     for seed, name in enumerate(names):
         draw_image(seed).save(root / "img_align_celeba" / name, quality=90)
     return names
+
+
+def wait_for_chunks(journal: Path, seconds: float = 60) -> None:
+    """Wait until a build has noted two finished chunks of records in its journal."""
+    deadline = time.monotonic() + seconds
+    while not journal.exists() or len(journal.read_text().splitlines()) <= 2:
+        assert time.monotonic() < deadline, f"{journal}: no chunk after {seconds} s"
+        time.sleep(0.01)

@@ -24,7 +24,7 @@ from src.data.decoding import BadImages, check_images
 from src.data.pixels import BadImage, Pixels, StreamedImages
 from src.errors import UserError
 from src.files import exclusive
-from tests.data.small_celeba import draw_image, write_celeba
+from tests.data.small_celeba import draw_image, wait_for_chunks, write_celeba
 
 TRAIN = 10
 SPLIT = [0] * TRAIN + [1, 1, 2]
@@ -486,11 +486,7 @@ def test_killed_build_goes_on_and_leaves_no_process(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     journal = cache_folder(root, cache) / "train-cropped-224x224.journal"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if journal.exists() and len(journal.read_text().splitlines()) > 2:
-            break
-        time.sleep(0.01)
+    wait_for_chunks(journal)
     process.send_signal(signal.SIGKILL)
     process.wait()
     deadline = time.monotonic() + 10
