@@ -26,10 +26,8 @@ def train_command(config: Config) -> list[str]:
     """The train_erm.py command of a configuration: exp=erm and all that differs from it."""
     reference = flatten(load_config(["exp=erm", "exp.train.log_dir=unused"]))
     differing = {k: v for k, v in flatten(config).items() if v != reference[k]}
-    sections = sorted(
-        {key.rpartition(".")[0] for key in differing if key.startswith("dataset.syn")}
-    )
-    choice = ["exp/dataset=synthetic"] if sections else []
+    # The options of the stand-in are keys of that part only.
+    choice = ["exp/dataset=synthetic"] if config.dataset.name == "synthetic" else []
     overrides = [quote_override(f"exp.{key}", value) for key, value in differing.items()]
     return [sys.executable, str(ROOT / "train_erm.py"), "exp=erm", *choice, *overrides]
 
