@@ -3,6 +3,7 @@
 Training, evaluation and reports find a run by the same code that named it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from scripts.experiments import (
 from scripts.job_manager import Job
 from src.command_line import join_brackets, quote_override, resolve_aliases
 from src.config import WITHOUT_EFFECT
-from src.data.groupings import did_you_mean
+from src.data.groupings import Grouping, did_you_mean, parse_grouping
 from src.errors import UserError
+from src.files import read_json
 from src.run_names import default_log_dir
 
 # What a script chooses for each job, and an override for all jobs cannot.
@@ -68,6 +70,41 @@ def weighting_values(weighting: str, task_weights: Sequence[float] | None = None
     raise UserError(
         f"weighting {weighting}: use {', '.join(WEIGHTINGS)}; static_delta needs its weights"
     )
+
+
+def delta_weights(groupings: Sequence[str], folder: Path) -> list[float]:
+    """Task weights of static_delta: softmax of delta/100 over the groupings, to 6 digits.
+
+    Args:
+        folder: of the spurious matrix (see src/spurious_results.py).
+
+    Raises:
+        UserError: the matrix lacks one of the groupings, or was made on the test split.
+    """
+    deltas = [read_delta(parse_grouping(name), folder) for name in groupings]
+    exponentials = [math.exp(delta / 100) for delta in deltas]
+    weights = [round(value / sum(exponentials), 6) for value in exponentials]
+    return [*weights[:-1], round(1 - sum(weights[:-1]), 6)]  # the sum stays 1
+
+
+def read_delta(grouping: Grouping, folder: Path) -> float:
+    """The delta of one pair, in points."""
+    path = folder / grouping.task / f"{'+'.join(grouping.attributes)}.json"
+    if not path.exists():
+        raise UserError(
+            f"static_delta needs the delta of {grouping.name}, and {path} is missing: "
+            f"python -m scripts.run_create_spurious_matrix --json_dir {folder} --mode shell makes "
+            "it from the runs of scripts.run_spurious_train"
+        )
+    pair = read_json(path)
+    if pair["split"] == "test":
+        raise UserError(
+            f"{path} was made on the test split, which is for reporting only: make the matrix on "
+            "val to weigh tasks by it"
+        )
+    if pair["delta"] is None:
+        raise UserError(f"{path}: {grouping.name} has no delta, one of its groups is empty")
+    return pair["delta"]
 
 
 def train_jobs(

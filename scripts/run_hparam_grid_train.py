@@ -1,0 +1,124 @@
+"""Train an experiment: one method on the task lists of a family, every seed.
+
+python -m scripts.run_hparam_grid_train --list
+python -m scripts.run_hparam_grid_train --opt mtl_erm_disjoint --mtl_weighting dynamic --mode sbatch
+
+The runs lie in ./logs/OPT. Giving a command again goes on with what was interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from scripts.experiments import EXPERIMENTS, MTL_ERM_EXPERIMENTS, WEIGHTINGS
+from scripts.grids import delta_weights, find_experiment, train_jobs, weighting_values
+from scripts.job_manager import Job, JobManager, add_job_arguments, split_overrides
+from src.errors import UserError, exit_on_user_error
+
+
+def main(argv: list[str] | None = None) -> int:
+    # `resolve`: --log_dir has a second name here.
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        conflict_handler="resolve",
+    )
+    add_job_arguments(parser)
+    add_experiment_arguments(parser)
+    parser.add_argument("--list", action="store_true", help="every OPT and how many runs it has")
+    parser.add_argument(
+        "--respawn", action="store_true", help="go on with interrupted runs; always so"
+    )
+    ours, overrides = split_overrides(argv)
+    args = parser.parse_args(ours)
+    with exit_on_user_error():
+        if args.list:
+            print_experiments()
+            return 0
+        manager = JobManager.from_args(args)
+        return manager.run(experiment_jobs(args, overrides))
+
+
+def add_experiment_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which runs are meant, the same for training and evaluation."""
+    group = parser.add_argument_group("experiment")
+    group.add_argument("--opt", metavar="OPT", help="the experiment; run_hparam_grid_train --list")
+    group.add_argument(
+        "--mtl_weighting",
+        choices=WEIGHTINGS,
+        default="static_equal",
+        help="of the tasks: all 1, softmax of delta/100 from the spurious matrix, or LBTW",
+    )
+    group.add_argument(
+        "--checkpoint_metric_type",
+        choices=("avg", "group"),
+        default="group",
+        help="what will choose the checkpoint; ERM on several tasks was tuned for each",
+    )
+    group.add_argument(
+        "--seeds", type=seed_list, metavar="0,1,2", help="default: those of the experiment"
+    )
+    group.add_argument(
+        "--json_dir",
+        type=Path,
+        default=Path("outputs/spurious_eval"),
+        help="the spurious matrix, for static_delta",
+    )
+    group.add_argument(
+        "--log_root",
+        "--log_dir",
+        dest="log_dir",
+        type=Path,
+        default=Path("logs"),
+        help="where the folder of the experiment lies",
+    )
+
+
+def seed_list(text: str) -> tuple[int, ...]:
+    """`0,1,2` as numbers, each once."""
+    try:
+        seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        seeds = (-1,)
+    if min(seeds) < 0:
+        raise argparse.ArgumentTypeError(f"'{text}': write numbers from 0 on, such as 0,1,2")
+    return seeds
+
+
+def experiment_jobs(args: argparse.Namespace, overrides: Sequence[str] = ()) -> list[Job]:
+    """The training jobs that the flags of `add_experiment_arguments` name, in a fixed order.
+
+    Training starts them; evaluation looks into their folders.
+    """
+    if args.opt is None:
+        raise UserError("--opt is missing: python -m scripts.run_hparam_grid_train --list")
+    experiment = find_experiment(args.opt, args.mtl_weighting, args.checkpoint_metric_type)
+    if args.seeds is not None:
+        experiment = replace(experiment, seeds=args.seeds)
+    weighting = args.mtl_weighting
+    if weighting != "static_equal" and any(len(tasks) == 1 for tasks in experiment.runs):
+        raise UserError(
+            f"--opt {args.opt} trains one task at a time, there is nothing to weigh: leave out "
+            f"--mtl_weighting {weighting}"
+        )
+    more = {}
+    for tasks in experiment.runs:
+        weights = delta_weights(tasks, args.json_dir) if weighting == "static_delta" else None
+        more[tasks] = weighting_values(weighting, weights)
+    return train_jobs(args.opt, experiment, args.log_dir, overrides, more)
+
+
+def print_experiments() -> None:
+    """Every OPT, its method and its number of runs (for one --mtl_weighting)."""
+    line = "{:<27} {:<7} {:>10} {:>9} {:>6} {:>5}"
+    print(line.format("opt", "method", "task lists", "settings", "seeds", "runs"))
+    for name in [*EXPERIMENTS, *MTL_ERM_EXPERIMENTS]:
+        experiment = find_experiment(name)
+        counts = [len(getattr(experiment, part)) for part in ("runs", "settings", "seeds")]
+        print(line.format(name, experiment.method, *counts, counts[0] * counts[1] * counts[2]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
