@@ -1,0 +1,42 @@
+"""Which epoch each selection rule chooses, and by what validation score.
+
+python -m scripts.find_best_ckpt --log_dir RUN                    a table of all rules
+python -m scripts.find_best_ckpt --log_dir RUN --rule best-group  the path of that checkpoint
+"""
+
+import argparse
+
+from scripts.status import print_table
+from src.errors import UserError, exit_on_user_error
+from src.files import read_json
+from src.tables import percent
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--log_dir", required=True, help="run folder")
+    parser.add_argument("--rule", help="best-avg, best-group, ..., last, or an epoch")
+    args = parser.parse_args(argv)
+    with exit_on_user_error():
+        from src.checkpoints import find_best_ckpt  # loads torch
+        from src.inference import open_run
+
+        run = open_run(args.log_dir)
+        if args.rule is not None:
+            print(run.checkpoint(find_best_ckpt(run, args.rule)))
+            return
+        if not run.val_stats.exists():
+            raise UserError(f"{run.path} has no validated epoch yet: no rule has chosen one")
+        history = read_json(run.val_stats)
+        rows = [
+            (rule, str(epoch), percent(history["epochs"][str(epoch)][rule]))
+            for rule, epoch in history["selected"].items()
+        ]
+        print_table([("rule", "epoch", "validation %"), *rows])
+        print(f"of {len(history['epochs'])} epochs; of equal ones the first is chosen")
+
+
+if __name__ == "__main__":
+    main()

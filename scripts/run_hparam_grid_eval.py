@@ -1,0 +1,137 @@
+"""Evaluate the runs of an experiment, each at the checkpoint that validation chooses.
+
+python -m scripts.run_hparam_grid_eval --opt mtl_erm_disjoint --split test \\
+    --checkpoint_metric_type group --mtl_checkpoint_type best-worst
+
+Takes the flags of run_hparam_grid_train, what follows -- included, and looks into the folders that
+they name. Writes results/{split}_stats_{checkpoint}.json there; runs that are not done are listed.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.job_manager import Job, split_overrides
+from scripts.job_states import count_states, slurm_jobs, status_of
+from scripts.run_hparam_grid_train import add_experiment_arguments, experiment_jobs
+from scripts.status import print_table
+from src.errors import UserError, exit_on_user_error
+from src.evaluation import evaluations
+from src.runs import Run
+from src.tables import interval, percent
+
+CHECKPOINT_TYPES = ("average", "best-worst", "per-task")
+COLUMNS = ("checkpoint", "epoch", "grouping", "average %", "worst %", "95 % interval", "group", "n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.epilog = "Arguments after -- are those that training got: they are part of a run's name"
+    add_experiment_arguments(parser)
+    parser.add_argument("--split", default="test", choices=("train", "val", "test"))
+    parser.add_argument(
+        "--mtl_checkpoint_type",
+        choices=CHECKPOINT_TYPES,
+        default="average",
+        help="one checkpoint for all tasks by their mean or their worst, or one for each task",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="take the first N runs")
+    parser.add_argument("--root", help="folder of the data set, where it has moved since training")
+    parser.add_argument("--device", help="auto, cpu or cuda")
+    parser.add_argument("--batch_size", type=int, help="of a pass; changes no result")
+    ours, overrides = split_overrides(argv)
+    args = parser.parse_args(ours)
+    with exit_on_user_error():
+        for name in ("limit", "batch_size"):
+            if getattr(args, name) is not None and getattr(args, name) < 1:
+                raise UserError(f"--{name} {getattr(args, name)}: at least 1")
+        checkpoint_names(args.checkpoint_metric_type, args.mtl_checkpoint_type, ())
+        return evaluate_all(experiment_jobs(args, overrides)[: args.limit], args)
+
+
+def checkpoint_names(metric: str, kind: str, tasks: Sequence[str]) -> dict[str, Sequence[str]]:
+    """The checkpoints that the flags stand for, and the tasks whose figures each one gives.
+
+    Args:
+        metric: avg or group, the figure that chooses.
+        kind: average (its mean over the tasks), best-worst (the minimum over the tasks, group
+            only) or per-task (a checkpoint for each task, by that task alone).
+        tasks: of the run; for a single one, all kinds are the same.
+    """
+    if (metric, kind) == ("avg", "best-worst"):
+        raise UserError(
+            "--mtl_checkpoint_type best-worst goes by worst-group accuracy: use it with "
+            "--checkpoint_metric_type group; avg goes with average and per-task"
+        )
+    if kind == "average" or len(tasks) == 1:
+        return {f"best-{metric}": tasks}
+    if kind == "best-worst":
+        return {"best-worst": tasks}
+    return {f"best-{metric}-{task}": (task,) for task in tasks}
+
+
+def evaluate_all(jobs: Sequence[Job], args: argparse.Namespace) -> int:
+    """Evaluate what is done, then list what is not; 1 where an evaluation failed, else 0."""
+    alive = slurm_jobs()
+    states = [status_of(Run(job.run_dir), alive)["state"] for job in jobs]
+    rest = [(state, str(job.run_dir)) for job, state in zip(jobs, states) if state != "done"]
+    failures = []
+    for job, state in zip(jobs, states):
+        if state != "done":
+            continue
+        try:
+            rows = evaluate_run(job.run_dir, args)
+        except UserError as error:
+            failures.append((str(job.run_dir), str(error)))
+            continue
+        print(job.run_dir)
+        print_table([COLUMNS, *rows])
+        print(flush=True)
+    print(f"{len(jobs)} runs: {count_states(states)}", flush=True)
+    if rest:
+        print("not evaluated, as they are not done:")
+        print_table([("state", "run"), *rest])
+    for run, message in failures:
+        print(f"error: {run}: {message}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def evaluate_run(folder: Path, args: argparse.Namespace) -> list[tuple[str, ...]]:
+    """Evaluate a run at each checkpoint that the flags stand for; its rows of the table."""
+    from src.inference import RunEvaluator, open_run  # loads torch
+
+    evaluator = RunEvaluator(open_run(folder), args.root, args.device, args.batch_size)
+    names = checkpoint_names(args.checkpoint_metric_type, args.mtl_checkpoint_type, evaluator.tasks)
+    rows = []
+    for checkpoint, tasks in names.items():
+        result = evaluator.evaluate(checkpoint, args.split)
+        rows += [
+            figures_row(result, grouping, figures)
+            for grouping, figures in evaluations(result).items()
+            if grouping.partition(":")[0] in tasks
+        ]
+    return rows
+
+
+def figures_row(result: dict[str, Any], grouping: str, figures: dict[str, Any]) -> tuple[str, ...]:
+    """A line of the table, in the order of COLUMNS."""
+    checkpoint, worst = result["checkpoint"], figures["worst_group"]
+    group = figures["groups"][worst["id"]] if worst else None
+    return (
+        checkpoint["name"],
+        str(checkpoint["epoch"]),
+        grouping,
+        percent(figures["avg_acc"]),
+        percent(worst and worst["acc"]),
+        interval(worst),
+        group["name"] if group else "-",
+        f"{group['total']:,}" if group else "0",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
