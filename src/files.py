@@ -6,11 +6,12 @@ the old one.
 
 import errno
 import fcntl
+import glob
 import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         UserError: the disk is full or the folder cannot be written; `path` is as it was before.
     """
     path = Path(path)
-    temporary = None
+    handle = temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        handle, temporary = _make_temporary(path)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -39,8 +38,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise write_error(path, error) from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        if handle is not None:
+            with suppress(OSError):  # where the disk itself fails
+                temporary.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def _make_temporary(path: Path) -> tuple[int, Path]:
+    """A private file beside `path`, locked while this process writes it.
+
+    One that is not locked was left behind by a killed process, and goes.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError), left.open("rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # another process took it for left behind, just before the lock
 
 
 def write_error(path: Path, error: OSError) -> UserError:

@@ -135,3 +135,17 @@ def test_a_lock_with_a_message_waits_for_another_process(tmp_path, capsys):
         holder.join(30)
         assert holder.exitcode == 0
     assert capsys.readouterr().out in ("waiting for the other\n", "")
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write_and_a_living_ones_stays(tmp_path):
+    path = tmp_path / "a[1].json"  # brackets are no pattern here
+    left = tmp_path / ".a[1].json.abc.tmp"
+    other = tmp_path / ".b.json.abc.tmp"
+    left.write_text("half of it")
+    other.write_text("of another file")
+    with atomic_path(path) as living:
+        write_atomic(path, "new")
+        assert living.exists() and not left.exists() and other.exists()
+        living.write_text("newer")
+    assert path.read_text() == "newer"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [other.name, path.name]

@@ -1,0 +1,130 @@
+"""Project commands as processes that can be killed, and whose disk can fail at a chosen call."""
+
+import errno
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent.parent
+COUNT, FAIL_ONCE, FAIL_FROM, KILL = 1, 2, 3, 4  # as in disk_faults.c
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens at the `at`-th call that changes a file whose path holds `match`."""
+
+    match: str
+    action: int
+    at: int = 0
+    error: int = errno.ENOSPC
+    log: str | None = None
+
+
+def build_shim(folder: Path) -> Path:
+    """Compile disk_faults.c; without a compiler the tests that need it are skipped."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("a failing disk needs a C compiler (Debian: gcc libc6-dev)")
+    shim = folder / "disk_faults.so"
+    source = Path(__file__).parent / "disk_faults.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", shim, source, "-ldl"], check=True)
+    return shim
+
+
+class Process:
+    """A command under way."""
+
+    def __init__(self, commands: "Commands", pid: int, output: Path):
+        self.commands, self.pid, self.file = commands, pid, output
+        self._end = os.pidfd_open(pid)
+
+    @property
+    def output(self) -> str:
+        return self.file.read_text(errors="replace") if self.file.exists() else ""
+
+    def ended(self, seconds: float = 0) -> bool:
+        """Wait for the end, at most `seconds`."""
+        return bool(select.select([self._end], [], [], seconds)[0])
+
+    def kill(self) -> None:
+        """SIGKILL to the command and all its children."""
+        os.killpg(self.pid, signal.SIGKILL)
+
+    def wait(self, seconds: float = 120) -> int:
+        """Its exit code; negative where a signal ended it."""
+        if not self.ended(seconds):
+            self.kill()
+            self.ended(10)
+            raise AssertionError(f"did not end within {seconds} s:\n{self.output}")
+        os.close(self._end)
+        return self.commands.ask({"wait": self.pid})
+
+
+class Commands:
+    """The server of server.py, and the outputs of what it starts."""
+
+    def __init__(self, shim: Path, folder: Path):
+        self.folder, self.shim, self.started = folder, shim, 0
+        self.environment = os.environ | {
+            "OMP_NUM_THREADS": "1",
+            "PYTHONUNBUFFERED": "1",
+            "LD_PRELOAD": str(shim),
+            "PYTHONPATH": str(REPOSITORY),
+        }
+        self.server = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.server"],
+            cwd=REPOSITORY,
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, request: dict) -> int:
+        self.server.stdin.write(json.dumps(request) + "\n")
+        self.server.stdin.flush()
+        return json.loads(self.server.stdout.readline())
+
+    def start(self, *argv: object, fault: Fault | None = None, output: Path | None = None):
+        """Start `train_erm.py ...` or `-m scripts.status ...`; returns its `Process`."""
+        self.started += 1
+        output = output or self.folder / f"output{self.started}.txt"
+        command = {
+            "argv": [str(piece) for piece in argv],
+            "folder": str(REPOSITORY),
+            "output": str(output),
+            "fault": asdict(fault) if fault else None,
+        }
+        return Process(self, self.ask({"start": command}), output)
+
+    def run(self, *argv: object, fault: Fault | None = None, seconds: float = 120):
+        """Run a command to its end: its exit code and what it printed."""
+        process = self.start(*argv, fault=fault)
+        return process.wait(seconds), process.output
+
+    def count_calls(self, match: str, *argv: object) -> list[str]:
+        """The calls of a whole run of a command that change files whose path holds `match`."""
+        log = self.folder / f"calls{self.started}.txt"
+        code, output = self.run(*argv, fault=Fault(match, COUNT, log=str(log)))
+        assert code == 0, output
+        return log.read_text().splitlines()
+
+    def close(self) -> None:
+        self.server.stdin.close()
+        self.server.wait(20)
+
+
+def wait_until(reached, process: Process, seconds: float = 60) -> None:
+    """Wait until `reached()`, or the process ends."""
+    deadline = time.monotonic() + seconds
+    while not reached() and not process.ended(0.002):
+        assert time.monotonic() < deadline, process.output

@@ -1,0 +1,54 @@
+"""Fault tests: everything in this folder is slow, and prints its counts at the end of a run."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.commands import Commands, build_shim
+
+# How many kills in all: 25 in CI, `make faults` asks for 200. Other counts grow with it.
+KILLS = int(os.environ.get("FAULT_KILLS", "25"))
+_counts: Counter = Counter()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    if _counts:
+        terminalreporter.section("faults survived")
+        for name, count in sorted(_counts.items()):
+            terminalreporter.write_line(f"{count:6,} {name}")
+
+
+@pytest.fixture(scope="session")
+def survived() -> Counter:
+    """Counts of what was survived, by name; printed at the end."""
+    return _counts
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    folder = tmp_path_factory.mktemp("commands")
+    server = Commands(build_shim(folder), folder)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def fault_overrides(tiny_overrides: list[str]) -> list[str]:
+    """A run of 4 steps an epoch that saves after each step; every start of it takes a second."""
+    return [
+        *tiny_overrides,
+        "exp.dataloader.batch_size=16",
+        "exp.train.log_every_n_steps=1",
+        "exp.train.save_every_minutes=0.000001",
+        "exp.train.total_epochs=2",
+        "exp.train.tensorboard=true",
+    ]
