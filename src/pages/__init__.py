@@ -19,12 +19,17 @@ FOLDER = Path(__file__).parent
 
 
 def write_page(path: Path, name: str, title: str, data: Any) -> None:
-    """Write the page `name` (its .html, .css and .js lie in this folder) with `data` in it.
+    """Write the page `name` with `data` in it.
+
+    Its .html, .css and .js lie in this folder; common.css and common.js come before them.
 
     The template names $policy, $title, $style, $script and $data; the script reads the data from
     the element with id `data`. NaN in the data raises ValueError.
     """
-    style, script = ((FOLDER / f"{name}.{kind}").read_text() for kind in ("css", "js"))
+    style, script = (
+        "".join((FOLDER / f"{part}.{kind}").read_text() for part in ("common", name))
+        for kind in ("css", "js")
+    )
     policy = "; ".join(
         [
             "default-src 'none'",

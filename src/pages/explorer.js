@@ -1,24 +1,10 @@
-"use strict";
 // The data: flat lists over (task, attribute), those of the groups over (task, attribute, group).
-const data = JSON.parse(document.getElementById("data").textContent);
-const names = data.attributes.map((name) => name.replaceAll("_", " "));
+const names = data.attributes.map(readable);
 const A = names.length;
 const K = data.tasks.length;
-const $ = (id) => document.getElementById(id);
 
-const state = { cursor: null, chosen: null, rows: [], columns: [], dark: false };
+const state = { cursor: null, chosen: null, rows: [], columns: [] };
 
-// ---------------------------------------------------------------- small makers of elements
-function make(tag, attributes = {}, ...children) {
-  const space = ["svg", "g", "rect", "text", "line", "path", "defs", "pattern"].includes(tag)
-    ? "http://www.w3.org/2000/svg" : "http://www.w3.org/1999/xhtml";
-  const element = document.createElementNS(space, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children.filter((child) => child !== null));
-  return element;
-}
-const number = (value, digits = 1) => value === null ? "–" : value.toFixed(digits).replace("-", "−");
-const percent = (share) => share === null ? "–" : number(100 * share);
 const small = (value) => value === null ? "–" : value < 0.0001 ? "< 0.0001" : value.toPrecision(2);
 
 // ---------------------------------------------------------------- pairs
@@ -70,7 +56,7 @@ const measures = {
   phi: { of: (pair) => pair.phi, low: -1, high: 1, ramps: TWO_SIDED, unit: "" },
 };
 const measure = () => measures[$("measure").value];
-const ramp = () => measure().ramps[state.dark ? "dark" : "light"];
+const ramp = () => measure().ramps[document.documentElement.dataset.theme];
 function colour(pair) {
   const { of, low, high } = measure();
   const value = of(pair);
@@ -176,7 +162,7 @@ let matching = [];
 function filter() {
   const q = Number($("q").value) || null;
   const size = Number($("size").value) || 0;
-  const words = $("search").value.toLowerCase().replaceAll("_", " ").replaceAll(":", " ").split(/\s+/).filter(Boolean);
+  const words = wordsOf($("search"));
   const holds = (pair) => words.every((word) => pair.title.toLowerCase().includes(word));
   matching = defined.filter((pair) =>
     (q === null || (pair.q !== null && pair.q <= q)) && pair.smallest >= size && holds(pair));
@@ -299,19 +285,17 @@ function placeMarks() {
 }
 
 function tip(pair, x, y) {
-  const box = $("tip");
-  box.hidden = pair === null;
-  if (pair === null) return;
+  if (pair === null) {
+    showTip(null);
+    return;
+  }
   const lines = pair.self ? [names[pair.attribute], "the task itself"] : [
     pair.title,
     `delta ${number(pair.delta)} ± ${number(pair.se)}   q ${small(pair.q)}`,
     ...pair.groups.map((g) => `y=${g.y} a=${g.a}  ${percent(g.acc).padStart(5)} %   n = ${g.total.toLocaleString("en")}`),
     ...(pair.tested ? [] : ["a group under 10: not tested"]),
   ];
-  box.textContent = lines.join("\n");
-  const { width, height } = box.getBoundingClientRect();
-  box.style.left = `${Math.max(4, x + 16 + width > innerWidth ? x - width - 12 : x + 16)}px`;
-  box.style.top = `${Math.max(4, Math.min(y + 14, innerHeight - height - 4))}px`;
+  showTip(lines.join("\n"), x, y);
 }
 
 function pairUnder(event) {
@@ -343,19 +327,9 @@ function move(event) {
   tip(state.cursor, place.right, place.bottom);
 }
 
-function setTheme(choice) {
-  const system = matchMedia("(prefers-color-scheme: dark)").matches;
-  state.dark = choice === "dark" || (choice === "system" && system);
-  document.documentElement.dataset.theme = state.dark ? "dark" : "light";
-  $("theme").textContent = `theme: ${choice}`;
-  $("theme").dataset.choice = choice;
-  paint();
-}
-
 // ---------------------------------------------------------------- start
 function start() {
   const { summary } = data;
-  const many = (count) => count.toLocaleString("en");
   const facts = [
     `${K} tasks × ${A} attributes on ${many(data.images)} images of the ${data.split} split`,
     `${many(summary.tested)} of ${many(summary.pairs)} pairs tested, ${many(summary["q_at_most_0.05"])} with q ≤ 0.05`,
@@ -367,7 +341,7 @@ function start() {
     ...data.orders.map((order, at) => make("option", { value: at }, order.label)));
   buildMatrix();
   arrange();
-  setTheme("system");
+  startTheme(paint);
   filter();
 
   const linked = byName.get(decodeURIComponent(location.hash.slice(1)));
@@ -378,10 +352,6 @@ function start() {
   for (const id of ["q", "size", "search"]) $(id).addEventListener("input", filter);
   $("controls").addEventListener("submit", (event) => event.preventDefault());
   $("controls").addEventListener("reset", () => setTimeout(() => { arrange(); paint(); filter(); }));
-  $("theme").addEventListener("click", () => {
-    setTheme({ system: "light", light: "dark", dark: "system" }[$("theme").dataset.choice]);
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTheme($("theme").dataset.choice));
 
   const svg = $("matrix");
   svg.addEventListener("mousemove", (event) => tip(pairUnder(event), event.clientX, event.clientY));
@@ -392,16 +362,7 @@ function start() {
     const pair = pairUnder(event);
     if (pair !== null) choose(pair);
   });
-  document.addEventListener("keydown", (event) => {
-    const typing = ["INPUT", "SELECT"].includes(document.activeElement.tagName);
-    if (event.key === "/" && !typing) {
-      event.preventDefault();
-      $("search").focus();
-    } else if (event.key === "Escape") {
-      tip(null);
-      choose(null);
-    }
-  });
+  startKeys(() => choose(null));
 }
 
 start();
