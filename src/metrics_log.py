@@ -1,10 +1,13 @@
 """metrics.jsonl of a run: one JSON object a line, and the same numbers for TensorBoard."""
 
 import json
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+from src.errors import UserError
 from src.files import write_atomic, write_error
 from src.runs import Run
 
@@ -22,6 +25,9 @@ class MetricsLog:
     """metrics.jsonl, one JSON object a line, and the same numbers for TensorBoard.
 
     Opened at a checkpoint, it first drops the lines written after that checkpoint.
+
+    Raises:
+        UserError: here and in every call, the disk is full or fails.
     """
 
     def __init__(self, run: Run, step: int, finished_epochs: int, tensorboard: bool):
@@ -34,27 +40,50 @@ class MetricsLog:
             )
         ]
         write_atomic(run.metrics, "".join(json.dumps(record) + "\n" for record in kept))
-        self._file = run.metrics.open("a")
-        self._board = None
-        if tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
+        self._path, self._board, self._hook = run.metrics, None, threading.excepthook
+        with self._told():
+            self._file = run.metrics.open("a")
+            if tensorboard:
+                from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(run.path), purge_step=step + 1 if step else None)
+                threading.excepthook = _report_unless_told
+                self._board = SummaryWriter(str(run.path), purge_step=step + 1 if step else None)
 
     def write(self, step: int, epoch: int, **values: Any) -> None:
         """Append a line: step, epoch (from 1) and flat keys such as `val/Blond_Hair/avg_acc`."""
-        try:
-            record = {"step": step, "epoch": epoch, **values}
+        record = {"step": step, "epoch": epoch, **values}
+        with self._told():
             self._file.write(json.dumps(record, allow_nan=False) + "\n")
             self._file.flush()
-        except OSError as error:
-            raise write_error(Path(self._file.name), error) from error
-        if self._board is not None:
             for key, value in values.items():
-                if isinstance(value, float):
+                if self._board is not None and isinstance(value, float):
                     self._board.add_scalar(key, value, step)
 
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            # TensorBoard writes from a thread of its own, and its errors name no file.
+            raise write_error(Path(error.filename or self._path), error) from error
+
     def close(self) -> None:
-        self._file.close()
-        if self._board is not None:
-            self._board.close()
+        with self._told(), ExitStack() as stack:
+            stack.callback(setattr, threading, "excepthook", self._hook)
+            stack.callback(self._file.close)
+            if self._board is not None:
+                stack.callback(self._board.close)
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(self, kind: type | None, *_: Any) -> None:
+        # Where an error ends the run, what cannot be written now is no news.
+        with suppress(UserError) if kind else nullcontext():
+            self.close()
+
+
+def _report_unless_told(failure: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread hands an error of the disk to its next caller, which tells it."""
+    if not issubclass(failure.exc_type, OSError):
+        threading.__excepthook__(failure)

@@ -119,16 +119,13 @@ class Trainer:
         last_epoch = math.ceil(self.total_steps / self.steps_per_epoch)
         self.saved_at = time.monotonic()
         progress = Heartbeat(self.run, total_epochs=settings.total_epochs, step=self.step)
-        with stop_on_signal() as self.stop, progress as self.heartbeat:
+        with stop_on_signal() as self.stop, progress as self.heartbeat, self.log:
             self.heartbeat.update(total_steps=self.total_steps, epoch=self.epoch)
-            try:
-                while self.epoch < last_epoch:
-                    self._train_epoch()
-                    self._finish_epoch()
-                    if self.stop() and self.epoch < last_epoch:
-                        raise Stopped(self.stop())
-            finally:
-                self.log.close()
+            while self.epoch < last_epoch:
+                self._train_epoch()
+                self._finish_epoch()
+                if self.stop() and self.epoch < last_epoch:
+                    raise Stopped(self.stop())
 
     def _train_epoch(self) -> None:
         settings = self.settings

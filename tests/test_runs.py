@@ -1,5 +1,6 @@
 """A run directory: its state, its lock, its log, its signals."""
 
+import errno
 import json
 import os
 import signal
@@ -196,3 +197,23 @@ def test_the_same_numbers_go_to_tensorboard(run):
     events = EventAccumulator(str(run.path)).Reload()
     assert events.Tags()["scalars"] == ["train/loss"]
     assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(10, 0.5)]
+
+
+@pytest.mark.parametrize("tensorboard", [False, True])
+def test_a_metrics_file_that_cannot_be_opened_is_a_user_error(run, tensorboard, monkeypatch):
+    def full(path, *args, **options):
+        if path == run.metrics:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return plain(path, *args, **options)
+
+    plain = Path.open
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(UserError, match=r"metrics\.jsonl: the disk is full"):
+        MetricsLog(run, 0, 0, tensorboard)
+
+
+def test_what_cannot_be_flushed_at_the_end_does_not_hide_the_error_that_ended_the_run(run):
+    with pytest.raises(UserError, match="the first one"), MetricsLog(run, 0, 0, False) as log:
+        os.close(log._file.fileno())
+        log._file.write("buffered")
+        raise UserError("the first one")

@@ -14,11 +14,12 @@ import sys
 import threading
 import traceback
 
-LIBRARIES = (
-    "torch torchvision.models torch.utils.tensorboard hydra pandas scipy.optimize sklearn.cluster "
-    "matplotlib.figure src.training src.validation src.inference src.models src.plots_groups "
-    "src.plots_spurious src.stages src.data.synthetic scripts.job_manager"
-).split()
+LIBRARIES = [
+    *("torch", "torchvision.models", "torch.utils.tensorboard", "hydra", "pandas"),
+    *("scipy.optimize", "sklearn.cluster", "matplotlib.figure", "scripts.job_manager"),
+    *("src.training", "src.validation", "src.inference", "src.models", "src.stages"),
+    *("src.plots_groups", "src.plots_spurious", "src.data.synthetic"),
+]
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import random
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def check_after_kill(run: Run, output: str, before: int) -> int:
 
 
 def left_over(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob(".*.tmp")]
+    return list(folder.rglob(".*.tmp"))
 
 
 def test_killed_anywhere_and_started_again_it_ends_with_the_same_bits(
@@ -132,7 +133,7 @@ def jtt(commands, fault_overrides, tmp_path_factory) -> tuple[list[str], dict]:
     return argv, {stage: outcome(folder / stage) for stage in ("stage_1", "stage_2")}
 
 
-def reached(run: Run, place: str, step: int) -> bool:
+def has_reached(run: Run, place: str, step: int) -> bool:
     if place == "error_set.npz":
         return bool([*run.path.glob(".error_set.npz.*.tmp"), *run.path.glob("error_set.npz")])
     return max((r["step"] for r in read_metrics(Run(run.path / place))), default=0) >= step
@@ -148,8 +149,7 @@ def test_jtt_killed_in_its_stages_and_between_ends_with_the_same_bits(
         run = Run(tmp_path / f"jtt{number}")
         for place in ("stage_1", "error_set.npz", "stage_2"):
             process = commands.start(*argv, f"exp.train.log_dir={run.path}")
-            step = rng.randrange(1, 4)
-            wait_until(lambda: reached(run, place, step), process)
+            wait_until(partial(has_reached, run, place, rng.randrange(1, 4)), process)
             process.kill()
             assert process.wait() in (-9, 0), process.output
             assert "Traceback" not in process.output and "error:" not in process.output

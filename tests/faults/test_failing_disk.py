@@ -1,0 +1,103 @@
+"""A full or failing disk at any write: a clear message, nothing lost, and it goes on after.
+
+Every call that changes a file of a whole run is listed first. Then the command is started once for
+each kind of call and file (and more often with FAULT_KILLS), and from that call on the disk is
+full (ENOSPC) or fails (EIO).
+"""
+
+import errno
+import random
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from src.checkpoints import load_checkpoint
+from tests.faults.commands import FAIL_FROM, Commands, Fault
+from tests.faults.conftest import KILLS
+from tests.tiny_training import outcome
+
+PER_KIND = max(1, KILLS // 25)
+MESSAGES = {errno.ENOSPC: "the disk is full", errno.EIO: "Input/output error"}
+
+
+def kind_of(call: str) -> str:
+    """`write ckpts/.ckpt.last.pt.tmp` of a line `17 write .../ckpts/.ckpt.last.pt.x8d_1.tmp`."""
+    _, name, path = call.split(maxsplit=2)
+    file = re.sub(r"\.\w{8}\.tmp", ".tmp", Path(path).name)
+    return f"{name} {re.sub(r'[0-9]+', 'N', file)}"
+
+
+def choose_calls(calls: list[str], seed: int = 0) -> Iterator[tuple[int, str, int]]:
+    """(number, kind, error) of PER_KIND calls of each kind; errors by turns."""
+    kinds: dict[str, list[int]] = {}
+    for call in calls:
+        kinds.setdefault(kind_of(call), []).append(int(call.split()[0]))
+    rng, turn = random.Random(seed), 0
+    for kind, numbers in kinds.items():
+        for number in sorted(rng.sample(numbers, min(PER_KIND, len(numbers)))):
+            turn += 1
+            error = [errno.ENOSPC, errno.EIO][turn % 2]
+            # A full disk still lets files be deleted, and the call is then not counted.
+            yield number, kind, errno.EIO if kind.startswith("unlink") else error
+
+
+def check_told(code: int, output: str, error: int, kind: str) -> None:
+    """It ended with a clear message, or did without what could not be written."""
+    assert "Traceback" not in output and "Exception ignored" not in output, f"{kind}:\n{output}"
+    assert code in (0, 2), f"{kind}: exit code {code}\n{output}"
+    if code == 2:
+        told = [line for line in output.splitlines() if line.startswith("error: ")]
+        assert told and MESSAGES[error] in told[-1], f"{kind}:\n{output}"
+
+
+def fail_everywhere(
+    commands: Commands,
+    match: Callable[[Path], str],
+    argv: Callable[[Path], list],
+    folder: Path,
+    check: Callable[[Path], None],
+) -> int:
+    """Let the disk fail at calls of every kind; returns how many.
+
+    Args:
+        match: of a fresh folder, the text in the paths of the files that matter.
+        argv: the command that works in that folder.
+        check: that the folder holds the right end.
+    """
+    first = folder / "whole"
+    calls = commands.count_calls(match(first), *argv(first))
+    check(first)
+    problems, tried = [], 0
+    for number, kind, error in choose_calls(calls):
+        tried += 1
+        place = folder / f"at{number}"
+        # FAIL_FROM: it fails until somebody sees to it.
+        fault = Fault(match(place), FAIL_FROM, number, error)
+        try:
+            code, output = commands.run(*argv(place), fault=fault)
+            check_told(code, output, error, kind)
+            for path in place.rglob("ckpt.*.pt"):
+                load_checkpoint(path)  # what is there is sound
+            code, output = commands.run(*argv(place))
+            assert code == 0, f"{kind}, afterwards:\n{output}"
+            check(place)
+        except AssertionError as problem:
+            problems.append(f"{errno.errorcode[error]} at call {number}: {problem}")
+    assert not problems, f"{len(problems)} of {tried}:\n" + "\n\n".join(problems)
+    return tried
+
+
+def test_a_training_run_whose_disk_fails_says_so_and_goes_on_to_the_same_end(
+    commands, fault_overrides, tmp_path, survived
+):
+    def argv(place: Path) -> list:
+        return ["train_erm.py", *fault_overrides, f"exp.train.log_dir={place}"]
+
+    whole = []
+
+    def check(place: Path) -> None:
+        whole.append(outcome(place))
+        assert whole[-1] == whole[0], "another result"
+
+    tried = fail_everywhere(commands, str, argv, tmp_path, check)
+    survived["write points of training failed (ENOSPC, EIO)"] += tried
