@@ -1,8 +1,6 @@
 """One pass over a split gives logits (N, T); every grouping afterwards is arithmetic on them."""
 
 import hashlib
-import struct
-import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,16 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from src.arrays import DAMAGE, load_arrays
 from src.data.groupings import COLUMN, Grouping
 from src.errors import UserError
 from src.files import atomic_path
 from src.metrics import count_groups, log_loss, summarise
-
-# What reading a damaged .npz can raise: RuntimeError where a bit says encrypted or a newer format.
-DAMAGE = (
-    *(OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error, struct.error),
-)
 
 
 @dataclass(frozen=True)
@@ -158,12 +151,12 @@ def load_logits(path: Path) -> Logits:
         UserError: missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            split, epoch, checkpoint, data = (str(entry) for entry in file["about"])
-            tasks = tuple(str(task) for task in file["tasks"])
-            logits = Logits(file["values"], tasks, split, epoch, checkpoint, data)
-            if logits.values.shape[1:] != (len(tasks),) or int(file["crc"]) != _checksum(logits):
-                raise ValueError("its checksum is wrong")
+        arrays = load_arrays(path)
+        split, epoch, checkpoint, data = (str(entry) for entry in arrays["about"])
+        tasks = tuple(str(task) for task in arrays["tasks"])
+        logits = Logits(arrays["values"], tasks, split, epoch, checkpoint, data)
+        if logits.values.shape[1:] != (len(tasks),) or int(arrays["crc"]) != _checksum(logits):
+            raise ValueError("its checksum is wrong")
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except DAMAGE as error:

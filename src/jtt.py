@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from src.arrays import DAMAGE, load_arrays
 from src.data.groupings import Grouping
 from src.errors import UserError
-from src.evaluation import DAMAGE
 from src.files import atomic_path
 
 JOINS = ("inv", "union", "xor", "task")
@@ -105,8 +105,7 @@ def load_error_set(path: Path, names: Sequence[str], tasks: Sequence[str]) -> Er
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            saved = {key: file[key] for key in ("names", "tasks", "errors", "task_losses")}
+        saved = load_arrays(path)
         saved_names = np.char.decode(saved["names"], "utf-8")
         saved_tasks = saved["tasks"].tolist()
         errors = np.unpackbits(saved["errors"], axis=0, count=len(saved_names)).astype(bool)

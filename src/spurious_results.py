@@ -8,14 +8,13 @@ $TASK/predictions.npz   which examples the model got right, one bit each
 
 import csv
 import io
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from src.arrays import DAMAGE, load_arrays
 from src.data.groupings import ATTRIBUTES, COLUMN, Grouping
 from src.errors import UserError
 from src.files import atomic_path, read_json, write_atomic, write_json
@@ -100,11 +99,10 @@ def read_labels(folder: Path) -> Labels:
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:  # zip members carry a CRC32
-            return {name: file[name] for name in file.files}
+        return load_arrays(path)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: {_MAKE}") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGE as error:
         raise UserError(f"{path} is damaged ({error}): delete it; {_MAKE}") from error
 
 

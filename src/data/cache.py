@@ -1,9 +1,9 @@
 """Decoded images as fixed-size uint8 records in one file, each with a CRC32, read by position.
 
 A cache is three files: `X.bin` (the records), `X.crc.npy` (their checksums) and `X.json` (what it
-was made from; written last, so that a cache without it does not exist). It is used only while the
-images are those it was made from. Records are read with `preadv`, not mapped: resident memory
-stays flat when the split is larger than RAM.
+was made from). `X.bin` gets its name last, so that a cache without it does not exist. It is used
+only while the images are those it was made from. Records are read with `preadv`, not mapped:
+resident memory stays flat when the split is larger than RAM.
 """
 
 import multiprocessing
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from src.arrays import DAMAGE
 from src.data.celeba import ImageFiles, cache_folder, load_annotations
 from src.data.pixels import Pixels
 from src.data.record_builder import build_records
@@ -133,7 +134,7 @@ def open_or_build_cache(
         with exclusive(path.with_suffix(".lock"), waiting):
             records = _open(path, pixels, names, source)
             if records is None:
-                if path.with_suffix(".json").exists():
+                if path.exists():
                     print(f"{path}: made from other images, or damaged; built again", flush=True)
                 build_records(path, images, names, pixels, source, workers, progress)
                 records = _open(path, pixels, names, source)
@@ -150,7 +151,7 @@ def _open(path: Path, pixels: Pixels, names: Sequence[str], source: dict) -> Rec
         meta = read_json(path.with_suffix(".json"))
         checksums = np.load(path.with_suffix(".crc.npy"), allow_pickle=False)
         size = path.stat().st_size
-    except (OSError, EOFError, ValueError, UserError):
+    except (*DAMAGE, UserError):
         return None
     if not isinstance(meta, dict) or meta.get("source") != source:
         return None

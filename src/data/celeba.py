@@ -12,14 +12,13 @@ import contextlib
 import hashlib
 import json
 import sys
-import zipfile
-import zlib
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 
+from src.arrays import DAMAGE, load_arrays
 from src.data.groupings import ATTRIBUTES, COLUMN, did_you_mean
 from src.data.layout import ImageFiles, annotation_file, cache_folder, find_root
 from src.data.tables import Table, TextTable, shortened
@@ -154,11 +153,11 @@ def _read_partition(path: Path) -> Table:
 def _read_cached(path: Path, source: str) -> Annotations | None:
     """The binary copy, or None where it is absent, damaged or made from other files."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:  # zip members carry a CRC32
-            if str(arrays["source"]) != source:
-                return None
-            return Annotations(arrays["names"], arrays["attributes"], arrays["split"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        arrays = load_arrays(path)
+        if str(arrays["source"]) != source:
+            return None
+        return Annotations(arrays["names"], arrays["attributes"], arrays["split"])
+    except DAMAGE:
         return None
 
 

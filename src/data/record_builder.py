@@ -1,7 +1,7 @@
 """Decode the images of a split into a record file, on all cores; stopped, it goes on later.
 
 Finished chunks are noted in a journal beside the unfinished file, with the checksums of their
-records; what is noted is on the disk.
+records and one of the line itself; what is noted is on the disk.
 """
 
 import json
@@ -67,13 +67,9 @@ class _Journal:
     def __init__(self, path: Path, source: dict, unfinished: Path):
         self.path, self.finished = path, {}
         source = source | {"chunk": CHUNK}
-        lines = path.read_text().splitlines() if path.exists() and unfinished.exists() else []
+        lines = _read_lines(path) if path.exists() and unfinished.exists() else []
         if lines and lines[0] == json.dumps(source):
-            for line in lines[1:]:
-                try:
-                    start, checksums = json.loads(line)
-                except ValueError:
-                    break  # the line that was being written when the build was stopped
+            for start, checksums in map(json.loads, lines[1:]):
                 self.finished[start] = np.array(checksums, np.uint32)
         else:
             unfinished.unlink(missing_ok=True)
@@ -87,7 +83,8 @@ class _Journal:
         self._write([start, checksums.tolist()])
 
     def _write(self, value) -> None:
-        self.file.write(json.dumps(value) + "\n")
+        text = json.dumps(value)
+        self.file.write(f"{text} {zlib.crc32(text.encode())}\n")
         self.file.flush()
 
     def __enter__(self):
@@ -95,6 +92,17 @@ class _Journal:
 
     def __exit__(self, *exception):
         self.file.close()
+
+
+def _read_lines(path: Path) -> list[str]:
+    """The lines before the first that is not whole: it was being written, or is damaged."""
+    lines = []
+    for line in path.read_bytes().splitlines():
+        text, _, checksum = line.rpartition(b" ")
+        if checksum != str(zlib.crc32(text)).encode():
+            break
+        lines.append(text.decode())
+    return lines
 
 
 def _make_room(unfinished: Path, size: int) -> None:
@@ -116,5 +124,6 @@ def _finish(path: Path, unfinished: Path, checksums: np.ndarray, source: dict) -
         os.fsync(file.fileno())
     with atomic_path(path.with_suffix(".crc.npy")) as temporary, temporary.open("wb") as file:
         np.save(file, checksums)
-    unfinished.replace(path)
     write_json(path.with_suffix(".json"), {"source": source, "checksums": zlib.crc32(checksums)})
+    # Last: a build that is killed before this line still has its journal and what it tells of.
+    unfinished.replace(path)
