@@ -9,6 +9,7 @@ import base64
 import hashlib
 import html
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -18,16 +19,18 @@ from src.files import write_atomic
 FOLDER = Path(__file__).parent
 
 
-def write_page(path: Path, name: str, title: str, data: Any) -> None:
+def write_page(
+    path: Path, name: str, title: str, data: Any, parts: Sequence[str] = ("common",)
+) -> None:
     """Write the page `name` with `data` in it.
 
-    Its .html, .css and .js lie in this folder; common.css and common.js come before them.
+    Its .html, .css and .js lie in this folder; the styles and scripts of `parts` come first.
 
     The template names $policy, $title, $style, $script and $data; the script reads the data from
     the element with id `data`. NaN in the data raises ValueError.
     """
     style, script = (
-        "".join((FOLDER / f"{part}.{kind}").read_text() for part in ("common", name))
+        "".join((FOLDER / f"{part}.{kind}").read_text() for part in (*parts, name))
         for kind in ("css", "js")
     )
     policy = "; ".join(

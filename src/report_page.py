@@ -1,0 +1,140 @@
+"""The report as one page: results by rule and split, figures, and every run with its curves."""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from src.errors import UserError
+from src.metrics_log import read_metrics
+from src.pages import write_page
+from src.report_rows import (
+    ABLATIONS,
+    CONTRASTS,
+    Families,
+    differing_settings,
+    find_difference,
+    positions,
+    rule_positions,
+)
+from src.runs import Run
+
+# Points kept of a curve: more do not show at its width, and hundreds of runs must stay small.
+MOST_POINTS = 150
+_MEASURES = ("average", "worst_group")
+
+
+def write_report_page(
+    report: Mapping[str, Any],
+    out_dir: Path,
+    families: Families | None = None,
+    explorer: Path | None = Path("outputs/spurious_eval/index.html"),
+) -> Path:
+    """Write `out_dir`/index.html and return its path.
+
+    Args:
+        report: the dict of report.json; its run folders are read for configuration and curves.
+        families: name to the lists of groupings that were trained together, for the figures.
+        explorer: the page of spurious correlations; linked where it exists.
+    """
+    path = Path(out_dir) / "index.html"
+    link = None
+    if explorer is not None and explorer.exists():
+        link = Path(os.path.relpath(explorer, path.parent)).as_posix()
+    data = page_data(report, families or {}) | {"explorer": link}
+    write_page(path, "report", "Results", data, parts=("common", "charts"))
+    return path
+
+
+def page_data(report: Mapping[str, Any], families: Families) -> dict[str, Any]:
+    """What the page's script reads: rows refer to runs, and configurations to lines, by number."""
+    rows, lines = report["rows"], {}
+    places = {run["run"]: at for at, run in enumerate(report["runs"])}
+    return {
+        "splits": sorted({row["split"] for row in rows}, key=("test", "val", "train").index),
+        "rules": rule_positions(rows),
+        "settings": differing_settings(rows),
+        "runs": [_run(run, lines) for run in report["runs"]],
+        "rows": [
+            _row(row, shown, places, report["comparisons"])
+            for row, shown in zip(rows, positions(rows))
+        ],
+        "lines": list(lines),
+        "families": {name: [list(tasks) for tasks in runs] for name, runs in families.items()},
+        "contrasts": [list(pair) for pair in CONTRASTS if set(pair) <= set(families)],
+        "ablations": [name for name in ABLATIONS if name in families],
+    }
+
+
+def _row(
+    row: dict[str, Any], shown: Sequence[str], places: Mapping[str, int], comparisons: Sequence
+) -> dict[str, Any]:
+    difference = find_difference(comparisons, row) if len(row["groupings"]) > 1 else None
+    return _rounded(
+        {key: value for key, value in row.items() if key not in ("runs", "settings")}
+        | {
+            "settings": row["settings"],
+            "runs": [places.get(run) for run in row["runs"]],
+            "shown": list(shown),
+            "difference": difference
+            and {key: difference[key] for key in (*_MEASURES, "seeds", "interval")},
+        }
+    )
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to five decimals: thousandths of a percent. Settings keep all theirs."""
+    if isinstance(value, dict):
+        return {
+            key: entry if key == "settings" else _rounded(entry) for key, entry in value.items()
+        }
+    if isinstance(value, list):
+        return [_rounded(entry) for entry in value]
+    return round(value, 5) if isinstance(value, float) else value
+
+
+def _run(run: dict[str, Any], lines: dict[str, int]) -> dict[str, Any]:
+    """A run with its error, configuration (as numbers of `lines`, which grows) and curves."""
+    folder = Run(run["run"])
+    error = None
+    with suppress(UserError):
+        error = folder.status().get("error")
+    text = folder.config.read_text().splitlines() if folder.config.is_file() else []
+    return run | {
+        "error": error,
+        "config": [lines.setdefault(line, len(lines)) for line in text],
+        "curves": run_curves(folder, run["tasks"]),
+    }
+
+
+def run_curves(run: Run, tasks: Sequence[str]) -> dict[str, Any]:
+    """A run's curves, thinned: validation by epoch, loss and task weights by step.
+
+    JTT's are those of its second stage. A figure that was not logged is None.
+    """
+    second = Run(run.path / "stage_2")
+    records = read_metrics(second if second.config.exists() else run)
+    validated = thin([r for r in records if any(key.startswith("val/") for key in r)])
+    trained = thin([r for r in records if "train/loss" in r])
+
+    def column(kept: Sequence[Mapping[str, Any]], key: str) -> list[float | None]:
+        return [_rounded(record.get(key)) for record in kept]
+
+    weights = {task: column(trained, f"train/{task}/weight") for task in tasks}
+    constant = all(len(set(values)) <= 1 for values in weights.values())
+    return {
+        "epochs": [record["epoch"] for record in validated],
+        "average": {task: column(validated, f"val/{task}/avg_acc") for task in tasks},
+        "worst_group": {task: column(validated, f"val/{task}/worst_group_acc") for task in tasks},
+        "steps": [record["step"] for record in trained],
+        "loss": column(trained, "train/loss"),
+        "weights": {} if constant else weights,
+    }
+
+
+def thin(records: Sequence[Any], most: int = MOST_POINTS) -> list[Any]:
+    """At most `most` of the records, evenly spread, with the first and the last."""
+    if len(records) <= most:
+        return list(records)
+    return [records[round(at * (len(records) - 1) / (most - 1))] for at in range(most)]
