@@ -123,6 +123,18 @@ class Commands:
         self.server.wait(20)
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder but hidden ones, locks and logs."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.suffix not in (".lock", ".txt")
+        and path.name != "status.json"
+    }
+
+
 def wait_until(reached, process: Process, seconds: float = 60) -> None:
     """Wait until `reached()`, or the process ends."""
     deadline = time.monotonic() + seconds

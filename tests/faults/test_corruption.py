@@ -104,10 +104,11 @@ def test_a_run_with_a_damaged_last_checkpoint_ends_with_the_same_bits(tmp_path, 
         make_trainer(run.path, hook=stop).train()
     last = run.checkpoint("last")
     whole, resumed = last.read_bytes(), 0
-    for damaged in damages(whole, 12, 4):
-        again = Run(tmp_path / f"again{resumed}")
+    for number, damaged in enumerate(damages(whole, 12, 4)):
+        again = Run(tmp_path / f"again{number}")
         shutil.copytree(run.path, again.path)
         again.checkpoint("last").write_bytes(damaged)
+        capsys.readouterr()
         state = load_newest(again)
         said = capsys.readouterr().out
         if state["step"] == 8:
