@@ -25,7 +25,7 @@ from src.command_line import quote_override
 from src.config import load_config
 from src.data.synthetic import ensure_synthetic
 from src.errors import UserError, exit_on_user_error
-from src.files import read_json
+from src.evaluation import read_report
 from src.runs import Run
 from src.signals import Stopped, stop_on_signal
 
@@ -223,8 +223,8 @@ def is_tested(run_dir: Path) -> bool:
     tested = run.stats("test", RULE)
     if Run(run_dir).status()["state"] != "done" or not tested.exists():
         return False
-    chosen = read_json(run.epoch_stats(read_json(run.val_stats)["selected"][RULE]))
-    return read_json(tested)["checkpoint"]["hash"] == chosen["checkpoint"]["hash"]
+    chosen = read_report(run.epoch_stats(run.history()["selected"][RULE]))
+    return read_report(tested)["checkpoint"]["hash"] == chosen["checkpoint"]["hash"]
 
 
 def run_command(command: list[str]) -> None:

@@ -17,8 +17,8 @@ from rich.table import Table
 from src.data.celeba import Annotations, load_annotations
 from src.data.groupings import COLUMN, parse_grouping
 from src.data.layout import ImageFiles
-from src.evaluation import load_logits
-from src.files import read_json, write_atomic, write_json
+from src.evaluation import load_logits, read_report
+from src.files import write_atomic, write_json
 from src.metrics import wilson
 from src.plots_groups import (
     Accuracies,
@@ -69,9 +69,8 @@ def write_report(out: Path, runs: Mapping[str, Run], root: Path, rule: str) -> N
 
 
 def load_outcome(method: str, run: Run, rule: str) -> Outcome:
-    test = read_json(run.stats("test", rule))
-    history = read_json(run.val_stats)["epochs"]
-    stats = [read_json(run.epoch_stats(epoch)) for epoch in sorted(map(int, history))]
+    test = read_report(run.stats("test", rule))
+    stats = [read_report(run.epoch_stats(epoch)) for epoch in sorted(run.history()["epochs"])]
     curve = accuracies([figures[GROUPING.name]["groups"] for figures in stats])
     return Outcome(method, run, test[GROUPING.name], int(test["checkpoint"]["epoch"]), curve)
 

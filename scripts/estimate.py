@@ -12,7 +12,6 @@ from src.config import load_config, read_config_file
 from src.config_schema import Config, JTTConfig
 from src.data.celeba import load_annotations
 from src.errors import UserError
-from src.files import read_json
 
 # All of CelebA, for a machine that submits but has no data.
 CELEBA_TRAIN, CELEBA_VAL = 162_770, 19_867
@@ -102,13 +101,13 @@ def measured_speeds(log_dir: Path) -> dict[str, float]:
     rates: dict[str, list[float]] = {}
     for run in runs[-NEWEST:]:
         try:
-            rate = read_json(run.status_file).get("images_per_second")
-            config = read_config_file(run.config) if rate else {}
-        except UserError:
+            rate = run.status().get("images_per_second")
+            if rate:
+                config = read_config_file(run.config)
+                key = speed_key(config["model"]["name"], config["dataset"]["target_resolution"])
+                rates.setdefault(key, []).append(rate)
+        except (UserError, LookupError, TypeError):
             continue
-        if rate:
-            key = speed_key(config["model"]["name"], config["dataset"]["target_resolution"])
-            rates.setdefault(key, []).append(rate)
     return {key: statistics.median(values) for key, values in rates.items()}
 
 

@@ -8,7 +8,6 @@ import argparse
 
 from scripts.status import print_table
 from src.errors import UserError, exit_on_user_error
-from src.files import read_json
 from src.tables import percent
 
 
@@ -29,9 +28,9 @@ def main(argv: list[str] | None = None) -> None:
             return
         if not run.val_stats.exists():
             raise UserError(f"{run.path} has no validated epoch yet: no rule has chosen one")
-        history = read_json(run.val_stats)
+        history = run.history()
         rows = [
-            (rule, str(epoch), percent(history["epochs"][str(epoch)][rule]))
+            (rule, str(epoch), percent(history["epochs"][epoch][rule]))
             for rule, epoch in history["selected"].items()
         ]
         print_table([("rule", "epoch", "validation %"), *rows])

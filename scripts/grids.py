@@ -23,6 +23,7 @@ from src.config import WITHOUT_EFFECT
 from src.data.groupings import Grouping, did_you_mean, parse_grouping
 from src.errors import UserError
 from src.files import read_json
+from src.json_shapes import Number, Or
 from src.run_names import default_log_dir
 
 # What a script chooses for each job, and an override for all jobs cannot.
@@ -96,7 +97,7 @@ def read_delta(grouping: Grouping, folder: Path) -> float:
             f"python -m scripts.run_create_spurious_matrix --json_dir {folder} --mode shell makes "
             "it from the runs of scripts.run_spurious_train"
         )
-    pair = read_json(path)
+    pair = read_json(path, {"split": str, "delta": Or(Number, None)})
     if pair["split"] == "test":
         raise UserError(
             f"{path} was made on the test split, which is for reporting only: make the matrix on "

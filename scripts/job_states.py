@@ -45,7 +45,7 @@ def status_of(run: Run, alive: set[str] | None) -> dict[str, Any]:
         # Also between two tries, or saved and about to be requeued.
         return status if state in ("queued", "running") else status | {"state": "queued"}
     # A run started by hand in this folder still says so now and then.
-    silent = time.time() - status.get("heartbeat", 0) > 4 * HEARTBEAT_SECONDS
+    silent = time.time() - (status.get("heartbeat") or 0) > 4 * HEARTBEAT_SECONDS
     if state == "queued" or (state == "running" and silent):
         error = f"its Slurm job {job} is gone"
         return status | {"state": "failed", "error": error, "died": True}

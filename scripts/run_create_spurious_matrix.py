@@ -17,7 +17,6 @@ from scripts.job_states import find_runs
 from src.config import read_config_file
 from src.data.groupings import ATTRIBUTES, parse_groupings
 from src.errors import UserError, exit_on_user_error
-from src.files import read_json
 from src.runs import Run
 from src.spurious_results import is_finished
 
@@ -116,11 +115,12 @@ def is_evaluated(run: Run, tasks: tuple[str, ...], args: argparse.Namespace) -> 
     if args.rerun == "all":
         return False
     from src.checkpoints import find_best_ckpt  # loads torch
+    from src.evaluation import read_report
 
     epoch = find_best_ckpt(run, args.ckpt_num)
     if not isinstance(epoch, int):
         return False
-    known = read_json(run.epoch_stats(epoch))["checkpoint"]["hash"]
+    known = read_report(run.epoch_stats(epoch))["checkpoint"]["hash"]
     return all(is_finished(args.json_dir, task, args.split, known) for task in tasks)
 
 

@@ -14,7 +14,6 @@ from scripts.job_process import LOG_NAME
 from scripts.job_states import count_states, find_runs, slurm_jobs, status_of
 from src.config import read_config_file
 from src.errors import UserError, exit_on_user_error
-from src.files import read_json
 from src.runs import STATES, Run
 from src.tables import percent
 
@@ -63,13 +62,14 @@ def time_left(run: Run, status: dict[str, Any]) -> str:
     rate, total = status.get("images_per_second"), status.get("total_steps")
     try:
         config = read_config_file(run.config)
-    except UserError:
+        # A run in stages tells of the stage it is in.
+        config = config.get(status.get("stage"), config)
+        batch_size = int(config["dataloader"]["batch_size"])
+    except (UserError, LookupError, TypeError, ValueError, AttributeError):
         return ""
     if not rate or not total:
         return ""
-    # A run in stages tells of the stage it is in.
-    config = config.get(status.get("stage"), config)
-    seconds = (total - status.get("step", 0)) * config["dataloader"]["batch_size"] / rate
+    seconds = (total - (status.get("step") or 0)) * batch_size / rate
     hours, minutes = divmod(int(seconds / 60), 60)
     return f"{hours}:{minutes:02d} h" if hours else f"{minutes}:{int(seconds) % 60:02d} min"
 
@@ -77,10 +77,14 @@ def time_left(run: Run, status: dict[str, Any]) -> str:
 def best_figures(run: Run) -> tuple[str, str]:
     """Validation: the best average accuracy and the best worst-group accuracy so far."""
     stage = Run(run.path / "stage_2")
-    path = stage.val_stats if stage.val_stats.exists() else run.val_stats
-    if not path.exists():
+    if not stage.val_stats.exists():
+        stage = run
+    if not stage.val_stats.exists():
         return "", ""
-    epochs = read_json(path)["epochs"].values()
+    try:
+        epochs = stage.history()["epochs"].values()
+    except UserError:  # of one run, which must not hide the others
+        return "damaged", "damaged"
 
     def best(rule: str) -> str:
         return percent(max((figures[rule] for figures in epochs if rule in figures), default=None))
@@ -93,8 +97,9 @@ def note(run: Run, status: dict[str, Any]) -> str:
     pieces = []
     if status["state"] == "failed" and status.get("error"):
         pieces.append(str(status["error"]).splitlines()[0])
-    if status["state"] == "running" and time.time() - status.get("heartbeat", 0) > 60:
-        pieces.append(f"silent for {time.time() - status['heartbeat']:.0f} s")
+    silent = time.time() - (status.get("heartbeat") or 0)
+    if status["state"] == "running" and silent > 60:
+        pieces.append(f"silent for {silent:.0f} s")
     if status["state"] in ("queued", "running") and status.get("slurm_job"):
         pieces.append(f"Slurm job {status['slurm_job']}")
     log = run.path / LOG_NAME

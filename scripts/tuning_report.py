@@ -9,7 +9,7 @@ import numpy as np
 from scripts.experiments import Experiment, Setting
 from scripts.job_process import Job
 from src.errors import UserError
-from src.files import atomic_path, read_json
+from src.files import atomic_path
 from src.runs import Run
 from src.tables import percent
 
@@ -66,11 +66,11 @@ def collect(experiment: Experiment, jobs: Sequence[Job]) -> list[Row]:
             run = Run(job.run_dir)
             if run.status()["state"] != "done":
                 continue
-            history = read_json(run.val_stats)
+            history = run.history()
             for rule in RULES:
                 if rule not in history["selected"]:
                     raise UserError(f"{run.path} has no {rule}: trained without group labels")
-                epoch = str(history["selected"][rule])
+                epoch = history["selected"][rule]
                 figures[rule].append(history["epochs"][epoch][rule])
         rows.append(Row(setting, figures, per_setting))
     return rows

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from src.errors import UserError
-from src.files import atomic_path, read_json, write_json
+from src.files import atomic_path, write_json
 from src.runs import Run
 
 PROBE_BYTES = 1 << 20
@@ -137,8 +137,8 @@ def record_validation(run: Run, epoch: int, rules: dict[str, float]) -> dict[str
 
     Epochs after `epoch` are dropped: they belong to a past that is being repeated.
     """
-    known = read_json(run.val_stats)["epochs"] if run.val_stats.exists() else {}
-    epochs = {int(e): values for e, values in known.items() if int(e) < epoch} | {epoch: rules}
+    known = run.history()["epochs"] if run.val_stats.exists() else {}
+    epochs = {e: values for e, values in known.items() if e < epoch} | {epoch: rules}
     selected = {rule: max(epochs, key=lambda e: (epochs[e][rule], -e)) for rule in rules}
     history = {"epochs": epochs, "selected": selected}
     write_json(run.val_stats, history)
@@ -172,7 +172,7 @@ def find_best_ckpt(run: Run, rule: str) -> int | str:
         return int(rule)
     if not run.val_stats.exists():
         raise UserError(f"{run.path} has no validated epoch yet, so nothing is {rule}")
-    selected = read_json(run.val_stats)["selected"]
+    selected = run.history()["selected"]
     if rule not in selected:
         allowed = ", ".join(["a number", "last", "best", *selected])
         raise UserError(f"checkpoint '{rule}' of {run.path}: use {allowed}")

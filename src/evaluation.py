@@ -12,7 +12,8 @@ import numpy as np
 from src.arrays import DAMAGE, load_arrays
 from src.data.groupings import COLUMN, Grouping
 from src.errors import UserError
-from src.files import atomic_path
+from src.files import atomic_path, read_json
+from src.json_shapes import Number, Or, misfit
 from src.metrics import count_groups, log_loss, summarise
 
 
@@ -122,6 +123,34 @@ def evaluations(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
         for name, figures in report.items()
         if isinstance(figures, dict) and "groups" in figures
     }
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Read an evaluation JSON.
+
+    Raises:
+        UserError: missing, damaged, or not an evaluation.
+    """
+    result = read_json(path, REPORT)
+    for name, figures in evaluations(result).items():
+        problem = misfit(figures, FIGURES, name)
+        if not problem and any(
+            not 0 <= group["correct"] <= group["total"] for group in figures["groups"]
+        ):
+            problem = f"{name}: more correct predictions than examples"
+        if problem:
+            raise UserError(f"{path} is no evaluation ({problem}); delete it to make it anew")
+    return result
+
+
+_LIMITS = dict.fromkeys(("acc", "low", "high"), Or(Number, None))
+REPORT = {"checkpoint": {"name": str, "epoch": Or(int, str), "hash": str}, "split": str}
+FIGURES = {
+    "avg_acc": Or(Number, None),
+    "loss": Or(Number, None),
+    "groups": [{"id": int, "name": str, "correct": int, "total": int, **_LIMITS}],
+    "worst_group": Or({"id": int, **_LIMITS}, None),
+}
 
 
 def data_identity(names: np.ndarray, attributes: np.ndarray) -> str:

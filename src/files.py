@@ -8,6 +8,7 @@ import errno
 import fcntl
 import glob
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
+from src.json_shapes import misfit
 
 
 @contextmanager
@@ -87,20 +89,36 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, shape: Any = None) -> Any:
     """Read a JSON file.
 
+    Args:
+        shape: what must be in it, see src/json_shapes.py; None is anything.
+
     Raises:
-        UserError: the file is missing or is not JSON.
+        UserError: the file is missing, is not JSON (NaN is not), or has another shape.
     """
     try:
-        return json.loads(Path(path).read_text())
+        text = Path(path).read_text(encoding="utf-8")
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
     except (OSError, ValueError, RecursionError) as error:
+        reason = str(error).replace("\n", " ")[:200]
         raise UserError(
-            f"{path} cannot be read as JSON ({error}); delete it to make it anew"
+            f"{path} cannot be read as JSON ({reason}); delete it to make it anew"
         ) from error
+    problem = None if shape is None else misfit(value, shape)
+    if problem:
+        raise UserError(f"{path} is not what belongs there ({problem}); delete it to make it anew")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return value
 
 
 @contextmanager

@@ -18,10 +18,11 @@ from src.evaluation import (
     evaluate,
     load_logits,
     predict,
+    read_report,
     report,
     save_logits,
 )
-from src.files import read_json, write_json
+from src.files import write_json
 from src.runs import Run
 
 
@@ -108,7 +109,7 @@ class RunEvaluator:
     def _recorded_hash(self, epoch: int | str) -> str | None:
         """What validation noted of the epoch's weights; an unfinished epoch has no note."""
         path = self.run.results / f"val_stats_{epoch}.json"
-        return read_json(path)["checkpoint"]["hash"] if path.exists() else None
+        return read_report(path)["checkpoint"]["hash"] if path.exists() else None
 
     def _predict(self, epoch: int | str, split: str, identity: str) -> Logits:
         import torch
@@ -122,8 +123,8 @@ class RunEvaluator:
         model = build_model(self.config.model.name, len(self.tasks), False, None, seed=0)
         try:
             model.load_state_dict(state["model"])
-        except RuntimeError as error:
-            reason = str(error).splitlines()[1].strip()
+        except (RuntimeError, TypeError, AttributeError) as error:
+            reason = str(error).splitlines()[-1].strip()[:200]
             raise UserError(
                 f"{self.run.checkpoint(epoch)} does not hold this run's network ({reason})"
             ) from error

@@ -11,6 +11,7 @@ from typing import Any
 
 from src.errors import UserError
 from src.files import exclusive, read_json, write_json
+from src.json_shapes import Number, Or, misfit
 from src.signals import Stopped
 
 # new: nothing ran yet; queued: handed to a scheduler; stopped: saved on a signal, goes on when
@@ -19,6 +20,11 @@ STATES = ("new", "queued", "running", "stopped", "failed", "done")
 HEARTBEAT_SECONDS = 15.0
 # A running process that has not said anything for this long is taken for dead.
 DEAD_AFTER_SECONDS = 150.0
+# What status.json may say; a field that is not there is as good as null.
+STATUS_FIELDS = dict.fromkeys(("pid", "step", "total_steps", "epoch", "total_epochs"), int)
+STATUS_FIELDS |= dict.fromkeys(("heartbeat", "started", "queued", "images_per_second"), Number)
+STATUS_FIELDS |= dict.fromkeys(("host", "error", "stage", "slurm_job"), str)
+HISTORY = {"epochs": {"*": {"*": Number}}, "selected": {"*": int}}
 
 
 class Run:
@@ -50,17 +56,39 @@ class Run:
         if not self.status_file.exists():
             return {"state": "new"}
         status = read_json(self.status_file)
-        if not isinstance(status, dict) or status.get("state") not in STATES:
+        if not isinstance(status, dict) or status.get("state") not in [*STATES]:
             raise UserError(f"{self.status_file} holds no known state; delete it to start again")
+        shape = {name: Or(kind, None) for name, kind in STATUS_FIELDS.items() if name in status}
+        problem = misfit(status, shape)
+        if problem:
+            raise UserError(f"{self.status_file}: {problem}; delete it to start again")
         if status["state"] == "running" and _is_dead(status):
-            error = f"its process died: no heartbeat since {_clock(status['heartbeat'])}"
+            error = f"its process died: no heartbeat since {_clock(status.get('heartbeat'))}"
             status |= {"state": "failed", "error": error, "died": True}
         return status
 
     def set_status(self, **fields: Any) -> None:
         """Write fields over those of status.json, whole."""
-        known = read_json(self.status_file) if self.status_file.exists() else {}
+        known = read_json(self.status_file, {}) if self.status_file.exists() else {}
         write_json(self.status_file, known | fields)
+
+    def history(self) -> dict[str, Any]:
+        """val_stats.json: `epochs`, epoch number to the score by rule, and `selected`, rule to the
+        epoch that it chooses.
+
+        Raises:
+            UserError: missing, damaged, or a choice of an epoch that it does not tell of.
+        """
+        history = read_json(self.val_stats, HISTORY)
+        try:
+            epochs = {int(epoch): values for epoch, values in history["epochs"].items()}
+            for rule, epoch in history["selected"].items():
+                epochs[epoch][rule]
+        except (ValueError, KeyError) as error:
+            raise UserError(
+                f"{self.val_stats} does not fit together ({error!s:.80}); delete it to make it anew"
+            ) from error
+        return history | {"epochs": epochs}
 
     @contextmanager
     def claim(self) -> Iterator[None]:
@@ -85,13 +113,16 @@ def _is_dead(status: dict[str, Any]) -> bool:
             os.kill(status["pid"], 0)
         except ProcessLookupError:
             return True
-        except PermissionError:
+        except (PermissionError, OverflowError):
             pass
-    return time.time() - status.get("heartbeat", 0) > DEAD_AFTER_SECONDS
+    return time.time() - (status.get("heartbeat") or 0) > DEAD_AFTER_SECONDS
 
 
-def _clock(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+def _clock(seconds: float | None) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds or 0))
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds} s after 1970"
 
 
 class Heartbeat:

@@ -12,8 +12,8 @@ from src.config_schema import Config, flatten
 from src.data.dataset import groups_of, labels_of, open_dataset
 from src.data.groupings import Grouping, parse_groupings
 from src.errors import UserError
-from src.evaluation import evaluations, load_logits
-from src.files import exclusive, read_json, write_atomic
+from src.evaluation import evaluations, load_logits, read_report
+from src.files import exclusive, write_atomic
 from src.jtt import ErrorSet, error_matrix, error_table, save_error_set
 from src.runs import Heartbeat, Run
 from src.signals import Stopped
@@ -76,7 +76,7 @@ def progress_of(stage: Run) -> dict:
     """What a stage says of its progress, for the status of the whole run."""
     if not stage.status_file.exists():
         return {}
-    status = read_json(stage.status_file)
+    status = stage.status()
     names = ("step", "total_steps", "epoch", "total_epochs", "images_per_second")
     return {"stage": stage.path.name} | {name: status[name] for name in names if name in status}
 
@@ -88,9 +88,9 @@ def make_error_set(config: Config, stage: Run, path: Path) -> None:
     """
     groupings: list[Grouping] = parse_groupings(config.dataset.groupings, training=True)
     rows = open_dataset(config.dataset, config.dataloader.num_workers).split("train")
-    last = max(int(epoch) for epoch in read_json(stage.val_stats)["epochs"])
+    last = max(stage.history()["epochs"])
     logits = load_logits(stage.logits("train", last))
-    stats = evaluations(read_json(stage.epoch_stats(last)))
+    stats = evaluations(read_report(stage.epoch_stats(last)))
     losses = {name.partition(":")[0]: figures["loss"] for name, figures in stats.items()}
     errors = ErrorSet(
         error_matrix(logits.values, labels_of(rows, groupings)),

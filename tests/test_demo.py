@@ -119,10 +119,15 @@ def test_a_command_that_fails_ends_the_demo_with_its_name():
 def make_tested_run(folder: Path) -> Run:
     run = Run(folder)
     run.set_status(state="done")
-    write_json(run.val_stats, {"epochs": {"1": {}, "2": {}}, "selected": {demo.RULE: 2}})
-    write_json(run.epoch_stats(2), {"checkpoint": {"hash": "abc"}})
-    write_json(run.stats("test", demo.RULE), {"checkpoint": {"hash": "abc"}})
+    write_json(run.val_stats, {"epochs": {"2": {demo.RULE: 0.5}}, "selected": {demo.RULE: 2}})
+    write_json(run.epoch_stats(2), checkpoint_hash("abc"))
+    write_json(run.stats("test", demo.RULE), checkpoint_hash("abc"))
     return run
+
+
+def checkpoint_hash(text: str) -> dict:
+    """An evaluation JSON without figures."""
+    return {"checkpoint": {"name": "2", "epoch": 2, "hash": text}, "split": "test"}
 
 
 def test_a_run_is_tested_once_it_is_done_and_its_chosen_checkpoint_was_measured(tmp_path):
@@ -134,7 +139,7 @@ def test_a_run_is_tested_once_it_is_done_and_its_chosen_checkpoint_was_measured(
 
 def test_a_run_whose_choice_changed_after_the_test_is_tested_again(tmp_path):
     run = make_tested_run(tmp_path)
-    write_json(run.stats("test", demo.RULE), {"checkpoint": {"hash": "of an earlier epoch"}})
+    write_json(run.stats("test", demo.RULE), checkpoint_hash("of an earlier epoch"))
     assert not demo.is_tested(tmp_path)
 
 

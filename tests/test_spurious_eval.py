@@ -24,6 +24,8 @@ from src.thumbnails import choose_thumbnails, cover
 from tests.data.small_celeba import write_annotations
 from tests.planted_matrix import LEANS_ON, planted_labels, planted_task, write_planted
 
+OF_ABC = {"checkpoint": {"name": "1", "epoch": "1", "hash": "abc"}, "split": "val"}
+
 
 @pytest.fixture(scope="session")
 def planted_once(tmp_path_factory):
@@ -266,7 +268,7 @@ def make_run(folder: Path, tasks: list[str], state: str = "done") -> Run:
     values = np.random.default_rng(COLUMN[tasks[0]]).normal(size=(len(rows), len(tasks)))
     identity = data_identity(rows.names, rows.attributes)
     save_logits(run.logits("val", 1), Logits(values, tuple(tasks), "val", "1", "abc", identity))
-    write_json(run.epoch_stats(1), {"checkpoint": {"name": "1", "epoch": "1", "hash": "abc"}})
+    write_json(run.epoch_stats(1), OF_ABC)
     record_validation(run, 1, {"best-avg": 0.5})
     run.set_status(state=state)
     return run
@@ -347,12 +349,12 @@ def test_finished_tasks_are_skipped_until_their_model_has_changed(models, capsys
     assert [line.split("/runs/")[1][:5] for line in capsys.readouterr().out.splitlines()] == [
         "Young"
     ]
-    stats = {"checkpoint": {"name": "1", "epoch": "1", "hash": "trained anew"}}
+    stats = OF_ABC | {"checkpoint": OF_ABC["checkpoint"] | {"hash": "trained anew"}}
     write_json(Run(run).epoch_stats(1), stats)
     matrix_script(models)
     assert len(capsys.readouterr().out.splitlines()) == 2
     # Another split is another matrix.
-    write_json(Run(run).epoch_stats(1), {"checkpoint": {"name": "1", "epoch": "1", "hash": "abc"}})
+    write_json(Run(run).epoch_stats(1), OF_ABC)
     matrix_script(models, "--split", "train")
     assert len(capsys.readouterr().out.splitlines()) == 2
 
