@@ -24,7 +24,7 @@ from src.files import write_atomic
 
 COLUMNS = ["task", "attribute", "delta", "signed_delta", "se", "p", "q", "n0", "n1", "n2", "n3"]
 COLUMNS += ["phi", "risk_difference", "tested", "split"]
-_OPTION = re.compile(r"top\d+|disjoint|shared")
+_OPTION = re.compile(r"top[0-9]{1,9}|disjoint|shared")
 
 
 def write_table(path: Path, pairs: Iterable[dict[str, Any]]) -> None:
@@ -61,14 +61,14 @@ def read_pairs(path: Path) -> list[Grouping]:
             trained.
     """
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except FileNotFoundError as error:
         raise UserError(
             f"{path}: no such table; python -m scripts.spurious_eval writes it. What may follow "
             f"its path is topN, disjoint and shared: @{path}:top5"
         ) from error
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
+    except (OSError, csv.Error, ValueError) as error:
         raise UserError(f"{path} cannot be read as a table ({error})") from error
     if not rows or not {"task", "attribute", "tested", "split"} <= rows[0].keys():
         raise UserError(f"{path} is no table of pairs: the columns {', '.join(COLUMNS)} are needed")
@@ -78,9 +78,17 @@ def read_pairs(path: Path) -> list[Grouping]:
             f"{path} was made on the test split, which is for reporting only: make the matrix on "
             "val to choose groupings by it"
         )
-    return [
-        parse_grouping(f"{row['task']}:{row['attribute']}") for row in rows if row["tested"] == "1"
-    ]
+    pairs = []
+    for number, row in enumerate(rows, start=2):
+        if row["split"] not in ("train", "val") or row["tested"] not in ("0", "1"):
+            raise UserError(f"{path} row {number}: split is train or val, and tested 0 or 1")
+        try:
+            pair = parse_grouping(f"{row['task']}:{row['attribute']}")
+        except UserError as error:
+            raise UserError(f"{path} row {number}: {error}") from error
+        if row["tested"] == "1":
+            pairs.append(pair)
+    return pairs
 
 
 def expand_groupings(texts: list[str], say: Callable[[str], None] = print) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from src.data.layout import ImageFiles
+from src.data.pixels import open_image
 from src.errors import UserError
 from src.spurious_results import Labels, TaskResult
 
@@ -90,12 +91,12 @@ def cover(attributes: np.ndarray, per_group: int) -> np.ndarray:
 
 def _data_url(images: ImageFiles, name: str) -> str:
     try:
-        with Image.open(io.BytesIO(images.read(name))) as image:
+        with open_image(images.read(name)) as image:
             width, height = image.size
             side = min(width, height)
             left, top = (width - side) // 2, (height - side) // 2
             square = image.convert("RGB").crop((left, top, left + side, top + side))
-    except (OSError, SyntaxError) as error:
+    except Exception as error:  # decoders raise whatever they like on rubbish
         raise UserError(f"{images.path(name)} cannot be read as an image ({error})") from error
     packed = io.BytesIO()
     square.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3).save(

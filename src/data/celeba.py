@@ -27,6 +27,7 @@ from src.files import atomic_path, read_json, write_json
 
 SPLITS = ("train", "val", "test")  # 0, 1, 2 in list_eval_partition.txt
 _CACHE_VERSION = 1
+BAD_IMAGES = {"*": {"reason": str, "fingerprint": str}}
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,8 @@ def _read_attributes(path: Path) -> Table:
 def _check_columns(path: Path, columns: list[str]) -> None:
     problems = [
         f"{path}: unknown attribute column '{name}'{did_you_mean(name, ATTRIBUTES)}"
-        for name in columns
-        if name not in COLUMN
-    ][:10]
+        for name in [name for name in columns if name not in COLUMN][:10]
+    ]
     problems += [
         f"{path}: attribute column '{name}' "
         + ("is missing" if name not in columns else "is there twice")
@@ -181,7 +181,7 @@ def leave_out(root: str | Path, bad: dict[str, str], cache_dir: str | Path | Non
     """Add {name: reason} to the list: `load_annotations` leaves these rows out from now on, each
     until its image changes."""
     path, images = bad_images_file(root, cache_dir), ImageFiles(root)
-    entries = read_json(path) if path.is_file() else {}
+    entries = read_json(path, BAD_IMAGES) if path.is_file() else {}
     for name, reason in bad.items():
         entries[name] = {"reason": reason, "fingerprint": images.fingerprint([name])}
     write_json(path, entries)
@@ -197,7 +197,7 @@ def _without_bad_images(
     images = ImageFiles(root)
     bad = [
         name
-        for name, entry in read_json(path).items()
+        for name, entry in read_json(path, BAD_IMAGES).items()
         if images.fingerprint([name]) == entry["fingerprint"]
     ]
     keep = ~np.isin(annotations.names, bad)

@@ -55,6 +55,7 @@ ATTRIBUTES = (
     "Wearing_Necktie",
     "Young",
 )
+LONGEST = 1000  # letters of a grouping: all 40 names make 500
 COLUMN = {name: column for column, name in enumerate(ATTRIBUTES)}
 
 
@@ -117,6 +118,8 @@ def parse_grouping(text: str) -> Grouping:
     task, colon, rest = str(text).partition(":")
     attributes = rest.split("+") if colon else []
     where = f"grouping '{text}'"
+    if len(where) > LONGEST:
+        raise UserError(f"{where[:60]}...': a text of {len(text):,} letters; write Task:Attr")
     if not task or (colon and not all(attributes)):
         raise UserError(f"{where}: an empty part; write Task, Task:Attr or Task:Attr+Attr")
     for name in (task, *attributes):
@@ -174,7 +177,7 @@ def _training_problems(groupings: Sequence[Grouping]) -> list[str]:
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """`: did you mean 'Blond_Hair'?` for a near miss, else the start of what is allowed."""
-    allowed = list(allowed)
+    allowed, name = list(allowed), name[:100]  # the comparison is slow for long texts
     nearest = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
     if not nearest:
         by_case = {candidate.lower(): candidate for candidate in allowed}

@@ -12,6 +12,7 @@ import numpy as np
 
 from src.errors import UserError
 
+MAX_MEMBER = 1 << 26  # bytes of one image in an archive; CelebA's have 10 kB
 IMAGES = "img_align_celeba"
 HOMEPAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 
@@ -90,7 +91,10 @@ class ImageFiles:
             raise UserError(f"image name '{name}' leaves the folder {self.location}")
         if self.archive is not None:
             return self._archive.read(name)
-        return (self.folder / name).read_bytes()
+        try:
+            return (self.folder / name).read_bytes()
+        except ValueError as error:  # a zero byte or a lone surrogate in the name
+            raise OSError(f"no file can have this name ({error})") from error
 
     def names(self) -> set[str]:
         """All files that are there."""
@@ -145,7 +149,9 @@ class _Archive:
         try:
             with zipfile.ZipFile(path) as archive:
                 infos = archive.infolist()
-        except zipfile.BadZipFile as error:
+        except OSError:
+            raise
+        except Exception as error:  # a damaged directory makes zipfile raise many kinds
             raise UserError(f"{path}: not a complete zip file ({error}); fetch it again") from None
         for info in infos:
             name = info.filename.rpartition("/")[2]
@@ -165,14 +171,19 @@ class _Archive:
         if info is None:
             raise FileNotFoundError(f"no member {name}")
         # Local header: 30 fixed bytes, of which 26:30 are the lengths of the name and extra field.
+        if not 0 <= info.header_offset < os.fstat(self.file.fileno()).st_size:
+            raise OSError("its place in the archive is damaged")
         header = os.pread(self.file.fileno(), 30, info.header_offset)
         if len(header) < 30 or info.flag_bits & 1:
             raise OSError("cut short or encrypted in the archive")
         skip = 30 + sum(np.frombuffer(header[26:30], "<u2").tolist())
+        if max(info.compress_size, info.file_size) > MAX_MEMBER:
+            raise OSError(f"{info.file_size:,} bytes; at most {MAX_MEMBER:,} are read")
         data = os.pread(self.file.fileno(), info.compress_size, info.header_offset + skip)
         if info.compress_type == zipfile.ZIP_DEFLATED:
             try:
-                data = zlib.decompress(data, wbits=-zlib.MAX_WBITS)
+                # No more than the directory promises: a few kB can unpack to many GB.
+                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, info.file_size + 1)
             except zlib.error as error:
                 raise OSError(f"damaged in the archive: {error}") from None
         elif info.compress_type != zipfile.ZIP_STORED:

@@ -20,8 +20,26 @@ FULL_FRAME = (218, 178)  # height, width of an aligned CelebA image
 MAX_PIXELS = 4096 * 4096  # a bigger file is not a face of CelebA, and could fill the memory
 
 
+# Not whatever Pillow can read: for EPS, as an example, it starts Ghostscript on the file.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+
+
 class BadImage(Exception):
     """An image file without usable pixels; the message says why."""
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Open the bytes of an image file, before its pixels are decoded.
+
+    Raises:
+        BadImage: far too large.
+        Exception: whatever the decoders raise on rubbish.
+    """
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise BadImage(f"{width}x{height} pixels; at most {MAX_PIXELS} are read")
+    return image
 
 
 @dataclass(frozen=True)
@@ -50,7 +68,7 @@ class Pixels:
             BadImage: not an image, cut short, far too large, or for the full frame another size.
         """
         try:
-            with Image.open(io.BytesIO(data)) as image:
+            with open_image(data) as image:
                 self._check_size(*image.size)
                 rgb = image.convert("RGB")
         except BadImage:
@@ -63,8 +81,6 @@ class Pixels:
         return np.asarray(rgb)
 
     def _check_size(self, width: int, height: int) -> None:
-        if width * height > MAX_PIXELS:
-            raise BadImage(f"{width}x{height} pixels; at most {MAX_PIXELS} are read")
         if self.full_frame and (height, width) != FULL_FRAME:
             raise BadImage(
                 f"{width}x{height} pixels; data_augmentation needs the aligned images of "

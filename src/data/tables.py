@@ -15,6 +15,7 @@ _SEPARATES = np.zeros(256, bool)
 _SEPARATES[:33] = _SEPARATES[[ord(","), ord('"')]] = True
 _UNREADABLE = 99  # stands for a value that is not one digit with an optional minus
 _SHOWN = 10
+_LONGEST = 300  # of a name in a message; no file name and no attribute is longer
 
 
 def shortened(names: np.ndarray | list) -> str:
@@ -23,7 +24,8 @@ def shortened(names: np.ndarray | list) -> str:
 
 
 def _text(name: bytes | str) -> str:
-    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+    text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,16 @@ class Table:
     lines: np.ndarray  # (N,) line number in the file, from 1
 
     def decoded_names(self) -> np.ndarray:
-        """Names (N,) as str."""
-        return np.char.decode(self.names, "utf-8")
+        """Names (N,) as str.
+
+        Raises:
+            UserError: a name is not UTF-8.
+        """
+        try:
+            return np.char.decode(self.names, "utf-8")
+        except UnicodeDecodeError as error:
+            name = _text(error.object)
+            raise UserError(f"{self.path}: the name '{name}' is not UTF-8 text") from error
 
     def check_values(self, allowed: tuple[int, ...], columns: list[str]) -> None:
         """Raise a UserError that names the lines with other values."""
