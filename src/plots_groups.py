@@ -106,7 +106,7 @@ def learning_curves(
         axis.set_title(f"{method}: epoch {selected} chosen", fontsize=11, color=INK)
         axis.set_xlabel("epoch")
         axis.set_xlim(0.7, len(epochs) + 0.3)
-        axis.set_xticks(_whole_ticks(len(epochs)))
+        axis.set_xticks(whole_ticks(len(epochs)))
         axis.set_ylim(0, 103)
     axes[0].set_ylabel("validation accuracy, %")
     return figure
@@ -211,6 +211,6 @@ def _colours(groups: Sequence[str]) -> list[str]:
     return [COLOURS[group % len(COLOURS)] for group in range(len(groups))]
 
 
-def _whole_ticks(epochs: int) -> list[int]:
+def whole_ticks(epochs: int) -> list[int]:
     """At most six whole numbers from 1 to `epochs`: 1, 2, 3, 4, or 1, 4, 7, 10, 13, 16."""
     return list(range(1, epochs + 1, -(-epochs // 6)))

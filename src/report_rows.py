@@ -74,18 +74,21 @@ def rule_positions(rows: Sequence[Row]) -> list[str]:
     return [*(rule for rule in RULES if rule in found), *others, *numbers]
 
 
-def pairings(report: Mapping[str, Any], split: str, position: str) -> list[Pairing]:
-    """The rows of networks of several tasks at one position of the switches."""
+def pairings(
+    report: Mapping[str, Any], split: str, position: str
+) -> tuple[list[Pairing], list[Row]]:
+    """At one position of the switches: the rows of several tasks, each with its task alone, and
+    all rows of one task."""
     rows = [
         row
         for row, places in zip(report["rows"], positions(report["rows"]))
         if row["split"] == split and position in places
     ]
+    singles = [row for row in rows if len(row["groupings"]) == 1]
     alone: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        if len(row["groupings"]) == 1:
-            alone.setdefault((row["method"], row["grouping"]), []).append(row)
-    return [
+    for row in singles:
+        alone.setdefault((row["method"], row["grouping"]), []).append(row)
+    pairs = [
         Pairing(
             row,
             tuple(alone.get((row["method"], row["grouping"]), ())),
@@ -94,6 +97,7 @@ def pairings(report: Mapping[str, Any], split: str, position: str) -> list[Pairi
         for row in rows
         if len(row["groupings"]) > 1
     ]
+    return pairs, singles
 
 
 def find_difference(comparisons: Sequence[dict[str, Any]], row: Row) -> dict[str, Any] | None:

@@ -113,7 +113,7 @@ function curves({ title, xs, series = [], points = [], marks = [], xLabel, low =
     let path = "", gap = true;
     ys.forEach((value, at) => {
       if (value !== null) path += `${gap ? "M" : "L"}${x(xs[at]).toFixed(1)} ${y(value).toFixed(1)}`;
-      gap = value === null;
+      gap = gap && value === null || value === null && !thin; // a thin line joins what there is
     });
     svg.append(make("path", { d: path, class: `${thin ? "mean" : "curve"} t-${tone}`, "data-tip": name }));
     if (ys.length === 1 && ys[0] !== null) svg.append(markShape("circle", x(xs[0]), y(ys[0]), tone));

@@ -259,6 +259,8 @@ function groupBy(list, key) {
   return [...groups.values()];
 }
 
+const MOST_LINES = 30;
+
 function comparisonFigure(width) {
   const together = visible.filter((row) => !isAlone(row));
   const alone = visible.filter(isAlone);
@@ -267,15 +269,18 @@ function comparisonFigure(width) {
     return { list, alone: alone.filter((row) => row.grouping === list[0].grouping && methods.has(row.method)) };
   }).filter((entry) => entry.alone.length);
   if (!lines.length) return null;
+  const left = lines.splice(MOST_LINES).length;
+  const byMethod = (list) => groupBy(list, (row) => row.method).flat();
   const label = (row) => ({ label: taskName(row.grouping), sub: company(row) });
   const shown = lines.flatMap(({ list, alone: single }) => [...single, ...list]);
-  const panels = [panel(`Accuracy of the ${MEASURES[state.measure]}`, forest(lines.map(({ list, alone: single }) => ({ ...label(list[0]), marks: [...single, ...list].map(markOf) })),
+  const panels = [panel(`Accuracy of the ${MEASURES[state.measure]}`, forest(lines.map(({ list, alone: single }) => ({ ...label(list[0]), marks: byMethod([...single, ...list]).map(markOf) })),
     { width, unit: "%", name: `${MEASURES[state.measure]} accuracy of each task, alone and together` }))];
   const paired = lines.map(({ list }) => list.filter(differs)).filter((list) => list.length);
   if (paired.length) panels.push(panel("Difference, paired", forest(paired.map((list) => ({ ...label(list[0]), marks: list.map(differenceMark) })),
     { width, unit: "MTL − STL, points", zero: true, name: "Paired difference of each task" })));
   return card("Several tasks against one", [keyOf(shown)], panels,
-    "A task that is better with company lies right of the line; an interval that holds 0 settles nothing.");
+    "A task that is better with company lies right of the line; an interval that holds 0 settles nothing."
+      + (left ? ` ${many(left)} more tasks are not drawn: choose a family or search.` : ""));
 }
 
 function familyFigure(width) {
@@ -366,8 +371,11 @@ function fits(thing, words, text) {
 
 function show() {
   const words = wordsOf($("search"));
+  const family = data.families[$("family").value];
+  const members = new Set((family || []).map(String)), single = new Set((family || []).flat());
+  const related = (row) => !family || (isAlone(row) ? single.has(row.grouping) : members.has(String(row.groupings)));
   const here = rows.filter((row) => row.split === state.split && row.shown.includes(state.rule));
-  visible = here.filter((row) => fits(row, words, `${row.groupings.join(" ")} ${row.method} ${weighting(row)} ${settingsOf(row)}`));
+  visible = here.filter((row) => related(row) && fits(row, words, `${row.groupings.join(" ")} ${row.method} ${weighting(row)} ${settingsOf(row)}`));
   // An open row stays open at another rule or split.
   const twin = (row) => row.grouping === state.open.grouping && row.runs.join() === state.open.runs.join();
   if (state.open !== null) state.open = visible.find(twin) || null;
@@ -396,11 +404,14 @@ function start() {
   addSwitch("choices", data.rules, "rule", ruleName, RULE_HELP);
   addSwitch("measures", Object.keys(MEASURES), "measure", (measure) => MEASURES[measure]);
   for (const method of uniq(runs.map((run) => run.method)).sort()) $("method").append(make("option", { value: method }, methodName(method)));
+  const trained = new Set(rows.map((row) => String(row.groupings)));
+  const names = Object.keys(data.families).filter((name) => data.families[name].some((tasks) => trained.has(String(tasks))));
+  $("family").append(...names.map((name) => make("option", { value: name }, readable(name))));
   buildHead();
   startTheme();
   show();
 
-  for (const id of ["method", "tasks", "search"]) $(id).addEventListener("input", show);
+  for (const id of ["family", "method", "tasks", "search"]) $(id).addEventListener("input", show);
   $("controls").addEventListener("submit", (event) => event.preventDefault());
   $("controls").addEventListener("reset", () => setTimeout(() => {
     Object.assign(state, DEFAULTS);
