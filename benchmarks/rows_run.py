@@ -1,0 +1,63 @@
+"""Rows about whole commands: the start of a run, and forty groupings of one model."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+from benchmarks import conventional
+from benchmarks.compare import Row, absolute, compare
+from benchmarks.ours import Bench
+from src.data.groupings import ATTRIBUTES, parse_groupings
+from src.evaluation import Logits, evaluate, predict
+from src.models import build_model
+
+
+def startup_row(bench: Bench) -> Row:
+    """From the command to the network's first step, cache warm: a new process each time."""
+    times = []
+    for _ in range(4):
+        with tempfile.TemporaryDirectory(dir=bench.folder) as place:
+            argv = bench.overrides("resnet50", 224, 8, f"exp.train.log_dir={place}/run")
+            command = [sys.executable, "-m", "benchmarks.first_step", *argv]
+            start = time.clock_gettime(time.CLOCK_MONOTONIC)
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise RuntimeError(done.stderr[-500:])
+            times.append(float(done.stdout.splitlines()[-1]) - start)
+    name = "command to first step, ResNet-50, cache warm"
+    return absolute(name, "s", times[1:], 8.0, f"{os.cpu_count()} cores; imports included")
+
+
+def groupings_row(bench: Bench) -> Row:
+    """Images through the network for 40 groupings of one task: one pass, against 40."""
+    count, device = 128, bench.device
+    groupings = parse_groupings(
+        ["Smiling"] + [f"Smiling:{name}" for name in ATTRIBUTES if name != "Smiling"]
+    )
+    dataset = bench.dataset(64)
+    rows = dataset.split("val").select(np.arange(count))
+    model = build_model("shufflenet_v2_x0_5", 1, False, None, 0).to(device)
+    seen = []
+    model.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    values = predict(model, dataset.images("val"), count, 1, device, "fp32", 64)
+    logits = Logits(values, ("Smiling",), "val", "1", "", "")
+    ours, results = sum(seen), evaluate(logits, groupings, rows.attributes)
+
+    seen.clear()
+    loader = bench.their_loader("val", (64, 64), 64, batches=list(np.arange(count).reshape(-1, 64)))
+    labels = rows.attributes[:, ATTRIBUTES.index("Smiling")]
+    for grouping in groupings:
+        output = conventional.evaluate(model, loader, device)
+        accuracy = ((output[:, 0] > 0) == labels).mean()
+        assert abs(accuracy - results[grouping.name]["avg_acc"]) < 0.02
+    theirs = sum(seen)
+    name = "40 groupings of one model, images"
+    note = f"a split of {count}; each pass gives the same accuracies"
+    return compare(name, "images", [(ours, theirs)], 30.0, note, seconds=True)
+
+
+ROWS = {"startup": startup_row, "groupings": groupings_row}
