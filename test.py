@@ -56,12 +56,12 @@ def read_list(pieces: list[str]) -> list[str]:
         return pieces
     try:
         entries = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
-            f"--groupings {text}: no JSON list ({error}); write '[\"A:B\"]' or A:B"
+            f"--groupings {text[:200]}: no JSON list ({error}); write '[\"A:B\"]' or A:B"
         ) from error
     if not all(isinstance(entry, str) for entry in entries):
-        raise UserError(f"--groupings {text}: a list of texts is expected")
+        raise UserError(f"--groupings {text[:200]}: a list of texts is expected")
     return entries
 
 

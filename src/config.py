@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -256,11 +257,15 @@ def save_config(config: Config, path: Path) -> None:
 def read_config_file(path: Path) -> dict[str, Any]:
     """The section `exp` of a saved config.yaml, as plain values."""
     try:
-        return OmegaConf.to_container(OmegaConf.load(path))["exp"]
+        text = path.read_text(encoding="utf-8")
+        # We write no aliases, and a few nested ones stand for more than fits into the memory.
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise ValueError("it holds YAML aliases")
+        return OmegaConf.to_container(OmegaConf.create(text))["exp"]
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: {path.parent} is no run folder") from error
     except Exception as error:  # a YAML error has many forms
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{path} cannot be read ({reason}): the folder is no sound run") from error
 
 

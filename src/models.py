@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from src.errors import UserError
+from src.tensor_files import read_tensors
 
 # What torchvision calls the last layer of its families; its rows are the classes, here the tasks.
 HEADS = ("fc", "classifier", "head", "heads")
@@ -94,13 +95,15 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
             state = load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = read_tensors(path)
     except Exception as error:  # each library has errors of its own for a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"exp.model.weights={path}: cannot be read ({reason})") from error
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
         state = state["model"]  # a checkpoint of this project
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()
+    ):
         raise UserError(f"exp.model.weights={path}: holds no table of tensors by name")
     return state
 

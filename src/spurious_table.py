@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from src.data.groupings import Grouping, parse_grouping
+from src.data.groupings import LONGEST, Grouping, parse_grouping
 from src.errors import UserError
 from src.files import write_atomic
 
@@ -103,6 +103,8 @@ def expand_groupings(texts: list[str], say: Callable[[str], None] = print) -> li
         if not text.startswith("@"):
             expanded.append(text)
             continue
+        if len(text) > LONGEST:
+            raise UserError(f"'{text[:60]}...': {len(text):,} letters; write @TABLE.csv:topN")
         path, count, sharing = _parse_entry(text)
         found = _choose(read_pairs(path), chosen, count, sharing, say)
         if len(found) < count:

@@ -17,6 +17,12 @@ from tests.data.small_celeba import write_celeba
 REPOSITORY = Path(__file__).parent.parent
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # Fuzz tests try this share of their cases: few where the slow tests are left out.
+    quick = "not slow" in config.option.markexpr
+    os.environ.setdefault("FUZZ_SHARE", "0.04" if quick else "1")
+
+
 @pytest.fixture(scope="session")
 def tiny_celeba(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CelebA folder of 64 train, 24 val and 24 test images with random attributes."""
