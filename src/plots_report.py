@@ -61,7 +61,8 @@ def plot_report(
         rule: a position of the rule switch, see `report_rows.RULES`.
     """
     pairs, alone = pairings(report, split, rule)
-    note = f"{split} split, epochs chosen by {rule}; 95 % intervals over seeds and images"
+    kinds = " or ".join(sorted({row["interval"] for row in [*alone, *(p.row for p in pairs)]}))
+    note = f"{split} split, epochs chosen by {rule}; 95 % intervals: {kinds}"
     written = []
     for measure in MEASURES:
         # A figure per family: all of them, some hundred tasks, would be metres long.
@@ -266,15 +267,15 @@ def epoch_curves(
 def _forest(title: str, panels: Mapping[str, Sequence[Entry]], note: str) -> Figure:
     """A panel beside the other, a line per entry, its marks below each other."""
     rows = [mark.style for entries in panels.values() for e in entries for mark in e.marks]
-    slots = max(
-        sum(max(2, len(entry.marks)) + 0.6 for entry in entries) for entries in panels.values()
-    )
+    heights = [[max(2, len(entry.marks)) for entry in entries] for entries in panels.values()]
+    if len({len(of_panel) for of_panel in heights}) == 1:  # the same line at the same height
+        heights = [[max(line) for line in zip(*heights)]] * len(panels)
+    slots = max(sum(height + 0.6 for height in of_panel) for of_panel in heights)
     width = 6.2 * len(panels)
     figure, axes = _page(title, rows, width, 0.9 + _SLOT * slots, (1, len(panels)), note)
-    for axis, (label, entries) in zip(axes, panels.items()):
+    for axis, (label, entries), of_panel in zip(axes, panels.items(), heights):
         y, ticks = 0.0, []
-        for entry in entries:
-            height = max(2, len(entry.marks))
+        for entry, height in zip(entries, of_panel):
             ticks.append(y + height / 2)
             for at, mark in enumerate(entry.marks):
                 _draw(axis, y + (at + 0.5) * height / len(entry.marks), mark)

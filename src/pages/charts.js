@@ -34,7 +34,7 @@ function legend(entries) {
 }
 
 // A line per entry with its marks below each other: value, interval, and small dots for seeds.
-// lines: {label, sub, bold, marks: [{mean, low, high, tone, shape, hollow, dots, tip}]}, in percent.
+// lines: {label, sub, bold, slots: room for so many marks, marks: [{mean, low, high, tone, shape, hollow, dots, tip}]}, in percent.
 function forest(lines, { width, unit, zero = false, low = null, high = null, name }) {
   const narrow = width < 520;
   const left = narrow ? 8 : Math.min(250, width * 0.42), right = width - 14, slot = 15;
@@ -49,7 +49,7 @@ function forest(lines, { width, unit, zero = false, low = null, high = null, nam
     const top = y;
     const text = line.label === "" ? 0 : line.sub ? 30 : 17;
     const head = narrow ? text + 2 : 0;
-    y += head + Math.max(narrow ? 0 : text, line.marks.length * slot) + 6;
+    y += head + Math.max(narrow ? 0 : text, (line.slots ?? line.marks.length) * slot) + 6;
     return { ...line, top, head };
   });
   const bottom = y;

@@ -275,8 +275,8 @@ function comparisonFigure(width) {
   const shown = lines.flatMap(({ list, alone: single }) => [...single, ...list]);
   const panels = [panel(`Accuracy of the ${MEASURES[state.measure]}`, forest(lines.map(({ list, alone: single }) => ({ ...label(list[0]), marks: byMethod([...single, ...list]).map(markOf) })),
     { width, unit: "%", name: `${MEASURES[state.measure]} accuracy of each task, alone and together` }))];
-  const paired = lines.map(({ list }) => list.filter(differs)).filter((list) => list.length);
-  if (paired.length) panels.push(panel("Difference, paired", forest(paired.map((list) => ({ ...label(list[0]), marks: list.map(differenceMark) })),
+  if (lines.some(({ list }) => list.some(differs))) panels.push(panel("Difference, paired", forest(
+    lines.map(({ list, alone: single }) => ({ ...label(list[0]), slots: list.length + single.length, marks: list.filter(differs).map(differenceMark) })),
     { width, unit: "MTL − STL, points", zero: true, name: "Paired difference of each task" })));
   return card("Several tasks against one", [keyOf(shown)], panels,
     "A task that is better with company lies right of the line; an interval that holds 0 settles nothing."
