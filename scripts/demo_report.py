@@ -1,6 +1,5 @@
 """What the demo leaves behind: one table, summary.json, summary.csv and three pictures."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from PIL import Image
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +15,7 @@ from rich.table import Table
 from src.data.celeba import Annotations, load_annotations
 from src.data.groupings import COLUMN, parse_grouping
 from src.data.layout import ImageFiles
+from src.data.pixels import open_image
 from src.evaluation import load_logits, read_report
 from src.files import write_atomic, write_json
 from src.metrics import wilson
@@ -225,6 +224,6 @@ def read_faces(images: ImageFiles, rows: Annotations, places: np.ndarray) -> np.
     """The central squares of some rows' images, uint8 (K, FACE, FACE, 3)."""
     faces = np.empty((len(places), FACE, FACE, 3), np.uint8)
     for face, place in zip(faces, places):
-        with Image.open(io.BytesIO(images.read(rows.names[place]))) as image:
+        with open_image(images.read(rows.names[place])) as image:
             face[:] = image.convert("RGB").crop((0, 20, 178, 198)).resize((FACE, FACE))
     return faces

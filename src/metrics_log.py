@@ -9,15 +9,20 @@ from typing import Any
 
 from src.errors import UserError
 from src.files import write_atomic, write_error
+from src.json_shapes import misfit
 from src.runs import Run
 
 
 def read_metrics(run: Run) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; the half line of a killed process is left out."""
+    """The lines of metrics.jsonl; the half line of a killed process is left out, and so is whatever
+    else is no record."""
     records = []
-    for line in run.metrics.read_text().splitlines() if run.metrics.exists() else []:
-        with suppress(ValueError):
-            records.append(json.loads(line))
+    text = run.metrics.read_text(errors="replace") if run.metrics.exists() else ""
+    for line in text.splitlines():
+        with suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if misfit(record, {"step": int, "epoch": int}) is None:
+                records.append(record)
     return records
 
 

@@ -8,6 +8,7 @@ $TASK/predictions.npz   which examples the model got right, one bit each
 
 import csv
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,17 @@ from src.arrays import DAMAGE, load_arrays
 from src.data.groupings import ATTRIBUTES, COLUMN, Grouping
 from src.errors import UserError
 from src.files import atomic_path, read_json, write_atomic, write_json
+from src.json_shapes import Or
 from src.metrics import summarise
-from src.spurious import gaps
+from src.spurious import count_pairs, gaps
 
+SUMMARY = {
+    "run": str,
+    "checkpoint": {"name": str, "epoch": Or(str, int), "hash": str},
+    "split": str,
+    "data": str,
+    "pairs": [{"attribute": str, "groups": [{"correct": int, "total": int}]}],
+}
 SUMMARY_COLUMNS = ["attribute", "delta", "signed_delta", "se", "p", "tested"]
 SUMMARY_COLUMNS += [f"{figure}{group}" for figure in ("acc", "n") for group in range(4)]
 
@@ -90,16 +99,22 @@ def write_labels(folder: Path, labels: Labels) -> None:
 
 def read_labels(folder: Path) -> Labels:
     """Read labels.npz of a matrix folder."""
-    arrays = _read_arrays(folder / "labels.npz")
-    split, data, root = (str(entry) for entry in arrays["about"])
-    attributes = np.unpackbits(arrays["attributes"], axis=1, count=len(ATTRIBUTES))
-    joint, num_train = arrays["joint"], int(arrays["num_train"])
-    return Labels(split, data, root, arrays["names"], attributes, joint, num_train)
+
+    def take(arrays: dict[str, np.ndarray]) -> Labels:
+        split, data, root = (str(entry) for entry in arrays["about"])
+        attributes = np.unpackbits(arrays["attributes"], axis=1, count=len(ATTRIBUTES))
+        joint, names = arrays["joint"], arrays["names"]
+        if joint.shape != (len(ATTRIBUTES),) * 2 or names.shape != attributes.shape[:1]:
+            raise ValueError("its arrays do not fit together")
+        return Labels(split, data, root, names, attributes, joint, int(arrays["num_train"]))
+
+    return _read_arrays(folder / "labels.npz", take)
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+def _read_arrays(path: Path, take: Callable[[dict[str, np.ndarray]], Any]) -> Any:
+    """What `take` makes of the arrays in a file."""
     try:
-        return load_arrays(path)
+        return take(load_arrays(path))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: {_MAKE}") from error
     except DAMAGE as error:
@@ -195,11 +210,26 @@ def read_tasks(folder: Path) -> list[TaskResult]:
             f"{folder}: {', '.join(foreign)} were evaluated on other data than {folder}/labels.npz "
             "tells of: delete those folders and make them anew"
         )
+    _check_counts(folder, results, labels)
     return results
 
 
+def _check_counts(folder: Path, results: list[TaskResult], labels: Labels) -> None:
+    """Are the counts of each summary those of its predictions?"""
+    right = np.stack([result.right for result in results], axis=1)  # (N, K)
+    truth = labels.attributes[:, [COLUMN[result.task] for result in results]]
+    for result, *counted in zip(results, *count_pairs(right, truth, labels.attributes)):
+        others = np.arange(len(ATTRIBUTES)) != COLUMN[result.task]
+        told = result.correct, result.total
+        if not all(np.array_equal(t[others], c[others]) for t, c in zip(told, counted)):
+            raise UserError(
+                f"{folder / result.task}: summary.json and predictions.npz disagree: delete that "
+                f"folder; {_MAKE}"
+            )
+
+
 def _read_task(place: Path, task: str) -> TaskResult:
-    summary = read_json(place / "summary.json")
+    summary = read_json(place / "summary.json", SUMMARY)
     correct, total = (np.zeros((len(ATTRIBUTES), 4), np.int64) for _ in range(2))
     try:
         for pair in summary["pairs"]:
@@ -207,10 +237,12 @@ def _read_task(place: Path, task: str) -> TaskResult:
             correct[row] = [group["correct"] for group in pair["groups"]]
             total[row] = [group["total"] for group in pair["groups"]]
         about = [summary[name] for name in ("run", "checkpoint", "split", "data")]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"{place}/summary.json is no summary of a task ({error!r}): delete {place}; {_MAKE}"
         ) from error
-    arrays = _read_arrays(place / "predictions.npz")
-    right = np.unpackbits(arrays["right"], count=int(arrays["count"])).astype(bool)
+    right = _read_arrays(
+        place / "predictions.npz",
+        lambda arrays: np.unpackbits(arrays["right"], count=int(arrays["count"])).astype(bool),
+    )
     return TaskResult(task, *about, correct, total, right)

@@ -89,13 +89,22 @@ def test_results_of_other_data_are_not_mixed_in(planted):
         read_tasks(folder)
 
 
+def test_counts_that_are_not_those_of_the_predictions_are_refused(planted):
+    path = planted / "Male" / "summary.json"
+    summary = read_json(path)
+    summary["pairs"][0]["groups"][0]["correct"] += 1
+    write_json(path, summary)
+    with pytest.raises(UserError, match=r"Male: summary\.json and predictions\.npz disagree"):
+        read_tasks(planted)
+
+
 def test_damaged_files_are_named(planted):
     folder, _ = planted
     (folder / "Male" / "predictions.npz").write_bytes(b"PK no")
     with pytest.raises(UserError, match=r"predictions\.npz is damaged"):
         read_tasks(folder)
     write_json(folder / "Male" / "summary.json", {"pairs": [{}]})
-    with pytest.raises(UserError, match="no summary of a task"):
+    with pytest.raises(UserError, match="not what belongs there"):
         read_tasks(folder)
     with pytest.raises(UserError, match="no finished task"):
         read_tasks(folder / "Male")

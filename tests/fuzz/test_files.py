@@ -4,6 +4,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -226,8 +227,6 @@ def test_a_spoilt_image_is_decoded_to_its_size_or_refused(data, kind, width, hei
 def test_huge_empty_and_foreign_files_are_no_images():
     bomb = bytearray(packed(Image.new("L", (1, 1)), "PNG"))
     bomb[16:24] = (20_000).to_bytes(4, "big") * 2
-    import zlib
-
     bomb[29:33] = zlib.crc32(bomb[12:29]).to_bytes(4, "big")
     script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
     for content in (b"", bytes(bomb), script, b"GIF89a", b"\xff\xd8\xff", b"<svg/>", b"BM" * 500):
