@@ -90,12 +90,13 @@ def test_results_of_other_data_are_not_mixed_in(planted):
 
 
 def test_counts_that_are_not_those_of_the_predictions_are_refused(planted):
-    path = planted / "Male" / "summary.json"
+    folder, _ = planted
+    path = folder / "Male" / "summary.json"
     summary = read_json(path)
     summary["pairs"][0]["groups"][0]["correct"] += 1
     write_json(path, summary)
     with pytest.raises(UserError, match=r"Male: summary\.json and predictions\.npz disagree"):
-        read_tasks(planted)
+        read_tasks(folder)
 
 
 def test_damaged_files_are_named(planted):
