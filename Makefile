@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format clean
+.PHONY: audit test-oldest help demo bench test test-all lint format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -19,11 +19,22 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 demo: $(INSTALLED)  ## train ERM, RWG, SUBG and JTT on drawn faces; pictures in outputs/demo
 	$(BIN)/python -m scripts.demo
 
+bench: $(INSTALLED)  ## this project beside the conventional loop; table and picture in outputs/bench
+	$(BIN)/python -m benchmarks.run
+
 test: $(INSTALLED)  ## the fast tests (at most 5 minutes on 2 cores)
 	$(BIN)/python -m pytest -q -m "not slow and not gpu and not slurm and not browser"
 
 test-all: $(INSTALLED)  ## all tests this machine can run
 	$(BIN)/python -m pytest -q
+
+test-oldest:  ## the fast tests once with the oldest versions that requirements.txt allows
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet -r requirements-dev.txt -c requirements-oldest.txt
+	.venv-oldest/bin/python -m pytest -q -m "not slow and not gpu and not slurm and not browser"
+
+audit: $(INSTALLED)  ## look for known vulnerabilities in what is installed (needs the network)
+	$(BIN)/python -m scripts.audit
 
 lint: $(INSTALLED)  ## check style
 	$(BIN)/ruff check .
@@ -34,4 +45,4 @@ format: $(INSTALLED)  ## put style right
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment and caches; runs, data and outputs stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .venv-audit .pytest_cache .ruff_cache .hypothesis
