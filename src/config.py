@@ -33,6 +33,7 @@ WITHOUT_EFFECT = {
     "dataset.cache_dir",
     "dataloader.eval_batch_size",
     "dataloader.num_workers",
+    "train.cuda_graph",
     "train.device",
     "train.log_dir",
     "train.log_every_n_steps",

@@ -65,6 +65,7 @@ class TrainConfig:
     precision: str
     device: str
     compile: bool
+    cuda_graph: bool
     log_dir: str | None
     log_every_n_steps: int
     save_every_minutes: float

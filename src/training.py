@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from src.checkpoints import link_checkpoint, load_newest, prune, save_checkpoint
+from src.cuda_graph import CapturedStep
 from src.data.batches import iterate_batches
 from src.devices import autocast
 from src.errors import UserError
@@ -42,6 +43,7 @@ class Settings:
     precision: str
     augment: bool
     compile: bool
+    cuda_graph: bool
     log_every_n_steps: int
     save_every_minutes: float
     keep_ckpts: str
@@ -74,9 +76,10 @@ class Trainer:
         settings: Settings,
     ):
         self.run, self.model, self.objective, self.plan = run, model, objective, plan
-        self.images, self.labels, self.tasks, self.validate = images, labels, tasks, validate
+        self.images, self.tasks, self.validate = images, tasks, validate
         self.settings = settings
         device = settings.device
+        self.labels = labels.to(device)  # (N, T)
         self.optimizer = torch.optim.SGD(
             model.parameters(),
             lr=settings.lr,
@@ -99,6 +102,13 @@ class Trainer:
         # Sums since the last log line, on the device: T losses, T weights, objective, steps.
         self.sums = torch.zeros(2 * len(tasks) + 2, device=device)
         self.bad_step = torch.zeros((), dtype=torch.int64, device=device)  # first non-finite one
+        self.device_step = torch.zeros_like(self.bad_step)  # `step`, counted there
+        self.device_lr = torch.zeros((), device=device)
+        self.device_step = torch.zeros((), dtype=torch.int64, device=device)  # `step`, over there
+        self.compute: Callable[[Tensor, Tensor], None] = self._compute
+        # fp16's scaler takes decisions on the CPU, so its steps cannot be recorded.
+        if settings.cuda_graph and device.type == "cuda" and settings.precision != "fp16":
+            self.compute = CapturedStep(self._compute, settings.batch_size)
 
     def _batches(self, epoch: int) -> list:
         positions = epoch_positions(self.plan, self.settings.seed, epoch)
@@ -145,7 +155,7 @@ class Trainer:
         clock = Clock()
         with bar, contextlib.closing(stream):
             for images, positions in stream:
-                labels = self.labels[positions].to(settings.device, non_blocking=True)  # (B, T)
+                labels = self.labels[positions.to(settings.device, non_blocking=True)]  # (B, T)
                 self._train_step(images, labels)
                 clock.count(len(positions))
                 bar.update()
@@ -158,9 +168,20 @@ class Trainer:
             self._write_log(bar, clock, stream.wait_seconds)
 
     def _train_step(self, images: Tensor, labels: Tensor) -> None:
-        settings = self.settings
+        lr = self._lr()
+        if isinstance(self.compute, CapturedStep):
+            # A recording keeps addresses, not numbers.
+            self.device_lr.fill_(lr)
+            lr = self.device_lr
         for group in self.optimizer.param_groups:
-            group["lr"] = self._lr()
+            group["lr"] = lr
+        self.compute(images, labels)
+        self.step += 1
+        self.batch += 1
+
+    def _compute(self, images: Tensor, labels: Tensor) -> None:
+        """What a step does on the device; it never waits for it."""
+        settings = self.settings
         with autocast(settings.device, settings.precision):
             logits = self.forward(images)  # (B, T)
         losses = task_losses(logits, labels)  # (T,)
@@ -176,10 +197,9 @@ class Trainer:
             self.optimizer.found_inf = (~finite).float()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.step += 1
-        self.batch += 1
+        self.device_step += 1
         first = (self.bad_step == 0) & ~finite
-        self.bad_step += first * self.step
+        self.bad_step += first * self.device_step
         self.sums += torch.cat([losses.detach(), weights, objective.detach()[None], finite[None]])
 
     def _lr(self) -> float:
@@ -285,6 +305,7 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
         self.sums.copy_(state["sums"])
         self.epoch, self.batch, self.step = state["epoch"], state["batch"], state["step"]
+        self.device_step.fill_(self.step)
 
 
 class Clock:

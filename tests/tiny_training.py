@@ -80,6 +80,7 @@ def make_trainer(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         model = TinyNet(len(tasks))
+    device = changes.get("device", CPU)
     settings = training.Settings(
         **{
             "seed": 0,
@@ -94,6 +95,7 @@ def make_trainer(
             "precision": "fp32",
             "augment": False,
             "compile": False,
+            "cuda_graph": True,
             "log_every_n_steps": 2,
             "save_every_minutes": 10.0,
             "keep_ckpts": "all",
@@ -102,21 +104,21 @@ def make_trainer(
         }
     )
     objective = (
-        LossBalancedTaskWeighting(len(tasks), 0.5, CPU)
+        LossBalancedTaskWeighting(len(tasks), 0.5, device)
         if lbtw
-        else StaticWeights(weights or [1.0] * len(tasks), CPU)
+        else StaticWeights(weights or [1.0] * len(tasks), device)
     )
     labels = np.random.default_rng(2).integers(0, 2, (NUM_TRAIN, len(tasks)), np.uint8)
     groupings = parse_groupings([f"{task}:Male" for task in tasks], training=True)
     trainer = training.Trainer(
         run,
-        model,
+        model.to(device, memory_format=torch.channels_last),
         objective,
         IndexPlan(np.arange(NUM_TRAIN)),
         MemoryImages(NUM_TRAIN, settings.augment),
         torch.from_numpy(labels),
         list(tasks),
-        Validation(run, MemoryDataset(), groupings, True, 8, CPU, settings.precision),
+        Validation(run, MemoryDataset(), groupings, True, 8, device, settings.precision),
         settings,
     )
     model.register_forward_pre_hook(lambda *_: hook(trainer))

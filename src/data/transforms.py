@@ -5,6 +5,7 @@ example has one filter matrix per axis and on an accelerator the whole batch is 
 products. The filters are those of PIL's BILINEAR resize of the cropped image.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -140,11 +141,21 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
     """Grey levels (B, H, W, 3), uint8 or float, to ImageNet-normalised (B, 3, H, W) float32 in
     channels_last."""
     count, height, width, _ = images.shape
+    shift, scale = _shift_and_scale(width, images.device)
+    out = images.reshape(count, height, width * 3).to(torch.float32, copy=True)
+    torch.addcmul(shift, out, scale, out=out)
+    return out.view(count, height, width, 3).permute(0, 3, 1, 2)
+
+
+@functools.cache
+def _shift_and_scale(width: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Normalisation of a row of grey levels as shift + scale * level, each (width * 3,).
+
+    Repeated along the row: broadcasting over 3 values at a time is slow on a CPU. Kept, since
+    making them anew for each batch would copy them to the device each time.
+    """
     mean, std = (
-        # Repeated along a row of pixels: broadcasting over 3 values at a time is slow on a CPU.
-        torch.tensor(values, device=images.device).repeat(width)
+        torch.tensor(values, device=device).repeat(width)
         for values in (IMAGENET_MEAN, IMAGENET_STD)
     )
-    out = images.reshape(count, height, width * 3).to(torch.float32, copy=True)
-    torch.addcmul(-mean / std, out, 1 / (255 * std), out=out)
-    return out.view(count, height, width, 3).permute(0, 3, 1, 2)
+    return -mean / std, 1 / (255 * std)
