@@ -124,13 +124,14 @@ class Commands:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder but hidden ones, locks and logs."""
+    """Every file of a folder but hidden ones, locks and logs; nor a cache's journal, which says
+    nothing where the build is over and only its deletion failed."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.suffix not in (".lock", ".txt")
+        and path.suffix not in (".lock", ".txt", ".journal")
         and path.name != "status.json"
     }
 
