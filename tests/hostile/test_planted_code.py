@@ -297,3 +297,20 @@ def test_an_eps_never_starts_a_program(monkeypatch):
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
     with pytest.raises(BadImage, match="cannot identify"):
         Pixels((8, 8)).decode(eps)
+
+
+def test_a_report_page_of_nasty_names_holds_no_markup_of_theirs(tmp_path):
+    import re
+
+    from src.pages import write_page
+
+    nasty = {"name": "</script><img src=x onerror=alert(1)>", "<b>": ["<!--", "&lt;", "'\""]}
+    for page in ("explorer", "report"):
+        path = tmp_path / f"{page}.html"
+        write_page(path, page, "<script>alert(1)</script>", nasty)
+        text = path.read_text()
+        assert "onerror=alert" in text and "<img src=x" not in text and "<b>" not in text
+        assert "<script>alert" not in text
+        (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text)
+        assert json.loads(data) == nasty
+        assert "default-src 'none'" in text and "unsafe-inline" not in text
