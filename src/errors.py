@@ -1,8 +1,11 @@
 """The one error a user is meant to see: a message without a traceback, and exit code 2."""
 
+import errno
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 
 
 class UserError(Exception):
@@ -19,10 +22,20 @@ class UserError(Exception):
 
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Print a `UserError` on stderr and leave with exit code 2; every entrypoint runs inside it."""
+    """Print a `UserError` on stderr and leave with exit code 2; every entrypoint runs inside it.
+
+    A disk that is full or fails under the output itself (a log file) ends the same way.
+    """
     try:
         yield
     except UserError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        with suppress(OSError):
+            where = error.filename or "the output"
+            print(f"error: cannot write {where}: {error.strerror}", file=sys.stderr)
         sys.exit(2)

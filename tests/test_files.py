@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from src.errors import UserError
+from src.errors import UserError, exit_on_user_error
 from src.files import atomic_path, exclusive, read_json, write_atomic, write_error, write_json
 
 
@@ -149,3 +149,12 @@ def test_what_a_killed_writer_left_goes_with_the_next_write_and_a_living_ones_st
         living.write_text("newer")
     assert path.read_text() == "newer"
     assert sorted(p.name for p in tmp_path.iterdir()) == [other.name, path.name]
+
+
+def test_output_that_cannot_be_written_ends_with_2_and_other_errors_of_the_system_stay(capsys):
+    with pytest.raises(SystemExit) as raised, exit_on_user_error():
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert raised.value.code == 2
+    assert capsys.readouterr().err == "error: cannot write the output: No space left on device\n"
+    with pytest.raises(FileNotFoundError), exit_on_user_error():
+        raise FileNotFoundError(errno.ENOENT, "No such file", "a")

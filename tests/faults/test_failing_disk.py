@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from src.checkpoints import load_checkpoint
-from tests.faults.commands import FAIL_FROM, Commands, Fault
+from src.data.groupings import ATTRIBUTES
+from tests.faults.commands import FAIL_FROM, Commands, Fault, contents
 from tests.faults.conftest import KILLS
+from tests.faults.tools import Argv, draw_faces, make_run, prepare_data, spurious_task
 from tests.tiny_training import outcome
 
 PER_KIND = max(1, KILLS // 25)
@@ -24,6 +26,7 @@ def kind_of(call: str) -> str:
     """`write ckpts/.ckpt.last.pt.tmp` of a line `17 write .../ckpts/.ckpt.last.pt.x8d_1.tmp`."""
     _, name, path = call.split(maxsplit=2)
     file = re.sub(r"\.\w{8}\.tmp", ".tmp", Path(path).name)
+    file = re.sub("|".join(ATTRIBUTES), "ATTRIBUTE", file)  # a pair of the matrix
     return f"{name} {re.sub(r'[0-9]+', 'N', file)}"
 
 
@@ -56,6 +59,7 @@ def fail_everywhere(
     argv: Callable[[Path], list],
     folder: Path,
     check: Callable[[Path], None],
+    most: int | None = None,
 ) -> int:
     """Let the disk fail at calls of every kind; returns how many.
 
@@ -63,12 +67,16 @@ def fail_everywhere(
         match: of a fresh folder, the text in the paths of the files that matter.
         argv: the command that works in that folder.
         check: that the folder holds the right end.
+        most: calls at which it fails, at most, times KILLS / 25.
     """
     first = folder / "whole"
     calls = commands.count_calls(match(first), *argv(first))
     check(first)
     problems, tried = [], 0
-    for number, kind, error in choose_calls(calls):
+    chosen = list(choose_calls(calls))
+    if most is not None and len(chosen) > most * PER_KIND:
+        chosen = random.Random(1).sample(chosen, most * PER_KIND)
+    for number, kind, error in chosen:
         tried += 1
         place = folder / f"at{number}"
         # FAIL_FROM: it fails until somebody sees to it.
@@ -101,3 +109,61 @@ def test_a_training_run_whose_disk_fails_says_so_and_goes_on_to_the_same_end(
 
     tried = fail_everywhere(commands, str, argv, tmp_path, check)
     survived["write points of training failed (ENOSPC, EIO)"] += tried
+
+
+def fail_tool(commands: Commands, argv: Argv, folder: Path, most: int | None = None) -> int:
+    """`fail_everywhere` for a command whose files have to be the same in the end."""
+    wanted = []
+
+    def check(place: Path) -> None:
+        wanted.append(contents(place))
+        assert wanted[-1] == wanted[0], "other files"
+
+    return fail_everywhere(commands, str, argv, folder, check, most)
+
+
+def test_prepare_data_and_the_cache(commands, tiny_celeba, tmp_path, survived):
+    tried = fail_tool(commands, prepare_data(tiny_celeba), tmp_path)
+    survived["write points of prepare_data failed (ENOSPC, EIO)"] += tried
+
+
+def test_the_stand_in(commands, fault_overrides, tmp_path, survived):
+    tried = fail_tool(commands, draw_faces(fault_overrides, tmp_path / "aside"), tmp_path)
+    survived["write points of the stand-in failed (ENOSPC, EIO)"] += tried
+
+
+def test_the_matrix_of_a_model_and_its_evaluation(commands, fault_overrides, tmp_path, survived):
+    run = make_run(commands, fault_overrides, tmp_path / "logs" / "Blond_Hair")
+    tried = fail_tool(commands, spurious_task(run), tmp_path / "json", most=10)
+    survived["write points of the matrix failed (ENOSPC, EIO)"] += tried
+    for number, error in enumerate((errno.ENOSPC, errno.EIO)):
+        argv = ["test.py", "--log_dir", run, "--split", ("test", "train")[number]]
+        for at in (1, 3, 9, 14):
+            code, output = commands.run(*argv, fault=Fault(str(run), FAIL_FROM, at, error))
+            check_told(code, output, error, f"test.py, call {at}")
+            survived["write points of test.py failed (ENOSPC, EIO)"] += 1
+        assert commands.run(*argv)[0] == 0
+
+
+def test_the_error_set_of_jtt(commands, fault_overrides, tmp_path, survived, error=errno.ENOSPC):
+    argv = ["train_jtt.py", *fault_overrides, "exp=jtt", f"exp.train.log_dir={tmp_path}/jtt"]
+    code, output = commands.run(*argv, fault=Fault("error_set.npz", FAIL_FROM, 2, error))
+    check_told(code, output, error, "error set")
+    assert code == 2 and not (tmp_path / "jtt" / "error_set.npz").exists()
+    code, output = commands.run(*argv)
+    assert code == 0, output
+    survived["write points of JTT's error set failed (ENOSPC, EIO)"] += 1
+
+
+def test_output_on_the_full_disk_ends_the_run_and_it_goes_on(
+    commands, fault_overrides, tmp_path, survived
+):
+    argv = ["train_erm.py", *fault_overrides, f"exp.train.log_dir={tmp_path}/run"]
+    log = tmp_path / "log.txt"
+    for at in (1, 4, 9):
+        fault = Fault(str(log), FAIL_FROM, at, errno.ENOSPC)
+        process = commands.start(*argv, fault=fault, output=log)
+        assert process.wait() not in (0, 1)  # 1 would be a traceback
+        survived["write points of the log failed (ENOSPC)"] += 1
+    code, output = commands.run(*argv)
+    assert code == 0, output
