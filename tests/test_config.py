@@ -310,7 +310,7 @@ def test_settings_without_effect_on_the_result_do_not_make_another_run(tmp_path)
     overrides += ["exp.dataset.cache_dir=z", "exp.train.log_every_n_steps=3"]
     overrides += ["exp.train.keep_ckpts=all", "exp.train.tensorboard=false"]
     overrides += ["exp.train.save_every_minutes=1", "exp.dataloader.num_workers=1"]
-    overrides += ["exp.dataloader.eval_batch_size=5"]
+    overrides += ["exp.dataloader.eval_batch_size=5", "exp.train.cuda_graph=false"]
     assert len(overrides) == len(WITHOUT_EFFECT)
     path = tmp_path / "config.yaml"
     save_config(load_config(["exp.train.log_dir=x"]), path)
