@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="leave out rows that are there")
     arguments = parser.parse_args()
 
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported
     from src.devices import choose_device
 
     device = choose_device(arguments.device)

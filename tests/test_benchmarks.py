@@ -1,0 +1,89 @@
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import memory
+from benchmarks import run as bench_run
+from benchmarks.compare import Row, absolute, compare, interleave
+from benchmarks.ours import Bench
+from benchmarks.picture import draw
+from benchmarks.rows_data import generic_weights
+from benchmarks.rows_train import agreement_row
+from src.devices import choose_device
+
+
+def test_sides_take_turns():
+    turns = []
+    pairs = interleave(lambda: turns.append("a") or 2.0, lambda: turns.append("b") or 1.0, 3)
+    assert turns == ["a", "b", "a", "b", "a", "b"]
+    assert pairs == [(2.0, 1.0)] * 3
+
+
+def test_ratio_is_the_median_of_pairs():
+    # A busy machine halves the third pair, of which the ratio stays 4: ratios 4, 5, 4.
+    row = compare("name", "images/s", [(40, 10), (50, 10), (20, 5)], target=4.5)
+    assert row.value == 4
+    assert (row.ours, row.theirs) == (40, 10)
+    assert row.met is False
+    assert row.score == pytest.approx(4 / 4.5)
+
+
+def test_of_times_the_ratio_is_theirs_over_ours():
+    assert compare("name", "s", [(0.5, 100.0)], target=100, seconds=True).value == 200
+
+
+def test_a_limit_is_met_below_it():
+    assert absolute("name", "s", [3.0, 9.0, 4.0], target=8).met is True
+    assert absolute("name", "s", [3.0, 9.0, 4.0], target=8).score == 2
+    assert absolute("name", "images/s", [2900.0], target=3000, at_most=False).met is False
+
+
+def test_a_row_without_target_is_neither_met_nor_missed():
+    assert compare("name", "images/s", [(2, 1)], target=None).met is None
+
+
+def test_rows_of_a_run_that_was_cut_are_kept(tmp_path):
+    whole, cut = '{"key": "a", "value": 1}\n', '{"key": "b", "val'
+    path = tmp_path / "bench.jsonl"
+    path.write_text(whole + whole.replace("1", "2") + cut)
+    assert bench_run.read_lines(path) == {"a": {"key": "a", "value": 2}}
+
+
+def test_the_picture_shows_rows_with_targets(tmp_path):
+    row = Row("input", "images/s", 20.0, 2.0, 10.0, 8.0, False, 3)
+    entry = asdict(row) | {"met": row.met, "score": row.score}
+    report = {"machine": {"cpu": "a", "cores": 2, "torch": "3"}, "rows": [entry]}
+    draw(report, tmp_path / "bench.png")
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_keys_of_rows_are_those_of_the_device():
+    assert {"input-cpu-224", "step", "startup", "memory"} <= bench_run.table("cpu").keys()
+    assert {"resnet50", "training-2", "sweep"} <= bench_run.table("cuda").keys()
+
+
+def test_memory_is_measured_over_reading_at_random(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(memory, "SIZE", 30e6)
+    memory.main(tmp_path, batches=3, batch_size=4)
+    result = json.loads(capsys.readouterr().out)
+    assert result["images"] == 12
+    assert 0 < result["start"] <= result["peak"]
+
+
+def test_the_generic_solver_finds_the_same_weights():
+    # 3 of 4 are of class 0: weights 2/3, and 2 for the only one of class 1.
+    weights = generic_weights(np.array([[0], [0], [0], [1]]))
+    np.testing.assert_allclose(weights, [2 / 3, 2 / 3, 2 / 3, 2], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_both_loops_have_the_same_losses(tmp_path):
+    threads = torch.get_num_threads()
+    bench = Bench(tmp_path, choose_device("cpu"), (320, 32, 32), workers=0)
+    row = agreement_row(bench, "resnet18", 64, steps=10)
+    torch.set_num_threads(threads)
+    assert row.met is True
+    assert json.dumps(asdict(row))
