@@ -1,0 +1,181 @@
+"""Intervals over seeds and test images: worked by hand, and checked by simulation."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from src.bootstrap import difference, half_width, over_seeds
+from src.metrics import wilson, worst_group
+
+SIZES = (350, 250, 100, 60)
+
+
+def predictions(*counts: tuple[int, ...], size: int = 10) -> np.ndarray:
+    """right (S, N): of each seed, how many of each group's `size` images are right."""
+    return np.array([np.concatenate([np.arange(size) < c for c in seed]) for seed in counts])
+
+
+def groups_of(count: int, size: int = 10) -> np.ndarray:
+    return np.repeat(np.arange(count), size)
+
+
+def test_means_and_worst_groups_are_those_of_each_seed():
+    # Seed 0: 9 and 4 of 10; seed 1: 5 and 8 of 10. Averages 65 % both; worst 40 % (g1), 50 % (g0).
+    result = over_seeds(predictions((9, 4), (5, 8)), groups_of(2), 2)
+    assert result["average"]["values"] == [0.65, 0.65] and result["average"]["std"] == 0
+    worst = result["worst_group"]
+    assert worst["mean"] == pytest.approx(0.45) and worst["values"] == [0.4, 0.5]
+    assert worst["std"] == pytest.approx(0.1 / 2**0.5)
+    assert (worst["ids"], worst["totals"], worst["n"]) == ([1, 0], [10, 10], 2)
+    assert [group["mean"] for group in result["groups"]] == pytest.approx([0.7, 0.6])
+
+
+def test_a_seed_with_worst_group_zero_is_one_value_of_the_mean():
+    worst = over_seeds(predictions((10, 0), (10, 6), (10, 9)), groups_of(2), 2)["worst_group"]
+    assert worst["values"] == [0.0, 0.6, 0.9] and worst["mean"] == pytest.approx(0.5)
+    assert worst["low"] < 0.5 < worst["high"]
+
+
+def test_a_worst_group_of_zero_in_every_seed_is_not_certain():
+    worst = over_seeds(predictions((10, 0), (10, 0)), groups_of(2), 2)["worst_group"]
+    assert (worst["mean"], worst["low"]) == (0, 0) and worst["high"] > 0.1
+
+
+def test_an_empty_group_has_no_figures_and_is_never_the_worst():
+    groups = groups_of(2) * 2  # groups 0 and 2 of 4
+    for seeds in (1, 2):
+        result = over_seeds(predictions(*[(9, 4)] * seeds), groups, 4)
+        assert result["worst_group"]["ids"] == [2] * seeds
+        assert [group["total"] for group in result["groups"]] == [10, 0, 10, 0]
+        assert result["groups"][1]["mean"] is result["groups"][1]["low"] is None
+        assert result["groups"][1]["values"] == [None] * seeds
+
+
+def test_of_tied_groups_the_first_is_named():
+    assert over_seeds(predictions((5, 5)), groups_of(2), 2)["worst_group"]["ids"] == [0]
+
+
+def test_one_seed_has_the_limits_of_a_single_evaluation():
+    result = over_seeds(predictions((9, 4)), groups_of(2), 2)
+    average, worst = result["average"], result["worst_group"]
+    assert (average["low"], average["high"]) == wilson(13, 20) and average["std"] is None
+    single = worst_group(np.array([9, 4]), np.array([10, 10]))
+    assert (worst["low"], worst["high"]) == (single["low"], single["high"])
+
+
+def test_two_seeds_alone_give_students_interval():
+    # s^2 / 2 = 0.02^2 / 2 / 2 = 0.01^2 and t(1) = 12.7062.
+    half = half_width(0.0, [np.array([0.90, 0.92])], 1000)
+    assert half == pytest.approx(12.7062 * 0.01, rel=1e-4)
+
+
+def test_images_and_seeds_join_as_squares():
+    # t(1e6) = 1.96: (1.96 * 0.03)^2 + (12.7062 * 0.01)^2.
+    half = half_width(0.03**2, [np.array([0.90, 0.92])], 10**6)
+    assert half == pytest.approx(((1.95996 * 0.03) ** 2 + 0.127062**2) ** 0.5, rel=1e-4)
+
+
+def test_a_method_compared_with_itself_differs_by_nothing():
+    right = predictions((9, 4), (8, 5))
+    result = difference(right, right, groups_of(2), 2)
+    for figures in result.values():
+        assert figures["difference"] == 0 and figures["low"] < 0 < figures["high"]
+        assert figures["n"] == 2
+
+
+def test_shared_images_make_a_difference_sharper_than_two_intervals():
+    rng = np.random.default_rng(0)
+    hard = rng.random(2000) < 0.3  # both methods fail on the same images
+    ours = np.tile(~hard, (3, 1)) & (rng.random((3, 2000)) < 0.99)
+    theirs = np.tile(~hard, (3, 1)) & (rng.random((3, 2000)) < 0.95)
+    groups = np.zeros(2000, int)
+    gap = difference(ours, theirs, groups, 1)["average"]
+    alone = over_seeds(ours, groups, 1)["average"]
+    assert gap["low"] > 0
+    assert gap["high"] - gap["low"] < 0.8 * (alone["high"] - alone["low"])
+
+
+def test_the_same_predictions_give_the_same_interval():
+    right = predictions((9, 4), (8, 5))
+    assert over_seeds(right, groups_of(2), 2) == over_seeds(right, groups_of(2), 2)
+
+
+# ---------------------------------------------------------------------------- by simulation
+
+
+class World:
+    """Networks whose seeds differ, on images whose difficulty all networks share."""
+
+    def __init__(self, ease: list[float], seed_effect: float, seed: int):
+        self.ease, self.effect = np.array(ease), seed_effect
+        self.rng = np.random.default_rng(seed)
+        self.groups = np.repeat(np.arange(len(SIZES)), SIZES)
+        true = self.true(self._seeds(200_000))
+        self.average = float((true @ np.array(SIZES)).mean() / sum(SIZES))
+        self.worst = float(true.min(axis=1).mean())
+
+    def _seeds(self, count: int) -> np.ndarray:
+        shape = (count, len(self.ease))
+        both = self.rng.normal(size=(count, 1)) + self.rng.normal(size=shape)
+        return self.ease + self.effect * both  # (S, G)
+
+    @staticmethod
+    def true(logits: np.ndarray) -> np.ndarray:
+        return norm.cdf(logits / 2**0.5)
+
+    def measure(self, seeds: int, difficulty: np.ndarray) -> np.ndarray:
+        noise = self.rng.normal(size=(seeds, len(self.groups)))
+        return self._seeds(seeds)[:, self.groups] + difficulty + noise > 0
+
+    def difficulty(self) -> np.ndarray:
+        return self.rng.normal(size=len(self.groups))
+
+
+CLEAR, TIED = [3.0, 4.0, 1.0, 0.3], [0.6, 0.5, 0.5, 0.5]
+
+
+def coverage(ease: list[float], seeds: int, draws: int) -> tuple[float, float]:
+    """Share of draws whose intervals hold the true average and worst-group accuracy."""
+    world, held = World(ease, 0.25, seeds), np.zeros(2)
+    for number in range(draws):
+        right = world.measure(seeds, world.difficulty())
+        result = over_seeds(right, world.groups, 4, resamples=200, seed=number)
+        for place, (name, true) in enumerate(
+            [("average", world.average), ("worst_group", world.worst)]
+        ):
+            held[place] += result[name]["low"] <= true <= result[name]["high"]
+    return tuple(held / draws)
+
+
+def gap_coverage(seeds: int, draws: int) -> tuple[float, float]:
+    """The same for the differences of two methods."""
+    ours, theirs = World(CLEAR, 0.25, seeds), World([2.8, 3.9, 1.2, 0.7], 0.25, seeds + 100)
+    truths = (ours.average - theirs.average, ours.worst - theirs.worst)
+    held = np.zeros(2)
+    for number in range(draws):
+        images = ours.difficulty()
+        pair = ours.measure(seeds, images), theirs.measure(seeds, images)
+        result = difference(*pair, ours.groups, 4, resamples=200, seed=number)
+        for place, (figures, true) in enumerate(zip(result.values(), truths)):
+            held[place] += figures["low"] <= true <= figures["high"]
+    return tuple(held / draws)
+
+
+def test_few_draws_are_covered():
+    assert min(coverage(CLEAR, 2, 60)) >= 0.85
+    assert min(gap_coverage(3, 60)) >= 0.85
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
+def test_intervals_cover_91_to_99_percent(seeds):
+    for share in coverage(CLEAR, seeds, 1000):
+        assert 0.91 <= share <= 0.99
+    for share in gap_coverage(seeds, 1000):
+        assert 0.91 <= share <= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [2, 10])
+def test_tied_groups_are_covered_at_least_as_often(seeds):
+    assert min(coverage(TIED, seeds, 1000)) >= 0.91
