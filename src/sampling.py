@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from src.balance import balance_subset, balance_weights, effective_sample_size, find_cells
 from src.data.groupings import Grouping
 from src.errors import UserError
 
@@ -103,6 +102,8 @@ def erm(num_examples: int) -> IndexPlan:
 
 def subsample(levels: Levels, seed: int) -> IndexPlan:
     """SUBY, SUBG: the largest random subset in which every task's levels are equally large."""
+    from src.balance import balance_subset, find_cells  # loads SciPy, which ERM can start without
+
     patterns, counts, cell = find_cells(levels.values)
     kept = balance_subset(patterns, counts, levels.method, levels.tasks)  # (C,)
     positions = _draw_members(cell, counts, kept, np.random.default_rng([seed, SUBSET_STREAM]))
@@ -122,6 +123,8 @@ def reweight(plan: IndexPlan, levels: Levels) -> IndexPlan:
 
     For one task the weight is 1/n(level). `levels` are those of the whole split.
     """
+    from src.balance import balance_weights, effective_sample_size, find_cells
+
     levels = replace(levels, values=levels.values[plan.positions])  # (P, T)
     patterns, counts, cell = find_cells(levels.values)
     weights = balance_weights(patterns, counts, levels.method, levels.tasks)  # (C,)
