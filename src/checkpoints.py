@@ -4,6 +4,7 @@ A checkpoint is a dict of plain tensors and numbers that `torch.load(weights_onl
 """
 
 import hashlib
+import io
 import os
 import zipfile
 from pathlib import Path
@@ -16,23 +17,16 @@ from src.files import atomic_path, write_json
 from src.runs import Run
 from src.tensor_files import read_tensors
 
-PROBE_BYTES = 1 << 20
-
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint whole; on a full disk the old one stays and a UserError says so."""
+    """Write a checkpoint whole; on a full disk the old one stays and a UserError says so.
+
+    Equal states make equal files: given a path, torch.save would put its name into the file.
+    """
+    packed = io.BytesIO()
+    torch.save(state, packed)
     with atomic_path(path) as temporary:
-        try:
-            torch.save(state, temporary)
-        except RuntimeError as error:
-            # torch reports a failed write of its own zip writer this way, without the cause. On a
-            # full disk a plain write behind it fails, too, and does tell.
-            try:
-                with temporary.open("ab") as file:
-                    file.write(bytes(PROBE_BYTES))
-            finally:
-                os.truncate(temporary, 0)  # torch holds the file open, and with it the last space
-            raise OSError(None, f"torch.save failed ({str(error).splitlines()[0]})") from error
+        temporary.write_bytes(packed.getbuffer())
 
 
 def link_checkpoint(source: Path, name: Path) -> None:

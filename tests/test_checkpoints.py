@@ -230,3 +230,10 @@ def test_a_checkpoint_that_is_not_there_is_an_error_that_lists_what_is(run):
         find_best_ckpt(run, "1")
     with pytest.raises(UserError, match="use a number, last, best, best-avg"):
         find_best_ckpt(run, "best-worst")
+
+
+def test_equal_states_make_equal_files(tmp_path):
+    """torch.save would put the name of the file into it, and ours is a random one at first."""
+    for name in ("ckpt.1.pt", "ckpt.2.pt"):
+        save_checkpoint(tmp_path / name, STATE)
+    assert (tmp_path / "ckpt.1.pt").read_bytes() == (tmp_path / "ckpt.2.pt").read_bytes()
