@@ -42,6 +42,9 @@ WITHOUT_EFFECT = {
     "train.tensorboard",
 }
 
+# Keys that runs saved by earlier versions lack; all without effect on a result.
+NEWER_KEYS = {"train.cuda_graph": False}
+
 # Hydra answers these itself; several runs in one call (-m) are its business, too.
 HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version")
 HYDRA_FLAGS += ("--shell-completion", "-sc", "--multirun", "-m", "--package", "-p", "--resolve")
@@ -272,7 +275,21 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 def load_saved_config(path: Path, schema: type = Config) -> Any:
     """The configuration of a run folder, checked like a new one."""
-    config, broken = typed(read_config_file(path), schema)
+    saved = read_config_file(path)
+    add_newer_keys(saved)
+    config, broken = typed(saved, schema)
     problems = [*broken.values(), *check(config, broken)]
     raise_if([f"{path}: {problem}" for problem in problems])
     return config
+
+
+def add_newer_keys(saved: Any) -> None:
+    """Give a run of an earlier version the keys it lacks, with the values it ran with."""
+    if not isinstance(saved, dict):
+        return
+    for key, value in NEWER_KEYS.items():
+        part, name = key.split(".")
+        if isinstance(saved.get(part), dict):
+            saved[part].setdefault(name, value)
+    for stage in ("stage_1", "stage_2"):
+        add_newer_keys(saved.get(stage))

@@ -428,3 +428,15 @@ def test_a_saved_config_is_read_by_yaml_alone(tmp_path):
         (tmp_path / "config.yaml").read_text()
     )
     assert load_saved_config(tmp_path / "config.yaml", JTTConfig) == config
+
+
+@pytest.mark.parametrize("name, schema", [("erm", Config), ("jtt", JTTConfig)])
+def test_a_run_of_an_earlier_version_gets_the_values_it_ran_with(tmp_path, name, schema):
+    path = tmp_path / "config.yaml"
+    config = load_config([f"exp={name}"], schema)
+    save_config(config, path)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if "cuda_graph" not in line))
+    loaded = load_saved_config(path, schema)
+    assert loaded.train.cuda_graph is False and effective(loaded) == effective(config)
+    save_config(config, path)  # the same run, so it goes on
