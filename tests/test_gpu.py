@@ -99,4 +99,4 @@ def test_where_a_step_cannot_be_recorded_it_runs_as_it_is(tmp_path, capsys):
 def test_fp16_steps_are_scaled_and_not_recorded(tmp_path):
     trainer, losses, _ = train(tmp_path, precision="fp16")
     assert not isinstance(trainer.compute, CapturedStep)
-    assert losses[-1] < losses[0]
+    assert trainer.scaler.get_scale() > 1 and np.isfinite(losses).all()
