@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: audit test-oldest help demo bench test test-all lint format clean
+.PHONY: audit test-oldest help demo bench test test-all lint format clean faults
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ test-oldest:  ## the fast tests once with the oldest versions that requirements.
 
 audit: $(INSTALLED)  ## look for known vulnerabilities in what is installed (needs the network)
 	$(BIN)/python -m scripts.audit
+
+faults: $(INSTALLED)  ## kill runs 200 times, fail their disk, damage their files (an hour)
+	FAULT_KILLS=200 $(BIN)/python -m pytest -q tests/faults
 
 lint: $(INSTALLED)  ## check style
 	$(BIN)/ruff check .

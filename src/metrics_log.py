@@ -1,6 +1,7 @@
 """metrics.jsonl of a run: one JSON object a line, and the same numbers for TensorBoard."""
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -70,7 +71,7 @@ class MetricsLog:
             yield
         except OSError as error:
             # TensorBoard writes from a thread of its own, and its errors name no file.
-            raise write_error(Path(error.filename or self._path), error) from error
+            raise write_error(Path(os.fsdecode(error.filename or self._path)), error) from error
 
     def close(self) -> None:
         with self._told(), ExitStack() as stack:

@@ -1,6 +1,7 @@
 """Project commands as processes that can be killed, and whose disk can fail at a chosen call."""
 
 import errno
+import itertools
 import json
 import os
 import select
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,7 +75,8 @@ class Commands:
     """The server of server.py, and the outputs of what it starts."""
 
     def __init__(self, shim: Path, folder: Path):
-        self.folder, self.shim, self.started = folder, shim, 0
+        self.folder, self.shim = folder, shim
+        self.numbers, self.lock = itertools.count(1), threading.Lock()  # of several callers
         self.environment = os.environ | {
             "OMP_NUM_THREADS": "1",
             "PYTHONUNBUFFERED": "1",
@@ -90,14 +93,14 @@ class Commands:
         )
 
     def ask(self, request: dict) -> int:
-        self.server.stdin.write(json.dumps(request) + "\n")
-        self.server.stdin.flush()
-        return json.loads(self.server.stdout.readline())
+        with self.lock:
+            self.server.stdin.write(json.dumps(request) + "\n")
+            self.server.stdin.flush()
+            return json.loads(self.server.stdout.readline())
 
     def start(self, *argv: object, fault: Fault | None = None, output: Path | None = None):
         """Start `train_erm.py ...` or `-m scripts.status ...`; returns its `Process`."""
-        self.started += 1
-        output = output or self.folder / f"output{self.started}.txt"
+        output = output or self.folder / f"output{next(self.numbers)}.txt"
         command = {
             "argv": [str(piece) for piece in argv],
             "folder": str(REPOSITORY),
@@ -113,7 +116,7 @@ class Commands:
 
     def count_calls(self, match: str, *argv: object) -> list[str]:
         """The calls of a whole run of a command that change files whose path holds `match`."""
-        log = self.folder / f"calls{self.started}.txt"
+        log = self.folder / f"calls{next(self.numbers)}.txt"
         code, output = self.run(*argv, fault=Fault(match, COUNT, log=str(log)))
         assert code == 0, output
         return log.read_text().splitlines()

@@ -52,3 +52,14 @@ def fault_overrides(tiny_overrides: list[str]) -> list[str]:
         "exp.train.total_epochs=2",
         "exp.train.tensorboard=true",
     ]
+
+
+@pytest.fixture(scope="session")
+def jtt(commands, fault_overrides, tmp_path_factory) -> tuple[list[str], Path]:
+    """A finished JTT run of two tasks: its command without a folder, and the folder."""
+    folder = tmp_path_factory.mktemp("logs") / "jtt"
+    argv = ["train_jtt.py", *fault_overrides, "exp=jtt", "exp.groupings=[Young:Male,Bald:Male]"]
+    argv += ["exp.lambda_up=3", "exp.lr=0.001"]
+    code, output = commands.run(*argv, f"exp.train.log_dir={folder}")
+    assert code == 0, output
+    return argv, folder

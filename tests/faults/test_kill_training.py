@@ -22,7 +22,6 @@ METHODS = {
     "rwg": ["exp=rwg", "exp.train.keep_ckpts=all"],
     "lbtw": ["exp=erm", THREE_TASKS, "exp.dataset.loss_balanced_task_weighting=true"],
 }
-JTT = ["exp=jtt", "exp.groupings=[Young:Male,Bald:Male]", "exp.lambda_up=3", "exp.lr=0.001"]
 JTT_KILLS = max(3, KILLS // 8)  # each start of a stage takes seconds
 SHARE = -(-(KILLS - JTT_KILLS) // len(METHODS))  # kills of each method
 
@@ -124,15 +123,6 @@ def test_a_true_subprocess_killed_twice_ends_with_the_same_bits(
     assert outcome(run.path) == reference.outcome
 
 
-@pytest.fixture(scope="module")
-def jtt(commands, fault_overrides, tmp_path_factory) -> tuple[list[str], dict]:
-    folder = tmp_path_factory.mktemp("logs") / "jtt"
-    argv = ["train_jtt.py", *fault_overrides, *JTT]
-    code, output = commands.run(*argv, f"exp.train.log_dir={folder}")
-    assert code == 0, output
-    return argv, {stage: outcome(folder / stage) for stage in ("stage_1", "stage_2")}
-
-
 def has_reached(run: Run, place: str, step: int) -> bool:
     if place == "error_set.npz":
         return bool([*run.path.glob(".error_set.npz.*.tmp"), *run.path.glob("error_set.npz")])
@@ -142,7 +132,8 @@ def has_reached(run: Run, place: str, step: int) -> bool:
 def test_jtt_killed_in_its_stages_and_between_ends_with_the_same_bits(
     jtt, commands, tmp_path, survived
 ):
-    argv, whole = jtt
+    argv, folder = jtt
+    whole = {stage: outcome(folder / stage) for stage in ("stage_1", "stage_2")}
     rng, kills, number = random.Random(8), 0, 0
     while kills < JTT_KILLS:
         number += 1
