@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Bits are promised for a given number of threads, so tests and the processes they start have one,
 # whatever the machine. It must be set before torch is loaded.
@@ -21,6 +22,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # Fuzz tests try this share of their cases: few where the slow tests are left out.
     quick = "not slow" in config.option.markexpr
     os.environ.setdefault("FUZZ_SHARE", "0.04" if quick else "1")
+    # A slow moment of a busy machine is no failure; a hang still meets pytest's own time limit.
+    settings.register_profile("no deadline", settings(settings.default, deadline=None))
+    settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")
