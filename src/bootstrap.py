@@ -127,7 +127,8 @@ def difference(
         half = half_width(images, seeds, n)
         gap = float(values[mine].mean() - values[~mine].mean())
         least = min(len(ours), len(theirs))
-        return {"difference": gap, "low": gap - half, "high": gap + half, "n": least}
+        low, high = _clip(gap - half, -1.0), _clip(gap + half, -1.0)
+        return {"difference": gap, "low": low, "high": high, "n": least}
 
     share = total / total.sum()
     worst = figures(drawn.min(axis=2), accuracy.min(axis=1), total[accuracy.argmin(axis=1)].min())
