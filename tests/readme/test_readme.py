@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts import report_results, run_hparam_grid_eval, run_hparam_grid_train
 from src.command_line import CONFIG_DIR
 from src.config import load_config
 from src.config_schema import Config, JTTConfig
@@ -103,3 +104,37 @@ def test_every_training_command_runs(command, table, tmp_path, tmp_path_factory)
     measured = subprocess.run(measure, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert measured.returncode == 0, measured.stderr[-2000:]
     assert "worst group" in measured.stdout
+
+
+@pytest.mark.parametrize("command", commands("python -m scripts.run_hparam_grid_train"))
+def test_every_mtl_training_command_prints_its_runs(command, tmp_path, capsys):
+    argv = shlex.split(command)[3:]
+    more = [] if "--list" in argv else ["--log_root", str(tmp_path)]
+    assert run_hparam_grid_train.main([*argv, *more]) == 0
+    assert ("python train_erm.py exp=erm" in capsys.readouterr().out) == ("--list" not in argv)
+
+
+@pytest.mark.parametrize("command", commands("python -m scripts.run_hparam_grid_eval"))
+def test_every_evaluation_command_lists_the_runs_that_are_not_there(command, tmp_path, capsys):
+    argv = [*shlex.split(command)[3:], "--log_root", str(tmp_path)]
+    assert run_hparam_grid_eval.main(argv) == 0
+    assert "not evaluated, as they are not done" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_mtl_experiments_run_from_training_to_the_report(tmp_path, tmp_path_factory, capsys):
+    data = tmp_path_factory.getbasetemp() / "readme"
+    places = [f"exp.dataset.root={data}", f"exp.dataset.cache_dir={data}/cache"]
+    given = ["--seeds", "0,1", "--limit", "2", "--log_root", str(tmp_path / "logs")]
+    for opt in ("erm", "mtl_erm_mtl_stl"):
+        train = ["--opt", opt, *given, "--mode", "shell", "--", *TINY, *places]
+        assert run_hparam_grid_train.main(train) == 0
+        assert run_hparam_grid_eval.main(["--opt", opt, *given, "--", *TINY, *places]) == 0
+    capsys.readouterr()
+    (command,) = commands("python -m scripts.report_results")
+    argv = shlex.split(command.replace("logs/", f"{tmp_path}/logs/"))[3:]
+    assert report_results.main([*argv, "--out_dir", str(tmp_path / "report")]) == 0
+    shown = capsys.readouterr().out
+    assert "together with other tasks, minus alone" in shown and "4 runs: 4 done" in shown
+    made = {path.name for path in (tmp_path / "report").iterdir()}
+    assert {"report.json", "results.csv", "results.tex", "index.html", "figures"} <= made
