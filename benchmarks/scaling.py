@@ -7,6 +7,7 @@ Each case is measured in a process of its own, whose peak memory is then its own
 """
 
 import argparse
+import ctypes
 import json
 import os
 import subprocess
@@ -85,6 +86,7 @@ def measure(case: str, size: int) -> dict[str, float]:
     """Seconds of CPU time, and GB of memory that it took at most beyond what was there before."""
     with tempfile.TemporaryDirectory() as folder:
         work = prepare(case, size, Path(folder))
+        ctypes.CDLL(None).malloc_trim(0)  # what making the case has freed
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is there
         before, start = peak(), time.process_time()
         work()
