@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: audit test-oldest help demo bench test test-all lint format clean faults
+.PHONY: audit test-oldest help demo bench test test-slow test-all lint format clean faults
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ bench: $(INSTALLED)  ## this project beside the conventional loop; table and pic
 
 test: $(INSTALLED)  ## the fast tests (at most 5 minutes on 2 cores)
 	$(BIN)/python -m pytest -q -m "not slow and not gpu and not slurm and not browser"
+
+test-slow: $(INSTALLED)  ## the others: slow, slurm, browser
+	$(BIN)/python -m pytest -q -m "slow or slurm or browser"
 
 test-all: $(INSTALLED)  ## all tests this machine can run
 	$(BIN)/python -m pytest -q
