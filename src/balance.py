@@ -161,9 +161,9 @@ def _maximum_entropy(patterns: np.ndarray, counts: np.ndarray) -> np.ndarray:
     raking alone can need very many rounds. The rows of B are a basis of those of the incidence.
     """
     log_weights = np.full(len(counts), -np.log(counts.sum()))
+    tasks = [np.unique(task, return_inverse=True) for task in patterns.T]
     for _ in range(RAKING_ROUNDS):
-        for task in patterns.T:
-            values, level = np.unique(task, return_inverse=True)
+        for values, level in tasks:
             margins = np.bincount(level, counts * np.exp(log_weights))
             log_weights -= np.log(len(values) * margins)[level]
     incidence, targets = _margins(patterns)

@@ -107,7 +107,7 @@ def subsample(levels: Levels, seed: int) -> IndexPlan:
     patterns, counts, cell = find_cells(levels.values)
     kept = balance_subset(patterns, counts, levels.method, levels.tasks)  # (C,)
     positions = _draw_members(cell, counts, kept, np.random.default_rng([seed, SUBSET_STREAM]))
-    notes = [*_empty_notes(levels), *_size_notes(levels, "keeps", len(positions))]
+    notes = [*_empty_notes(levels, patterns), *_size_notes(levels, "keeps", len(positions))]
     return IndexPlan(positions, None, tuple(notes))
 
 
@@ -131,7 +131,7 @@ def reweight(plan: IndexPlan, levels: Levels) -> IndexPlan:
     size = effective_sample_size(weights, counts)
     notes = [
         *plan.notes,
-        *_empty_notes(levels),
+        *_empty_notes(levels, patterns),
         *_never_drawn_notes(levels, patterns, counts, weights),
         *_size_notes(levels, "has an effective sample size of", size),
     ]
@@ -201,10 +201,11 @@ def _size_notes(levels: Levels, verb: str, size: float) -> list[str]:
     return [text, f"warning: {text}, under 1 %: balance fewer tasks, or their classes only"]
 
 
-def _empty_notes(levels: Levels) -> list[str]:
+def _empty_notes(levels: Levels, patterns: np.ndarray) -> list[str]:
+    """Of levels that occur in none of the cells' patterns (C, T)."""
     empty = [
         names[level]
-        for names, values in zip(levels.names, levels.values.T, strict=True)
+        for names, values in zip(levels.names, patterns.T, strict=True)
         for level in np.flatnonzero(np.bincount(values, minlength=len(names)) == 0)
     ]
     return [_listing(f"{levels.method} leaves out what has no examples", empty)] if empty else []
