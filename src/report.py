@@ -42,7 +42,8 @@ class ReportRun:
         }
         self.state = self.run.status()["state"]
         self.history: dict[str, Any] = {"epochs": {}, "selected": {}}
-        self._logits: dict[tuple[int | str, str], Any] = {}
+        self._evaluator: RunEvaluator | None = None  # made when logits are asked for
+        self._logits: dict[tuple[int, str], Any] = {}
         if self.state == "done":
             self.result = open_run(folder)  # of JTT, its second stage
             self.history = self.result.history()
@@ -75,7 +76,7 @@ class ReportRun:
     ) -> tuple[np.ndarray, np.ndarray, str]:
         """Whether each prediction is right (N,), the groups (N,), and the identity of the rows."""
         epoch = self.history["selected"][rule]
-        if not hasattr(self, "_evaluator"):
+        if self._evaluator is None:
             self._evaluator = RunEvaluator(self.result, self._root, self._device)
         if (epoch, split) not in self._logits:
             self._logits[epoch, split] = self._evaluator.logits(rule, split)
@@ -96,14 +97,8 @@ def weighting_of(data: dict[str, Any]) -> str:
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
     """The run folders at or below some folders, sorted; a JTT run counts once."""
-    found = {
-        config.parent
-        for folder in folders
-        for config in ([folder / "config.yaml"] if (folder / "config.yaml").exists() else [])
-        + list(folder.rglob("config.yaml"))
-        if config.parent.name not in ("stage_1", "stage_2")
-    }
-    return sorted(found)
+    found = {config.parent for folder in folders for config in folder.rglob("config.yaml")}
+    return sorted(folder for folder in found if folder.name not in ("stage_1", "stage_2"))
 
 
 def build_report(
