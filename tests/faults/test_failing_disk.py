@@ -75,6 +75,7 @@ def fail_everywhere(
     calls = commands.count_calls(match(first), *argv(first))
     check(first)
     chosen = list(choose_calls(calls))
+    assert chosen, "the command wrote nothing that could fail"
     if most is not None and len(chosen) > most * PER_KIND:
         chosen = random.Random(1).sample(chosen, most * PER_KIND)
 
