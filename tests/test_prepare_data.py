@@ -1,8 +1,11 @@
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,8 @@ import pytest
 
 from scripts import prepare_data
 from src.data.cache import open_or_build_cache
-from src.data.celeba import bad_images_file, cache_folder, load_annotations
+from src.data.celeba import bad_images_file, cache_folder, leave_out, load_annotations
+from src.data.layout import ImageFiles
 from src.errors import UserError
 from src.files import read_json
 from tests.data.small_celeba import draw_image, wait_for_chunks, write_celeba
@@ -213,3 +217,22 @@ def test_ctrl_c_stops_at_once_and_the_next_start_goes_on(tmp_path):
     assert result.returncode == 0
     assert "1,500 images" in result.stdout
     assert f"{128 * done}/1500" in result.stderr  # the bar begins there
+
+
+def test_of_two_that_leave_images_out_at_once_both_are_remembered(root, monkeypatch):
+    """Each stands still between its look at the list and its write until the other has come as far,
+    which behind a lock it never does."""
+    both_have_read = threading.Barrier(2)
+    fingerprint = ImageFiles.fingerprint
+
+    def wait_for_the_other(images: ImageFiles, names: list[str]) -> str:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both_have_read.wait(0.5)
+        return fingerprint(images, names)
+
+    monkeypatch.setattr(ImageFiles, "fingerprint", wait_for_the_other)
+    cache = root.parent / "cache"
+    with ThreadPoolExecutor(2) as pool:
+        names = ["000001.jpg", "000002.jpg"]
+        list(pool.map(lambda name: leave_out(root, {name: "unreadable"}, cache), names))
+    assert set(read_json(bad_images_file(root, cache))) == set(names)

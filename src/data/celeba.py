@@ -23,7 +23,7 @@ from src.data.groupings import ATTRIBUTES, COLUMN, did_you_mean
 from src.data.layout import ImageFiles, annotation_file, cache_folder, find_root
 from src.data.tables import Table, TextTable, shortened
 from src.errors import UserError
-from src.files import atomic_path, read_json, write_json
+from src.files import atomic_path, exclusive, read_json, write_json
 
 SPLITS = ("train", "val", "test")  # 0, 1, 2 in list_eval_partition.txt
 _CACHE_VERSION = 1
@@ -179,12 +179,13 @@ def bad_images_file(root: str | Path, cache_dir: str | Path | None = None) -> Pa
 
 def leave_out(root: str | Path, bad: dict[str, str], cache_dir: str | Path | None = None) -> None:
     """Add {name: reason} to the list: `load_annotations` leaves these rows out from now on, each
-    until its image changes."""
+    until its image changes. Of several processes that do so at once, each waits for the other."""
     path, images = bad_images_file(root, cache_dir), ImageFiles(root)
-    entries = read_json(path, BAD_IMAGES) if path.is_file() else {}
-    for name, reason in bad.items():
-        entries[name] = {"reason": reason, "fingerprint": images.fingerprint([name])}
-    write_json(path, entries)
+    with exclusive(path.with_suffix(".lock"), f"waiting for another process to write {path}"):
+        entries = read_json(path, BAD_IMAGES) if path.is_file() else {}
+        for name, reason in bad.items():
+            entries[name] = {"reason": reason, "fingerprint": images.fingerprint([name])}
+        write_json(path, entries)
 
 
 def _without_bad_images(
