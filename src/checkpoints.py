@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from src.errors import UserError
+from src.evaluation import evaluations, read_report
 from src.files import atomic_path, write_json
 from src.runs import Run
 from src.tensor_files import read_tensors
@@ -47,7 +48,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             torch.load itself does not do).
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint")
+        raise UserError(
+            f"{path}: no such checkpoint; if the run trains, a better one took its place: try again"
+        )
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no file of torch.save, or cut short")
@@ -122,10 +125,16 @@ def scores(stats: dict[str, Any], by_group: bool) -> dict[str, float]:
 def record_validation(run: Run, epoch: int, rules: dict[str, float]) -> dict[str, Any]:
     """Add an epoch to val_stats.json and choose anew; of equal epochs the first stays chosen.
 
-    Epochs after `epoch` are dropped: they belong to a past that is being repeated.
+    Epochs after `epoch` are dropped: they belong to a past that is being repeated. Earlier ones
+    that it does not tell of (it was deleted) come from their own files.
     """
     known = run.history()["epochs"] if run.val_stats.exists() else {}
-    epochs = {e: values for e, values in known.items() if e < epoch} | {epoch: rules}
+    epochs = {e: values for e, values in known.items() if e < epoch}
+    for e in range(1, epoch):
+        if e not in epochs and run.epoch_stats(e).exists():
+            stats = evaluations(read_report(run.epoch_stats(e)))
+            epochs[e] = scores(stats, by_group="best-group" in rules)
+    epochs = dict(sorted(epochs.items())) | {epoch: rules}
     selected = {rule: max(epochs, key=lambda e: (epochs[e][rule], -e)) for rule in rules}
     history = {"epochs": epochs, "selected": selected}
     write_json(run.val_stats, history)

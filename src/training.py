@@ -18,6 +18,7 @@ from tqdm import tqdm
 from src.checkpoints import link_checkpoint, load_newest, prune, save_checkpoint
 from src.cuda_graph import CapturedStep
 from src.data.batches import iterate_batches
+from src.data.device_cache import keep_on_device
 from src.devices import autocast
 from src.errors import UserError
 from src.metrics_log import MetricsLog
@@ -37,6 +38,7 @@ class Settings:
     momentum: float
     schedule: str | None
     batch_size: int
+    device_cache: bool | str
     total_epochs: int
     max_steps: int | None
     device: torch.device
@@ -59,8 +61,9 @@ class Trainer:
         plan: which examples an epoch sees.
         images: image source of the train split; labels: (N, T) uint8 on the CPU.
         tasks: names of the T tasks.
-        validate: (model, epoch, stop) -> (flat metrics, selection-rule scores -> chosen epochs), or
-            None where it was stopped; called after each epoch, see train_erm.py.
+        validate: (model, epoch, stop) -> flat metrics, or None where it was stopped; called after
+            each epoch. Its `choose`: (epoch) -> the epochs that are best by now; called when the
+            epoch's checkpoint is saved. See src/validation.py.
     """
 
     def __init__(
@@ -104,7 +107,6 @@ class Trainer:
         self.bad_step = torch.zeros((), dtype=torch.int64, device=device)  # first non-finite one
         self.device_step = torch.zeros_like(self.bad_step)  # `step`, counted there
         self.device_lr = torch.zeros((), device=device)
-        self.device_step = torch.zeros((), dtype=torch.int64, device=device)  # `step`, over there
         self.compute: Callable[[Tensor, Tensor], None] = self._compute
         # fp16's scaler takes decisions on the CPU, so its steps cannot be recorded.
         if settings.cuda_graph and device.type == "cuda" and settings.precision != "fp16":
@@ -123,10 +125,16 @@ class Trainer:
         if state is not None:
             self._load_state(state)
             print(f"continuing at epoch {self.epoch + 1}, step {self.step}", flush=True)
+            if self.run.epoch_stats(self.epoch).exists():
+                self._choose()  # again, where a kill came between saving and choosing
         self.log = MetricsLog(self.run, self.step, self.epoch, settings.tensorboard)
         total = settings.total_epochs * self.steps_per_epoch
         self.total_steps = total if settings.max_steps is None else min(total, settings.max_steps)
         last_epoch = math.ceil(self.total_steps / self.steps_per_epoch)
+        reads = (self.total_steps - self.step) * settings.batch_size
+        self.images = keep_on_device(
+            self.images, self.plan.positions, settings.device, settings.device_cache, reads
+        )
         self.saved_at = time.monotonic()
         progress = Heartbeat(self.run, total_epochs=settings.total_epochs, step=self.step)
         with stop_on_signal() as self.stop, progress as self.heartbeat, self.log:
@@ -246,17 +254,22 @@ class Trainer:
     def _finish_epoch(self) -> None:
         """Validate, write the figures, save, and keep the best checkpoints."""
         epoch = self.epoch + 1
-        outcome = self.validate(self.model, epoch, self.stop)
-        if outcome is None:
+        metrics = self.validate(self.model, epoch, self.stop)
+        if metrics is None:
             self._save_and_stop()
-        metrics, selected = outcome
         self.log.write(self.step, epoch, **metrics, **{"time/now": time.time()})
         # An epoch that max_steps cut short counts as finished, too: it is the run's last.
         self.epoch, self.batch = epoch, 0
         self.heartbeat.update(epoch=epoch)
         self.save(name=epoch)
+        self._choose()
+
+    def _choose(self) -> None:
+        """Name the best epochs, now that the newest one's checkpoint is there; then delete those
+        that are none. Whoever reads a name finds its checkpoint."""
+        selected = self.validate.choose(self.epoch)
         if self.settings.keep_ckpts == "best":
-            prune(self.run, selected, epoch)
+            prune(self.run, selected, self.epoch)
 
     # ------------------------------------------------------------------ saving
 

@@ -9,7 +9,16 @@ import torch
 from src.checkpoints import model_hash, record_validation, scores
 from src.data.dataset import Dataset
 from src.data.groupings import Grouping
-from src.evaluation import Logits, data_identity, evaluate, predict, report, save_logits
+from src.evaluation import (
+    Logits,
+    data_identity,
+    evaluate,
+    evaluations,
+    predict,
+    read_report,
+    report,
+    save_logits,
+)
 from src.files import write_json
 from src.runs import Run
 
@@ -39,8 +48,8 @@ class Validation:
         self.identity = data_identity(self.rows.names, self.rows.attributes)
         self.batch_size, self.device, self.precision = batch_size, device, precision
 
-    def __call__(self, model: Any, epoch: int, stop: Any) -> tuple[dict, dict[str, int]] | None:
-        """Flat metrics and the epoch each rule chooses by now; None where a signal came."""
+    def __call__(self, model: Any, epoch: int, stop: Any) -> dict[str, float | None] | None:
+        """Flat metrics of a pass, whose figures are saved; None where a signal came."""
         tasks = tuple(grouping.task for grouping in self.groupings)
         values = predict(
             model,
@@ -60,8 +69,13 @@ class Validation:
         stats = evaluate(logits, self.groupings, self.rows.attributes)
         save_logits(self.run.logits("val", epoch), logits)
         write_json(self.run.epoch_stats(epoch), report(self.run.path, logits, str(epoch), stats))
-        history = record_validation(self.run, epoch, scores(stats, self.by_group))
-        return flat_metrics(stats), history["selected"]
+        return flat_metrics(stats)
+
+    def choose(self, epoch: int) -> dict[str, int]:
+        """Add a validated epoch, whose checkpoint is on the disk, to val_stats.json; returns the
+        epoch that each rule chooses by now."""
+        stats = evaluations(read_report(self.run.epoch_stats(epoch)))
+        return record_validation(self.run, epoch, scores(stats, self.by_group))["selected"]
 
 
 def flat_metrics(stats: dict[str, Any]) -> dict[str, float | None]:

@@ -20,7 +20,7 @@ from src.checkpoints import (
     scores,
 )
 from src.errors import UserError
-from src.files import read_json
+from src.files import read_json, write_json
 from src.runs import Run
 
 STATE = {"model": {"a": torch.arange(12.0).reshape(3, 4), "b": torch.tensor(7)}, "step": 3}
@@ -90,7 +90,7 @@ def test_a_truncated_checkpoint_is_a_user_error(saved, length):
 
 
 def test_a_missing_checkpoint_and_one_without_model_are_user_errors(tmp_path):
-    with pytest.raises(UserError, match="no such checkpoint"):
+    with pytest.raises(UserError, match=r"no such checkpoint; .* try again"):
         load_checkpoint(tmp_path / "ckpt.1.pt")
     torch.save({"step": 1}, tmp_path / "ckpt.1.pt")
     with pytest.raises(UserError, match="it holds no model"):
@@ -194,6 +194,22 @@ def test_an_epoch_that_is_repeated_forgets_its_future(run):
         record_validation(run, epoch, {"best-avg": value})
     assert record_validation(run, 2, {"best-avg": 0.3})["selected"] == {"best-avg": 2}
     assert list(read_json(run.val_stats)["epochs"]) == ["1", "2"]
+
+
+def test_epochs_that_a_deleted_history_knew_are_read_from_their_own_files(run):
+    def report(average: float, worst: float) -> dict:
+        group = {"id": 0, "acc": worst, "low": 0.0, "high": 1.0}
+        groups = [group | {"name": "g", "correct": 1, "total": 2}]
+        task = {"avg_acc": average, "loss": 0.5, "groups": groups, "worst_group": group}
+        about = {"name": "1", "epoch": 1, "hash": "h"}
+        return {"checkpoint": about, "split": "val", "Young:Male": task}
+
+    write_json(run.epoch_stats(1), report(0.7, 0.4))
+    write_json(run.epoch_stats(2), report(0.9, 0.3))
+    history = record_validation(run, 3, {"best-avg": 0.8, "best-group": 0.1})
+    assert history["epochs"][1] == {"best-avg": 0.7, "best-group": 0.4}
+    assert history["selected"] == {"best-avg": 2, "best-group": 1}
+    assert list(read_json(run.val_stats)["epochs"]) == ["1", "2", "3"]
 
 
 def test_ten_epochs_are_ordered_as_numbers(run):

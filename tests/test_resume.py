@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from src import training
+from src import training, validation
+from src.checkpoints import find_best_ckpt, load_checkpoint
 from src.errors import UserError
 from src.files import read_json
 from src.runs import Run
@@ -100,8 +101,6 @@ def test_lbtw_goes_on_with_the_first_loss_of_its_epoch(tmp_path):
 
 
 def outcome_of_objective(folder: Path):
-    from src.checkpoints import load_checkpoint
-
     return load_checkpoint(Run(folder).checkpoint("last"))["objective"]["first"]
 
 
@@ -113,20 +112,42 @@ def die():
     raise Killed
 
 
-@pytest.mark.parametrize("place", ["step", "validation", "saved", "linked"])
+def break_off(folder: Path, place: str, **options) -> None:
+    """A run that ends without a word at a place of its second epoch, see `kill_at`."""
+    with pytest.raises(Killed), pytest.MonkeyPatch.context() as patches:
+        for module, name in (
+            (training, "save_checkpoint"),
+            (training, "link_checkpoint"),
+            (validation, "record_validation"),
+            (training, "prune"),
+        ):
+            patches.setattr(module, name, getattr(module, name))  # put back at the end
+        make_trainer(folder, hook=kill_at(place, die), **options).train()
+
+
+@pytest.mark.parametrize("place", ["step", "validation", "saved", "linked", "chosen"])
 @pytest.mark.parametrize("often", [True, False], ids=["saved at every step", "saved at epochs"])
 def test_a_run_that_broke_off_anywhere_goes_on_from_its_last_checkpoint(
-    tmp_path, uninterrupted, monkeypatch, place, often
+    tmp_path, uninterrupted, place, often
 ):
     minutes = 1e-9 if often else 10.0
-    for name in ("save_checkpoint", "link_checkpoint"):
-        monkeypatch.setattr(training, name, getattr(training, name))  # put back at the end
-    with pytest.raises(Killed), monkeypatch.context() as patches:
-        for name in ("save_checkpoint", "link_checkpoint"):
-            patches.setattr(training, name, getattr(training, name))
-        make_trainer(tmp_path, hook=kill_at(place, die), save_every_minutes=minutes).train()
+    break_off(tmp_path, place, save_every_minutes=minutes)
     make_trainer(tmp_path, save_every_minutes=minutes).train()
     assert outcome(tmp_path) == uninterrupted
+
+
+@pytest.mark.parametrize("place", ["saved", "linked", "chosen", "pruned"])
+@pytest.mark.parametrize("epochs", [2, 3], ids=["in the last epoch", "before it"])
+def test_a_named_checkpoint_is_on_the_disk_and_what_is_not_named_goes(tmp_path, place, epochs):
+    """Whatever instant an evaluation meets: val_stats.json names no epoch before it is saved."""
+    options = {"keep_ckpts": "best", "total_epochs": epochs}
+    make_trainer(tmp_path / "whole", **options).train()
+    run = Run(tmp_path / "broken off")
+    break_off(run.path, place, **options)
+    for rule in run.history()["selected"]:
+        load_checkpoint(run.checkpoint(find_best_ckpt(run, rule)))
+    make_trainer(run.path, **options).train()
+    assert outcome(run.path) == outcome(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(

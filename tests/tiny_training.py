@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from src import training
+from src import training, validation
 from src.checkpoints import load_checkpoint
 from src.data.celeba import Annotations
 from src.data.groupings import parse_groupings
@@ -72,6 +72,7 @@ def make_trainer(
     tasks: tuple[str, ...] = ("Young", "Bald"),
     weights: list[float] | None = None,
     lbtw: bool = False,
+    plan: IndexPlan | None = None,
     hook: Callable[[training.Trainer], Any] = lambda trainer: None,
     **changes: Any,
 ) -> training.Trainer:
@@ -89,6 +90,7 @@ def make_trainer(
             "momentum": 0.9,
             "schedule": None,
             "batch_size": 8,
+            "device_cache": False,
             "total_epochs": EPOCHS,
             "max_steps": None,
             "device": CPU,
@@ -114,7 +116,7 @@ def make_trainer(
         run,
         model.to(device, memory_format=torch.channels_last),
         objective,
-        IndexPlan(np.arange(NUM_TRAIN)),
+        plan or IndexPlan(np.arange(NUM_TRAIN)),
         MemoryImages(NUM_TRAIN, settings.augment),
         torch.from_numpy(labels),
         list(tasks),
@@ -165,7 +167,8 @@ def at(step: int, act: Callable[[], Any], validating: bool = False) -> Callable:
 
 def kill_at(place: str, die: Callable[[], Any]) -> Callable:
     """A hook that dies in a `step`, in the `validation` after epoch 2, while its checkpoint is
-    `saved` or before it is `linked` as the last one."""
+    `saved`, before it is `linked` as the last one, before the best one is `chosen`, or before the
+    others are `pruned`."""
     if place == "step":
         return at(5, die)
     if place == "validation":
@@ -174,8 +177,13 @@ def kill_at(place: str, die: Callable[[], Any]) -> Callable:
     def hook(trainer: training.Trainer) -> None:
         if trainer.step < 6:
             return
-        name = {"saved": "save_checkpoint", "linked": "link_checkpoint"}[place]
-        setattr(training, name, lambda *_: die())
+        module, name = {
+            "saved": (training, "save_checkpoint"),
+            "linked": (training, "link_checkpoint"),
+            "chosen": (validation, "record_validation"),
+            "pruned": (training, "prune"),
+        }[place]
+        setattr(module, name, lambda *_: die())
 
     return hook
 
