@@ -9,7 +9,7 @@ entrypoints knows this object.
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -229,8 +229,10 @@ def train_once(config: Config, train: Callable[[Any, Run], None]) -> None:
             print(f"{run.path}", flush=True)
             try:
                 train(config, run)
-            except UserError as error:  # also what goes wrong before the first step
-                run.set_status(state="failed", error=str(error))
+            except Exception as error:  # also what goes wrong before the first step
+                # The first error is the one to show, also where a full disk takes no second one.
+                with suppress(UserError, OSError):
+                    run.set_status(state="failed", error=str(error) or type(error).__name__)
                 raise
     best = "best-group" if config.dataset.subgroup_labels else "best-avg"
     print(f"evaluate it: python test.py --log_dir {run.path} --ckpt_num {best} --split test")

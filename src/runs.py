@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -165,5 +165,6 @@ class Heartbeat:
         self.update(state="failed" if failed else state)
         if failed:
             self.update(error=str(error) or kind.__name__)
-        with suppress(UserError, OSError):
+        # Of a run that ends with an error, that one is the news; only its state goes unsaid.
+        with suppress(UserError, OSError) if error else nullcontext():
             self._write()

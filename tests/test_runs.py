@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from src.config import load_config, train_once
 from src.errors import UserError
+from src.files import write_error
 from src.metrics_log import MetricsLog
 from src.runs import DEAD_AFTER_SECONDS, Heartbeat, Run
 from src.signals import Stopped, stop_on_signal
@@ -99,6 +101,45 @@ def test_a_status_without_a_known_state_is_a_user_error(run, text):
     run.status_file.write_text(text)
     with pytest.raises(UserError, match=r"status\.json"):
         run.status()
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Called, it fills the disk under status.json."""
+
+    def full(path, value):
+        raise write_error(path, OSError(errno.ENOSPC, "No space left on device"))
+
+    return lambda: monkeypatch.setattr("src.runs.write_json", full)
+
+
+def test_a_state_that_cannot_be_written_does_not_hide_the_error_that_ended_the_run(run, full_disk):
+    with pytest.raises(UserError, match="the first one"), Heartbeat(run):
+        full_disk()
+        raise UserError("the first one")
+    assert run.status()["state"] == "running"  # until its process is over: then it has died
+
+
+def test_a_run_is_not_silently_done_where_its_state_cannot_be_written(run, full_disk):
+    with pytest.raises(UserError, match=r"status\.json: the disk is full"), Heartbeat(run):
+        full_disk()
+
+
+@pytest.mark.parametrize("error", [UserError("the first one"), RuntimeError("the first one")])
+@pytest.mark.parametrize("full", [True, False])
+def test_the_first_error_of_a_training_is_shown_and_noted_where_it_can(run, full_disk, error, full):
+    def train(config, run):
+        if full:
+            full_disk()
+        raise error
+
+    config = load_config(["exp=erm", f"exp.train.log_dir={run.path}"])
+    with pytest.raises(type(error), match="the first one"):
+        train_once(config, train)
+    status = run.status()
+    assert (status["state"], status.get("error")) == (
+        ("new", None) if full else ("failed", "the first one")
+    )
 
 
 # ---------------------------------------------------------------------------- one at a time
