@@ -116,7 +116,9 @@ def is_evaluated(run: Run, tasks: tuple[str, ...], args: argparse.Namespace) -> 
         return False
     from src.checkpoints import find_best_ckpt  # loads torch
     from src.evaluation import read_report
+    from src.inference import open_run
 
+    run = open_run(run.path)  # of JTT, its second stage
     epoch = find_best_ckpt(run, args.ckpt_num)
     if not isinstance(epoch, int):
         return False
