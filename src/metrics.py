@@ -94,16 +94,6 @@ def summarise(
     }
 
 
-def delta(accuracies: np.ndarray) -> float | None:
-    """Spurious-correlation delta |g0 + g3 - g1 - g2| of four group accuracies in percent.
-
-    None where a group is empty (NaN in `accuracies`).
-    """
-    g0, g1, g2, g3 = accuracies
-    value = abs(g0 + g3 - g1 - g2)
-    return None if np.isnan(value) else float(value)
-
-
 def log_loss(logits: np.ndarray, labels: np.ndarray) -> float | None:
     """Mean binary cross-entropy of logits (N,) for labels (N,), computed in float64."""
     if not len(logits):

@@ -176,10 +176,3 @@ def describe_clusters(
             for number in numbers
         ]
     return described
-
-
-def average_precision(scores: np.ndarray, relevant: np.ndarray) -> float:
-    """Average precision of a ranking by `scores` (P,), highest first, for `relevant` (P,) bool."""
-    hits = relevant[np.argsort(-scores, kind="stable")]
-    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-    return float(precision[hits].mean())

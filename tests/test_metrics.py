@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pytest import approx
 
 from src.data.groupings import parse_grouping
-from src.metrics import count_groups, delta, log_loss, summarise, wilson, worst_group
+from src.metrics import count_groups, log_loss, summarise, wilson, worst_group
 
 
 def test_correct_and_total_are_counted_per_group_and_logit_0_predicts_class_0():
@@ -94,12 +94,6 @@ def test_a_summary_divides_last_and_shows_empty_groups_as_null():
 def test_the_average_accuracy_is_over_examples_not_over_groups():
     figures = summarise(parse_grouping("Young"), np.array([90, 0]), np.array([90, 10]), 0.0)
     assert figures["avg_acc"] == 0.9
-
-
-def test_delta_of_99_90_60_95_is_44():
-    assert delta(np.array([99.0, 90.0, 60.0, 95.0])) == 44.0
-    assert delta(np.array([0.0, 100.0, 100.0, 0.0])) == 200.0
-    assert delta(np.array([99.0, np.nan, 60.0, 95.0])) is None
 
 
 def test_the_log_loss_is_the_mean_of_minus_log_p():
