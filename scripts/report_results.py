@@ -17,7 +17,7 @@ from scripts.experiments import FAMILIES
 from scripts.job_states import count_states
 from scripts.status import print_table
 from src.errors import UserError, exit_on_user_error
-from src.files import write_atomic, write_json
+from src.files import exclusive, write_atomic, write_json
 from src.tables import interval, percent
 
 BY = {
@@ -81,12 +81,13 @@ def write(report: dict[str, Any], out_dir: Path, split: str) -> None:
     from src.plots_report import plot_report
     from src.report_page import write_report_page
 
-    out_dir.mkdir(parents=True, exist_ok=True)
-    write_json(out_dir / "report.json", report)
-    write_atomic(out_dir / "results.csv", csv_text(report["rows"]))
-    write_atomic(out_dir / "results.tex", latex_text(report["rows"]))
-    plot_report(out_dir / "figures", report, FAMILIES, split, "best-group")
-    write_report_page(report, out_dir, FAMILIES)
+    # The files belong together: of two reports at once, all are those of the later one.
+    with exclusive(out_dir / ".lock", f"waiting for another report that is written to {out_dir}"):
+        write_json(out_dir / "report.json", report)
+        write_atomic(out_dir / "results.csv", csv_text(report["rows"]))
+        write_atomic(out_dir / "results.tex", latex_text(report["rows"]))
+        plot_report(out_dir / "figures", report, FAMILIES, split, "best-group")
+        write_report_page(report, out_dir, FAMILIES)
 
 
 def show(report: dict[str, Any]) -> None:

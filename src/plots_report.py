@@ -79,9 +79,12 @@ def plot_report(
             if name in families
         }
         for name, figure in figures.items():
-            if figure is not None:
-                written.append(folder / f"{name}_{measure}.png")
-                save_figure(figure, written[-1])
+            path = folder / f"{name}_{measure}.png"
+            if figure is None:
+                path.unlink(missing_ok=True)  # an earlier report had other rows
+            else:
+                written.append(path)
+                save_figure(figure, path)
     return written
 
 

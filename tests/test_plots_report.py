@@ -149,6 +149,14 @@ def test_every_figure_that_has_rows_is_written_twice_the_same(tmp_path):
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
+def test_a_figure_of_an_earlier_report_goes_where_this_one_has_no_rows_for_it(tmp_path):
+    families = {"pair": [PAIR]}
+    assert plot_report(tmp_path, example_report(), families, "test", "best-group")
+    nothing = {"runs": [], "rows": [], "comparisons": []}
+    plot_report(tmp_path, nothing, families, "test", "best-group")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_rows_pair_at_a_rule_that_one_task_does_not_know():
     pairs, alone = pairings(example_report(), "val", "best-worst")
     assert {row["rule"] for row in alone} == {"best-group"}

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parent.parent.parent
-COUNT, FAIL_ONCE, FAIL_FROM, KILL = 1, 2, 3, 4  # as in disk_faults.c
+COUNT, FAIL_ONCE, FAIL_FROM, KILL, STOP = 1, 2, 3, 4, 5  # as in disk_faults.c
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,14 @@ class Process:
     def kill(self) -> None:
         """SIGKILL to the command and all its children."""
         os.killpg(self.pid, signal.SIGKILL)
+
+    def stands(self) -> bool:
+        """Whether it has come to its STOP."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+    def go_on(self) -> None:
+        """After a STOP."""
+        os.kill(self.pid, signal.SIGCONT)
 
     def wait(self, seconds: float = 120) -> int:
         """Its exit code; negative where a signal ended it."""
@@ -128,9 +136,10 @@ class Commands:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file of a folder but hidden ones, locks and logs; nor a cache's journal, which says
-    nothing where the build is over and only its deletion failed."""
+    nothing where the build is over and only its deletion failed. The folder's own path is left out
+    of the files."""
     return {
-        str(path.relative_to(folder)): path.read_bytes()
+        str(path.relative_to(folder)): path.read_bytes().replace(str(folder).encode(), b"")
         for path in sorted(folder.rglob("*"))
         if path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)

@@ -3,7 +3,8 @@
  * Calls that change files whose path holds the string `match` are counted: open to write, write,
  * flush, truncate, rename, link, mkdir and (but not where the disk is only full) unlink. From
  * call `at` on, or at that one only, they fail with an error, or the process group is killed
- * there. A write that is hit first writes half of its bytes, as a real one does.
+ * there. A write that is hit first writes half of its bytes, as a real one does. STOP halts the
+ * process (SIGSTOP) before call `at`; it goes on with SIGCONT.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -21,7 +22,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { OFF, COUNT, FAIL_ONCE, FAIL_FROM, KILL };
+enum { OFF, COUNT, FAIL_ONCE, FAIL_FROM, KILL, STOP };
 
 static char match[4096];
 static int action = OFF, error_number, log_file = -1;
@@ -51,6 +52,10 @@ static int hit(const char *call, const char *path) {
     }
     if (action == COUNT || number < at || (action != FAIL_FROM && number > at))
         return 0;
+    if (action == STOP) {
+        raise(SIGSTOP);
+        return 0;
+    }
     return 1;
 }
 

@@ -18,7 +18,8 @@ LIBRARIES = [
     *("torch", "torchvision.models", "torch.utils.tensorboard", "hydra", "pandas"),
     *("scipy.optimize", "sklearn.cluster", "matplotlib.figure", "scripts.job_manager"),
     *("src.training", "src.validation", "src.inference", "src.models", "src.stages"),
-    *("src.plots_groups", "src.plots_spurious", "src.data.synthetic"),
+    *("src.plots_groups", "src.plots_spurious", "src.data.synthetic", "src.plots_report"),
+    *("src.report", "src.report_page"),
 ]
 
 

@@ -17,7 +17,15 @@ from src.data.groupings import ATTRIBUTES
 from src.runs import Run
 from tests.faults.commands import FAIL_FROM, Commands, Fault, contents
 from tests.faults.conftest import KILLS
-from tests.faults.tools import Argv, draw_faces, make_run, prepare_data, spurious_task
+from tests.faults.tools import (
+    Argv,
+    draw_faces,
+    make_run,
+    make_seeds,
+    prepare_data,
+    report,
+    spurious_task,
+)
 from tests.tiny_training import outcome
 
 PER_KIND = max(1, KILLS // 25)
@@ -150,6 +158,12 @@ def test_the_matrix_of_a_model_and_its_evaluation(commands, fault_overrides, tmp
             check_told(code, output, error, f"test.py, call {at}")
             survived["write points of test.py failed (ENOSPC, EIO)"] += 1
         assert commands.run(*argv)[0] == 0
+
+
+def test_the_report_on_two_seeds(commands, fault_overrides, tmp_path, survived):
+    runs = make_seeds(commands, fault_overrides, tmp_path / "runs")
+    tried = fail_tool(commands, report(runs), tmp_path, most=12)
+    survived["write points of the report failed (ENOSPC, EIO)"] += tried
 
 
 def test_the_error_set_of_jtt(jtt, commands, survived):

@@ -1,4 +1,4 @@
-"""prepare_data, the cache, the stand-in and the matrix, killed at calls that change a file."""
+"""prepare_data, the cache, the stand-in, the matrix and the report, killed where they write."""
 
 import random
 from pathlib import Path
@@ -7,7 +7,15 @@ import pytest
 
 from tests.faults.commands import KILL, Commands, Fault, contents, wait_until
 from tests.faults.conftest import KILLS
-from tests.faults.tools import Argv, draw_faces, make_run, prepare_data, spurious_task
+from tests.faults.tools import (
+    Argv,
+    draw_faces,
+    make_run,
+    make_seeds,
+    prepare_data,
+    report,
+    spurious_task,
+)
 
 EACH = max(5, KILLS // 4)
 
@@ -71,3 +79,9 @@ def test_the_whole_matrix_command_with_its_job(commands, run, tmp_path, survived
     assert code == 0 and "Traceback" not in output, output
     assert contents(killed) == contents(whole)
     survived["matrix jobs killed, with the same files"] += 1
+
+
+def test_the_report_on_two_seeds(commands, fault_overrides, tmp_path, survived):
+    runs = make_seeds(commands, fault_overrides, tmp_path / "runs")
+    kills = kill_often(commands, report(runs), tmp_path)
+    survived["reports killed, with the same tables, figures and page"] += kills

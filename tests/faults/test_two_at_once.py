@@ -7,8 +7,8 @@ import pytest
 from src.files import read_json
 from src.metrics_log import read_metrics
 from src.runs import Run
-from tests.faults.commands import Commands, contents, wait_until
-from tests.faults.tools import draw_faces, make_run, prepare_data
+from tests.faults.commands import STOP, Commands, Fault, contents, wait_until
+from tests.faults.tools import draw_faces, make_run, make_seeds, prepare_data, report
 from tests.tiny_training import outcome
 
 
@@ -61,6 +61,27 @@ def test_two_runs_draw_the_stand_in_once(commands, fault_overrides, tmp_path, su
     said = together(commands, argv, other)
     assert "waiting for another process to draw" in said
     assert contents(tmp_path / "faces") == contents(tmp_path / "alone")
+    survived["pairs of commands on the same files at once, nothing mixed"] += 1
+
+
+def report_in(place: Path) -> dict[str, bytes]:
+    return {name: file for name, file in contents(place).items() if name.startswith("report/")}
+
+
+@pytest.mark.parametrize("file", ["report.json", "results.csv", "index.html"])
+def test_of_two_reports_in_one_folder_one_waits_and_nothing_is_mixed(
+    commands, fault_overrides, tmp_path, survived, file
+):
+    argv = report(make_seeds(commands, fault_overrides, tmp_path / "runs"))
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    together(commands, [*argv(alone), "--split", "test"])
+    first = commands.start(*argv(both), "--split", "val", fault=Fault(f"/.{file}", STOP, 1))
+    wait_until(first.stands, first)
+    second = commands.start(*argv(both), "--split", "test")
+    wait_until(lambda: "waiting for another report" in second.output, second)
+    first.go_on()
+    assert (first.wait(), second.wait()) == (0, 0), first.output + second.output
+    assert report_in(both) == report_in(alone)
     survived["pairs of commands on the same files at once, nothing mixed"] += 1
 
 

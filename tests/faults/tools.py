@@ -1,5 +1,6 @@
 """The commands beside training whose kills and disk faults are tested: argv by output folder."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,7 +39,28 @@ def spurious_task(run: Path) -> Argv:
     return lambda place: ["-m", "scripts.spurious_task", "--log_dir", run, "--json_dir", place]
 
 
+def report(runs: list[Path]) -> Argv:
+    """Tables, figures and the page on copies of some runs, whose test logits it makes."""
+
+    def argv(place: Path) -> list:
+        for run in runs:
+            if not (place / "logs" / run.name).exists():
+                shutil.copytree(run, place / "logs" / run.name)
+        options = ["--log_dirs", f"{place}/logs/*", "--out_dir", place / "report"]
+        return ["-m", "scripts.report_results", *options]
+
+    return argv
+
+
+def make_seeds(commands: Commands, overrides: list[str], folder: Path) -> list[Path]:
+    """Two finished runs that differ in their seed."""
+    return [
+        make_run(commands, overrides, folder / f"seed{seed}", f"exp.seed={seed}") for seed in (0, 1)
+    ]
+
+
 def make_run(commands: Commands, overrides: list[str], folder: Path, *more: str) -> Path:
+    """A finished run."""
     code, output = commands.run("train_erm.py", *overrides, f"exp.train.log_dir={folder}", *more)
     if code:
         pytest.fail(output)
