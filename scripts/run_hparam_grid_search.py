@@ -1,10 +1,11 @@
-"""Tune learning rate and weight decay on five tasks that stand for all.
+"""Tune learning rate, weight decay and batch size: on five tasks that stand for all, or on a pair.
 
 python -m scripts.run_hparam_grid_search --opt erm            60 commands
 python -m scripts.run_hparam_grid_search --opt erm --mode shell --report
 
 The runs lie in ./logs/erm_tune. --report shows the validation figures of what is trained so far,
-averaged over the five tasks, and the winner; with --mode shell after the runs.
+averaged over the tasks (and seeds, with --opt mtl_...), and the winner; with --mode shell after the
+runs.
 """
 
 import argparse
@@ -15,14 +16,17 @@ from scripts.job_manager import JobManager, add_job_arguments, split_overrides
 from scripts.tuning_report import report
 from src.errors import UserError, exit_on_user_error
 
-OPTS = {"erm": "erm_tune", "suby": "suby_tune", "erm_tune": "erm_tune", "suby_tune": "suby_tune"}
+GRIDS = ("erm_tune", "suby_tune", "mtl_erm_tune", "mtl_suby_tune")
+OPTS = {"erm": "erm_tune", "suby": "suby_tune"} | {name: name for name in GRIDS}
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--opt", choices=OPTS, default="erm", help="the method to tune")
+    parser.add_argument(
+        "--opt", choices=OPTS, default="erm", help="the grid; mtl: two tasks at once"
+    )
     parser.add_argument("--report", action="store_true", help="the results instead of commands")
     add_job_arguments(parser)
     ours, overrides = split_overrides(argv)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import run_hparam_grid_search, run_spurious_train
+from scripts import run_hparam_grid_search, run_hparam_grid_train, run_spurious_train
 from scripts.experiments import (
     EXPERIMENTS,
     FAMILIES,
@@ -280,6 +280,24 @@ def test_the_report_names_the_winner_and_draws_the_grid(empty, capsys):
     assert "winner by worst-group accuracy: lr 0.0001, weight decay 0.1, batch 128 (40.00 %)" in out
     assert "10 settings are not complete yet" in out
     assert Path("logs/erm_tune/heatmap.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_grid_on_two_tasks_is_the_same_runs_by_either_script(empty, capsys):
+    lines = debug(run_hparam_grid_search.main, capsys, "--opt", "mtl_suby_tune")
+    assert lines == debug(run_hparam_grid_train.main, capsys, "--opt", "mtl_suby_tune")
+
+
+def test_the_report_of_a_grid_on_two_tasks_averages_its_three_seeds(empty, capsys):
+    jobs = train_jobs("mtl_suby_tune", find_experiment("mtl_suby_tune"))
+    for seed, job in enumerate(jobs[51:54]):  # the last of 18 settings
+        finish(job, 0.80 + 0.01 * seed, 0.30 + 0.15 * seed)
+    out = "\n".join(
+        debug(run_hparam_grid_search.main, capsys, "--opt", "mtl_suby_tune", "--report")
+    )
+    assert "mean over 3 runs each; 3 of 54 runs are done" in out
+    # (80 + 81 + 82) / 3 and (30 + 45 + 60) / 3.
+    assert "winner by average accuracy: lr 0.001, weight decay 1, batch 64 (81.00 %)" in out
+    assert "winner by worst-group accuracy: lr 0.001, weight decay 1, batch 64 (45.00 %)" in out
 
 
 def test_a_report_without_runs_says_so(empty, capsys):
