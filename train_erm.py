@@ -51,7 +51,8 @@ def train(config: Config, run: Run) -> None:
         run, dataset, groupings, data.subgroup_labels, loader.eval_batch_size, device, precision
     )
     settings = vars(config.optimizer) | vars(config.train)
-    settings |= {"device": device, "precision": precision, "batch_size": loader.batch_size}
+    settings |= {"device": device, "precision": precision}
+    settings |= {"batch_size": loader.batch_size, "device_cache": loader.device_cache}
     del settings["log_dir"]
     Trainer(
         run,

@@ -33,6 +33,7 @@ WITHOUT_EFFECT = {
     "dataset.cache_dir",
     "dataloader.eval_batch_size",
     "dataloader.num_workers",
+    "dataloader.device_cache",
     "train.cuda_graph",
     "train.device",
     "train.log_dir",
@@ -43,7 +44,7 @@ WITHOUT_EFFECT = {
 }
 
 # Keys that runs saved by earlier versions lack; all without effect on a result.
-NEWER_KEYS = {"train.cuda_graph": False}
+NEWER_KEYS = {"train.cuda_graph": False, "dataloader.device_cache": False}
 
 # Hydra answers these itself; several runs in one call (-m) are its business, too.
 HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version")

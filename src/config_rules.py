@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import MISSING, fields, is_dataclass
+from types import UnionType
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -62,11 +63,9 @@ KIND_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: 
 
 
 def _typed_value(value: Any, kind: Any, key: str, problems: dict[str, str]) -> Any:
-    kinds = (
-        getattr(kind, "__args__", None) if type(None) in getattr(kind, "__args__", ()) else (kind,)
-    )
-    if value is None and type(None) in kinds:
-        return None
+    kinds = kind.__args__ if isinstance(kind, UnionType) else (kind,)
+    if type(value) in kinds:
+        return value
     base = kinds[0]
     element = getattr(base, "__args__", (None,))[0]
     if element is not None:
@@ -81,9 +80,8 @@ def _typed_value(value: Any, kind: Any, key: str, problems: dict[str, str]) -> A
         return float(value)
     if base is str and type(value) in (int, float):
         return str(value)
-    if type(value) is base:
-        return value
-    problems[key] = f"exp.{key}={value!r}: {KIND_NAMES[base]} is expected"
+    expected = " or ".join(KIND_NAMES[one] for one in kinds if one in KIND_NAMES)
+    problems[key] = f"exp.{key}={value!r}: {expected} is expected"
     return None
 
 
@@ -92,12 +90,14 @@ CHOICES = {
     "dataset.name": ("celeba", "synthetic"),
     "dataset.subsample_type": (None, "suby", "subg"),
     "dataset.cache": ("records", "none"),
+    "dataloader.device_cache": ("auto", True, False),
     "dataloader.sampler": (None, "rwy", "rwg"),
     "dataloader.mtl_join_type": ("inv", "union", "xor", "task"),
     "mtl_join_type": ("inv", "union", "xor", "task"),
     "train.precision": ("auto", "bf16", "fp16", "fp32"),
     "train.keep_ckpts": ("best", "all"),
 }
+SPELLED = {None: "null", True: "true", False: "false"}
 # key: (lowest, whether the lowest itself is allowed)
 LOWEST = {
     "seed": (0, True),
@@ -131,7 +131,7 @@ def check(config: Config, broken: Iterable[str] = ()) -> list[str]:
     for key, value in values.items():
         rule = key.removeprefix("stage_1.").removeprefix("stage_2.")
         if rule in CHOICES and value not in CHOICES[rule]:
-            names = ["null" if choice is None else choice for choice in CHOICES[rule]]
+            names = [SPELLED.get(choice, choice) for choice in CHOICES[rule]]
             listed = ", ".join(names[:-1]) + " or " + names[-1]
             problems.append(f"exp.{key}='{value}': use {listed}")
         if rule in LOWEST and value is not None:

@@ -51,6 +51,7 @@ class DatasetConfig:
 class DataloaderConfig:
     batch_size: int
     eval_batch_size: int
+    device_cache: str | bool
     sampler: str | None
     num_workers: int
     error_set: str | None

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from src.checkpoints import link_checkpoint, load_newest, prune, save_checkpoint
 from src.cuda_graph import CapturedStep
 from src.data.batches import iterate_batches
+from src.data.device_cache import keep_on_device
 from src.devices import autocast
 from src.errors import UserError
 from src.metrics_log import MetricsLog
@@ -37,6 +38,7 @@ class Settings:
     momentum: float
     schedule: str | None
     batch_size: int
+    device_cache: bool | str
     total_epochs: int
     max_steps: int | None
     device: torch.device
@@ -129,6 +131,10 @@ class Trainer:
         total = settings.total_epochs * self.steps_per_epoch
         self.total_steps = total if settings.max_steps is None else min(total, settings.max_steps)
         last_epoch = math.ceil(self.total_steps / self.steps_per_epoch)
+        reads = (self.total_steps - self.step) * settings.batch_size
+        self.images = keep_on_device(
+            self.images, self.plan.positions, settings.device, settings.device_cache, reads
+        )
         self.saved_at = time.monotonic()
         progress = Heartbeat(self.run, total_epochs=settings.total_epochs, step=self.step)
         with stop_on_signal() as self.stop, progress as self.heartbeat, self.log:

@@ -311,6 +311,7 @@ def test_settings_without_effect_on_the_result_do_not_make_another_run(tmp_path)
     overrides += ["exp.train.keep_ckpts=all", "exp.train.tensorboard=false"]
     overrides += ["exp.train.save_every_minutes=1", "exp.dataloader.num_workers=1"]
     overrides += ["exp.dataloader.eval_batch_size=5", "exp.train.cuda_graph=false"]
+    overrides += ["exp.dataloader.device_cache=true"]
     assert len(overrides) == len(WITHOUT_EFFECT)
     path = tmp_path / "config.yaml"
     save_config(load_config(["exp.train.log_dir=x"]), path)
@@ -436,7 +437,9 @@ def test_a_run_of_an_earlier_version_gets_the_values_it_ran_with(tmp_path, name,
     config = load_config([f"exp={name}"], schema)
     save_config(config, path)
     lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(line for line in lines if "cuda_graph" not in line))
+    newer = ("cuda_graph", "device_cache")
+    path.write_text("".join(line for line in lines if not any(key in line for key in newer)))
     loaded = load_saved_config(path, schema)
-    assert loaded.train.cuda_graph is False and effective(loaded) == effective(config)
+    assert loaded.train.cuda_graph is False and loaded.dataloader.device_cache is False
+    assert effective(loaded) == effective(config)
     save_config(config, path)  # the same run, so it goes on

@@ -1,4 +1,4 @@
-"""On a GPU: steps replayed as a CUDA graph train the same network as steps run one by one."""
+"""On a GPU: replayed steps and images kept there train the same network as plain ones do."""
 
 import json
 import math
@@ -9,9 +9,11 @@ import torch
 
 from src.checkpoints import load_checkpoint
 from src.cuda_graph import CapturedStep
+from src.data.batches import iterate_batches
+from src.data.device_cache import DeviceImages, keep_on_device
 from src.errors import UserError
 from src.runs import Run
-from tests.tiny_training import make_trainer
+from tests.tiny_training import MemoryImages, make_trainer
 
 pytestmark = [
     pytest.mark.gpu,
@@ -94,6 +96,56 @@ def test_where_a_step_cannot_be_recorded_it_runs_as_it_is(tmp_path, capsys):
     assert trainer.compute.graph is None and trainer.step == 18
     assert "not replayed as a CUDA graph" in capsys.readouterr().out
     assert all(np.isfinite(trainer.sums.tolist()))
+
+
+def test_images_kept_on_the_gpu_train_as_those_read_each_time(tmp_path):
+    for augment in (False, True):
+        kept = train(tmp_path / f"on-{augment}", device_cache=True, augment=augment)
+        read = train(tmp_path / f"off-{augment}", augment=augment)
+        assert isinstance(kept[0].images, DeviceImages)
+        assert_same(kept, read, 1e-4)
+
+
+@pytest.mark.parametrize("augment", [None, (5, 0)])
+def test_pixels_kept_on_the_gpu_are_those_read_each_time(augment):
+    source = MemoryImages(40, full_frame=augment is not None)
+    kept = DeviceImages(source, np.arange(40), CUDA)
+    order = np.random.default_rng(0).integers(0, 40, (30, 8))
+    for _ in range(2):  # while they arrive, and when all are there
+        pairs = zip(
+            iterate_batches(kept, order, CUDA, augment),
+            iterate_batches(source, order, CUDA, augment),
+            strict=True,
+        )
+        for (images, _), (wanted, _) in pairs:
+            assert torch.equal(images, wanted)
+    assert kept.filled.sum() == len(np.unique(order))
+
+
+def test_images_beyond_four_gigabytes_are_found():
+    # 2**32 bytes: where a kernel that counts in 32 bits would begin again at 0.
+    source = MemoryImages(1, full_frame=True)
+    size = int(np.prod(source.shape))
+    count = 2**32 // size + 100
+    source.images = np.random.default_rng(0).integers(0, 256, (200, *source.shape), np.uint8)
+    read = source.read
+    source.read = lambda positions, out: read(positions % 200, out)
+    kept = DeviceImages(source, np.arange(count), CUDA)
+    order = np.array([[0, 1, count - 1], [2**31 // size, count - 50, count - 2]])
+    for _ in range(2):
+        for positions, batch in zip(order, iterate_batches(kept, order, CUDA, (0, 0)), strict=True):
+            stored = kept.memory[torch.from_numpy(positions)].cpu().numpy()
+            assert np.array_equal(stored, source.images[positions % 200])
+            assert batch[0].isfinite().all()
+
+
+def test_more_images_than_the_gpu_has_memory_for_are_read_each_time(capsys):
+    source = MemoryImages(1, full_frame=True)
+    positions = np.arange(2 * torch.cuda.get_device_properties(CUDA).total_memory // 10**5)
+    for wanted in ("auto", True):
+        assert keep_on_device(source, positions, CUDA, wanted, 10**12) is source
+    assert capsys.readouterr().out.count("no memory on cuda") == 1
+    torch.ones(1, device=CUDA)  # and the device is as good as before
 
 
 def test_fp16_steps_are_scaled_and_not_recorded(tmp_path):

@@ -1,6 +1,8 @@
 """Nothing may change but the time: each way to be fast, on and off, 20 steps on a CPU in fp32."""
 
 import functools
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,15 @@ from src.data.pixels import StreamedImages
 from src.devices import keep_freed_memory
 from src.runs import Run
 from src.sampling import IndexPlan, epoch_positions
-from tests.tiny_training import make_trainer
+from src.signals import Stopped
+from tests.tiny_training import at, make_trainer
 
-STEPS = 20  # seven epochs of 3 steps, but for the last
+STEPS = 20  # seven epochs of 3 steps, but for the last; ten of 2 where a plan is half as long
 
 
 def trained(folder: Path, images: Any = None, fused: bool = True, **changes: Any) -> dict:
     """Weights and momentum after 20 steps, by name."""
-    trainer = make_trainer(folder, total_epochs=7, max_steps=STEPS, **changes)
+    trainer = make_trainer(folder, total_epochs=10, max_steps=STEPS, **changes)
     if images is not None:
         trainer.images = images
     if not fused:
@@ -80,6 +83,30 @@ def test_the_fused_optimizer_rounds_otherwise_and_no_more(plain, tmp_path):
 def test_keeping_freed_memory_changes_no_bit(plain, tmp_path):
     keep_freed_memory()
     assert_same_bits(plain, trained(tmp_path / "run"))
+
+
+PLANS = {
+    "erm": IndexPlan(np.arange(20)),
+    "rwg": IndexPlan(np.arange(20), np.linspace(1, 9, 20)),
+    "subg": IndexPlan(np.arange(0, 20, 2)),
+    "jtt": IndexPlan(np.repeat(np.arange(20), np.where(np.arange(20) % 5, 1, 3))),
+}
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("augment", [False, True])
+def test_images_kept_on_the_device_change_no_bit(tmp_path, plan, augment):
+    changes = {"plan": PLANS[plan], "augment": augment}
+    kept = trained(tmp_path / "on", device_cache=True, **changes)
+    assert_same_bits(kept, trained(tmp_path / "off", device_cache=False, **changes))
+
+
+def test_images_kept_on_the_device_resume_within_an_epoch(plain, tmp_path):
+    stop = at(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Stopped):
+        trained(tmp_path / "run", device_cache=True, hook=stop)
+    assert load_checkpoint(Run(tmp_path / "run").checkpoint("last"))["batch"] == 2
+    assert_same_bits(plain, trained(tmp_path / "run", device_cache=True))
 
 
 @pytest.mark.parametrize("augment", [False, True])

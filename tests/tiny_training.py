@@ -90,6 +90,7 @@ def make_trainer(
             "momentum": 0.9,
             "schedule": None,
             "batch_size": 8,
+            "device_cache": False,
             "total_epochs": EPOCHS,
             "max_steps": None,
             "device": CPU,

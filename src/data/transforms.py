@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from src.data.pixels import FULL_FRAME
+from src.data.pixels import FULL_FRAME, Pixels
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -20,6 +20,29 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 SCALE = (0.7, 1.0)
 RATIO = (1.0, 4 / 3)
 _TRIES = 10
+
+
+class Transform:
+    """Called with the pixels of one batch after the other: what the network sees of them.
+
+    Args:
+        pixels: what the images are.
+        augment: None for cropped images; (seed, first step) for full frames, of which a random
+            crop is taken: batch k's is a function of (seed, first step + k).
+    """
+
+    def __init__(self, pixels: Pixels, augment: tuple[int, int] | None):
+        if (augment is not None) != pixels.full_frame:
+            raise ValueError("full frames need augment, cropped images must not have it")
+        self._resolution, self._augment = pixels.resolution, augment
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in channels_last, in memory of its own."""
+        if self._augment is not None:
+            seed, step = self._augment
+            images = augment(images, self._resolution, seed, step)
+            self._augment = seed, step + 1
+        return normalise(images)
 
 
 def augment(
