@@ -108,9 +108,9 @@ def balance_subset(
     return kept
 
 
-def effective_sample_size(weights: np.ndarray, counts: np.ndarray) -> float:
-    """(sum w)^2 / sum w^2 over examples, from weights (C,) and counts (C,) of cells."""
-    return float((counts @ weights) ** 2 / (counts @ weights**2))
+def effective_sample_size(weights: np.ndarray) -> float:
+    """(sum w)^2 / sum w^2 over examples, from their weights (N,)."""
+    return float(weights.sum() ** 2 / (weights @ weights))
 
 
 def _rank(codes: np.ndarray, size: int) -> tuple[np.ndarray, int]:

@@ -107,8 +107,8 @@ def subsample(levels: Levels, seed: int) -> IndexPlan:
     patterns, counts, cell = find_cells(levels.values)
     kept = balance_subset(patterns, counts, levels.method, levels.tasks)  # (C,)
     positions = _draw_members(cell, counts, kept, np.random.default_rng([seed, SUBSET_STREAM]))
-    notes = [*_empty_notes(levels, patterns), *_size_notes(levels, "keeps", len(positions))]
-    return IndexPlan(positions, None, tuple(notes))
+    size = _size_notes(f"{levels.method} keeps", len(positions), len(levels.values))
+    return IndexPlan(positions, None, (*_empty_notes(levels, patterns), *size))
 
 
 def repeat(plan: IndexPlan, multiplicities: np.ndarray) -> IndexPlan:
@@ -128,14 +128,16 @@ def reweight(plan: IndexPlan, levels: Levels) -> IndexPlan:
     levels = replace(levels, values=levels.values[plan.positions])  # (P, T)
     patterns, counts, cell = find_cells(levels.values)
     weights = balance_weights(patterns, counts, levels.method, levels.tasks)  # (C,)
-    size = effective_sample_size(weights, counts)
+    weight = weights[cell]  # (P,)
+    examples = np.bincount(plan.positions, weight)  # (N,) the repeats of one are one example
+    size, whole = effective_sample_size(examples), np.count_nonzero(np.bincount(plan.positions))
     notes = [
         *plan.notes,
         *_empty_notes(levels, patterns),
         *_never_drawn_notes(levels, patterns, counts, weights),
-        *_size_notes(levels, "has an effective sample size of", size),
+        *_size_notes(f"{levels.method} has an effective sample size of", size, whole),
     ]
-    return IndexPlan(plan.positions, weights[cell], tuple(notes))
+    return IndexPlan(plan.positions, weight, tuple(notes))
 
 
 def epoch_positions(plan: IndexPlan, seed: int, epoch: int) -> np.ndarray:
@@ -193,9 +195,8 @@ def _draw_members(
     return np.sort(by_cell[rank < np.repeat(kept, counts)])
 
 
-def _size_notes(levels: Levels, verb: str, size: float) -> list[str]:
-    whole = len(levels.values)
-    text = f"{levels.method} {verb} {size:,.0f} of {whole:,} examples ({100 * size / whole:.2f} %)"
+def _size_notes(claim: str, size: float, whole: int) -> list[str]:
+    text = f"{claim} {size:,.0f} of {whole:,} examples ({100 * size / whole:.2f} %)"
     if size >= WARN_SHARE * whole:
         return [text]
     return [text, f"warning: {text}, under 1 %: balance fewer tasks, or their classes only"]

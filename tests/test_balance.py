@@ -86,7 +86,7 @@ def test_two_by_two_weights_keep_the_odds_ratio_and_balance_both_margins():
     weights = weigh(SQUARE, counts)
     assert np.allclose(weights / weights.sum(), np.array([0.05, 0.05, 0.1, 0.1]) / 0.3, rtol=1e-9)
     # 1 / (8 * 0.0025 + 2 * 0.0025 + 1 * 0.01 + 4 * 0.01) = 1 / 0.075
-    assert effective_sample_size(weights, counts) == pytest.approx(40 / 3)
+    assert effective_sample_size(np.repeat(weights, counts)) == pytest.approx(40 / 3)
 
 
 def test_a_cell_that_every_balanced_weighting_empties_gets_weight_zero():

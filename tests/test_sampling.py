@@ -109,6 +109,8 @@ def test_weights_count_the_repeats_of_jtt():
     times = np.where(GROUPS[:, 0] == 3, 5, 1)
     plan = plan_of("rwy", multiplicities=times)  # class 1 has 4 examples, 8 with repeats
     assert plan.weights.tolist() == [1 / 8] * 16
+    # One example has 5/8, the other 11 have 1/8 each: 2^2 / ((25 + 11) / 64) = 7.11.
+    assert plan.notes[-1] == "rwy has an effective sample size of 7 of 12 examples (59.26 %)"
 
 
 def test_subg_then_rwy_is_uniform():
@@ -324,7 +326,7 @@ def attributes():
 def size_of(plan):
     if plan.weights is None:
         return len(plan.positions)
-    return round(effective_sample_size(plan.weights, np.ones(len(plan.weights))))
+    return round(effective_sample_size(plan.weights))
 
 
 @pytest.mark.celeba
