@@ -23,6 +23,8 @@ from src.runs import Run
 # Points kept of a curve: more do not show at its width, and hundreds of runs must stay small.
 MOST_POINTS = 150
 _MEASURES = ("average", "worst_group")
+# Scripts and styles of src/pages, in this order; report.js starts the page.
+PARTS = ("common", "charts", "report_table", "report_runs", "report_figures")
 
 
 def write_report_page(
@@ -43,7 +45,7 @@ def write_report_page(
     if explorer is not None and explorer.exists():
         link = Path(os.path.relpath(explorer, path.parent)).as_posix()
     data = page_data(report, families or {}) | {"explorer": link}
-    write_page(path, "report", "Results", data, parts=("common", "charts"))
+    write_page(path, "report", "Results", data, PARTS)
     return path
 
 
