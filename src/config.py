@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -23,6 +22,7 @@ from src.config_rules import check, typed
 from src.config_schema import Config, JTTConfig, flatten
 from src.errors import UserError, exit_on_user_error
 from src.files import write_atomic
+from src.plain_yaml import parse_yaml
 from src.run_names import default_log_dir
 from src.runs import Run
 from src.spurious_table import expand_groupings
@@ -264,11 +264,7 @@ def save_config(config: Config, path: Path) -> None:
 def read_config_file(path: Path) -> dict[str, Any]:
     """The section `exp` of a saved config.yaml, as plain values."""
     try:
-        text = path.read_text(encoding="utf-8")
-        # We write no aliases, and a few nested ones stand for more than fits into the memory.
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise ValueError("it holds YAML aliases")
-        return OmegaConf.to_container(OmegaConf.create(text))["exp"]
+        return parse_yaml(path.read_text(encoding="utf-8"))["exp"]
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: {path.parent} is no run folder") from error
     except Exception as error:  # a YAML error has many forms

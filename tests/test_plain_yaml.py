@@ -1,0 +1,50 @@
+"""Saved configurations are read as OmegaConf reads them."""
+
+import math
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from src.plain_yaml import parse_yaml
+
+# Texts that YAML could take for something else; no ${}, which only OmegaConf looks into.
+TEXTS = st.one_of(
+    st.text(string.ascii_letters + string.digits + " .,:-+_#&*!|>%@'\"[]{}é\n", max_size=12),
+    st.sampled_from(["1e-4", "0x1f", "1_000", "2020-01-01", "yes", "null", "~", ".5", "12:30", ""]),
+)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS
+KEYS = st.text(string.ascii_letters + "_", min_size=1, max_size=6)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=5))
+def test_what_omegaconf_writes_is_read_back(values):
+    assert parse_yaml(OmegaConf.to_yaml(OmegaConf.create({"exp": values}))) == {"exp": values}
+
+
+@pytest.mark.parametrize(
+    "written", ["1e-4", "1E5", "-3e+2", "1.5", ".5", "1.", "7", "0x1F", "1_0", ".inf", "2020-01-01"]
+)
+def test_values_written_by_hand_are_what_omegaconf_takes_them_for(written):
+    (ours,) = parse_yaml(f"value: {written}").values()
+    assert ours == OmegaConf.create(f"value: {written}").value
+    assert type(ours) is type(OmegaConf.create(f"value: {written}").value)
+
+
+def test_not_a_number_is_a_number():
+    assert math.isnan(parse_yaml("value: .nan")["value"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: &x 1\nb: *x", "aliases"), ("a: 1\na: 2", "'a' is there twice")]
+)
+def test_aliases_and_a_key_given_twice_are_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_yaml(text)
