@@ -100,7 +100,7 @@ def read_json(path: Path, shape: Any = None) -> Any:
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        value = parse_json(text)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -112,6 +112,11 @@ def read_json(path: Path, shape: Any = None) -> Any:
     if problem:
         raise UserError(f"{path} is not what belongs there ({problem}); delete it to make it anew")
     return value
+
+
+def parse_json(text: str) -> Any:
+    """`json.loads` of JSON proper: NaN and infinity, or a number as large, are a ValueError."""
+    return json.loads(text, parse_constant=_finite, parse_float=_finite)
 
 
 def _finite(text: str) -> float:

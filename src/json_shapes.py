@@ -4,9 +4,10 @@
 
 A dict lists the keys that are needed (others may be there too), `{"*": shape}` is a table with any
 keys, `[shape]` a list, a type itself, and `Or(a, b)` either of two. `Number` is int or float, never
-a bool; JSON's NaN and infinity have been refused when the file was read.
+a bool, NaN or infinity.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,8 @@ def misfit(value: Any, shape: Any, where: str = "") -> str | None:
         return next((found for e, w in entries if (found := misfit(e, shape[0], w))), None)
     if shape is None:
         return None if value is None else f"{where or 'it'} is not null"
-    if isinstance(value, shape) and (shape is bool or not isinstance(value, bool)):
+    odd = isinstance(value, float) and not math.isfinite(value)  # YAML has them
+    if isinstance(value, shape) and (shape is bool or not isinstance(value, bool)) and not odd:
         return None
     return f"{where or 'it'} is not {_NAMES.get(shape, 'a number')}"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
-from src.files import write_atomic, write_error
+from src.files import parse_json, write_atomic, write_error
 from src.json_shapes import misfit
 from src.runs import Run
 
@@ -21,7 +21,7 @@ def read_metrics(run: Run) -> list[dict[str, Any]]:
     text = run.metrics.read_text(errors="replace") if run.metrics.exists() else ""
     for line in text.splitlines():
         with suppress(ValueError, RecursionError):
-            record = json.loads(line)
+            record = parse_json(line)
             if misfit(record, {"step": int, "epoch": int}) is None:
                 records.append(record)
     return records

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
+from src.json_shapes import Number, misfit
 from src.metrics_log import read_metrics
 from src.pages import write_page
 from src.report_rows import (
@@ -121,7 +122,8 @@ def run_curves(run: Run, tasks: Sequence[str]) -> dict[str, Any]:
     trained = thin([r for r in records if "train/loss" in r])
 
     def column(kept: Sequence[Mapping[str, Any]], key: str) -> list[float | None]:
-        return [_rounded(record.get(key)) for record in kept]
+        values = (record.get(key) for record in kept)
+        return [None if misfit(value, Number) else _rounded(value) for value in values]
 
     weights = {task: column(trained, f"train/{task}/weight") for task in tasks}
     constant = all(len(set(values)) <= 1 for values in weights.values())

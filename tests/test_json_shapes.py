@@ -30,6 +30,8 @@ def test_a_value_that_fits_has_no_misfit_and_more_keys_are_allowed():
         ({"epochs": []}, "epochs is not a table"),
         ({"epochs": {"1": {"best": "0.5"}}}, "epochs.1.best is not a number"),
         ({"epochs": {"1": {"best": True}}}, "epochs.1.best is not a number"),
+        ({"epochs": {"1": {"best": float("nan")}}}, "epochs.1.best is not a number"),
+        ({"epochs": {"1": {"best": float("inf")}}}, "epochs.1.best is not a number"),
         ({"selected": {"best": 1.5}}, "selected.best is not a whole number"),
         ({"note": 3}, "note is not a text"),
         ({"all": {}}, "all is not a list"),

@@ -15,7 +15,7 @@ import pytest
 from src.config import load_config, train_once
 from src.errors import UserError
 from src.files import write_error
-from src.metrics_log import MetricsLog
+from src.metrics_log import MetricsLog, read_metrics
 from src.runs import DEAD_AFTER_SECONDS, Heartbeat, Run
 from src.signals import Stopped, stop_on_signal
 
@@ -202,6 +202,14 @@ def test_nan_never_goes_into_the_log(run):
         log.write(1, 1, **{"train/loss": float("nan")})
     log.close()
     assert lines(run) == []
+
+
+def test_a_line_of_the_log_that_is_no_record_is_left_out(run):
+    run.path.mkdir()
+    sound = '{"step": 1, "epoch": 1, "train/loss": 0.5}\n'
+    odd = '{"step": 2, "epoch": 1, "train/loss": NaN}\n[]\n{"step": 3}\n\n'
+    run.metrics.write_text(sound + odd + sound.replace("0.5", "1e999"))
+    assert read_metrics(run) == [{"step": 1, "epoch": 1, "train/loss": 0.5}]
 
 
 def test_what_was_logged_after_the_checkpoint_is_dropped(run):

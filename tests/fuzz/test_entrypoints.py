@@ -50,6 +50,9 @@ LINES = [
     ["-m", "scripts.run_hparam_grid_search", "--limit", "0"],
     ["-m", "scripts.run_hparam_grid_search", "--", "exp.optimizer.lr=abc"],
     ["-m", "scripts.find_best_ckpt", "--log_dir", "{run}"],
+    ["-m", "scripts.report_results", "--log_dirs", "{run}", "--out_dir", "{run}/report"],
+    ["-m", "scripts.report_results", "--log_dirs", "nowhere*"],
+    ["-m", "scripts.report_results", "--log_dirs", "{run}", "--by", "method,method2"],
     ["-m", "scripts.run_spurious_train", "--mode", "sbatch", "--slurm_config", "{run}/config.yaml"],
 ]
 
