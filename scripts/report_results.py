@@ -65,7 +65,8 @@ def main(argv: list[str] | None = None) -> int:
         folders = [Path(match) for found in matches for match in found]
         if not folders:
             raise UserError(f"--log_dirs {' '.join(args.log_dirs)}: no such folder")
-        from src.report import build_report, find_runs  # loads torch
+        from src.report import build_report  # loads torch
+        from src.report_runs import find_runs
 
         report = build_report(
             find_runs(folders), args.split, args.rules, args.threshold, args.root, args.device

@@ -42,6 +42,23 @@ def open_run(path: str | Path) -> Run:
     return run
 
 
+def saved_logits(
+    run: Run, split: str, epoch: int | str, tasks: tuple[str, ...], identity: str
+) -> Logits | None:
+    """The logits on disk, where they come from the weights that validation noted of the epoch and
+    from the rows of `identity`; else None. An unfinished epoch has no note."""
+    path, noted = run.logits(split, epoch), run.epoch_stats(epoch)
+    if not (path.exists() and noted.exists()):
+        return None
+    known = (read_report(noted)["checkpoint"]["hash"], identity, tasks)
+    try:
+        saved = load_logits(path)
+    except UserError as error:
+        print(f"warning: {error}", flush=True)
+        return None
+    return saved if (saved.checkpoint, saved.data, saved.tasks) == known else None
+
+
 class RunEvaluator:
     """Evaluates checkpoints of one run.
 
@@ -89,27 +106,11 @@ class RunEvaluator:
         epoch = find_best_ckpt(self.run, checkpoint)
         rows = self.rows(split)
         identity = data_identity(rows.names, rows.attributes)
-        path = self.run.logits(split, epoch)
-        known_hash = self._recorded_hash(epoch)
-        if path.exists() and known_hash is not None:
-            try:
-                saved = load_logits(path)
-                if (saved.checkpoint, saved.data, saved.tasks) == (
-                    known_hash,
-                    identity,
-                    self.tasks,
-                ):
-                    return saved
-            except UserError as error:
-                print(f"warning: {error}", flush=True)
-        logits = self._predict(epoch, split, identity)
-        save_logits(path, logits)
+        logits = saved_logits(self.run, split, epoch, self.tasks, identity)
+        if logits is None:
+            logits = self._predict(epoch, split, identity)
+            save_logits(self.run.logits(split, epoch), logits)
         return logits
-
-    def _recorded_hash(self, epoch: int | str) -> str | None:
-        """What validation noted of the epoch's weights; an unfinished epoch has no note."""
-        path = self.run.results / f"val_stats_{epoch}.json"
-        return read_report(path)["checkpoint"]["hash"] if path.exists() else None
 
     def _predict(self, epoch: int | str, split: str, identity: str) -> Logits:
         import torch

@@ -3,102 +3,31 @@
 Everything is arithmetic on saved logits and annotations; logits that are missing are made once.
 """
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from src.bootstrap import difference, over_seeds
-from src.config import effective, read_config_file
-from src.data.groupings import COLUMN, Grouping, parse_groupings
+from src.data.groupings import COLUMN, Grouping
 from src.errors import UserError
-from src.inference import RunEvaluator, open_run
 from src.published import reference
 from src.report_rows import SAME_FOR_ONE_TASK, own_rule
-from src.runs import Run
+from src.report_runs import ReportRun, Sources, SplitRows, by_setting
 
-# What differs between runs that are one setting: the seed, and files made from it.
-OF_A_SEED = ("seed", "error_set")
-
-
-class ReportRun:
-    """A run as the report sees it: what it is, and what its network says about a split."""
-
-    def __init__(self, folder: Path, root: str | None, device: str | None):
-        self.folder, self.run, self._root, self._device = folder, Run(folder), root, device
-        self.config = read_config_file(self.run.config)
-        data = self.config["dataset"]
-        self.groupings = parse_groupings(data["groupings"])
-        self.names = [grouping.name for grouping in self.groupings]
-        self.method, self.seed = self.config["name"], self.config["seed"]
-        self.weighting = weighting_of(data)
-        self.settings = {
-            "lr": self.config["optimizer"]["lr"],
-            "weight_decay": self.config["optimizer"]["weight_decay"],
-            "batch_size": self.config["dataloader"]["batch_size"],
-            "epochs": self.config["train"]["total_epochs"],
-        }
-        self.state = self.run.status()["state"]
-        self.history: dict[str, Any] = {"epochs": {}, "selected": {}}
-        self._evaluator: RunEvaluator | None = None  # made when logits are asked for
-        self._logits: dict[tuple[int, str], Any] = {}
-        if self.state == "done":
-            self.result = open_run(folder)  # of JTT, its second stage
-            self.history = self.result.history()
-
-    @property
-    def identity(self) -> str:
-        """Equal for runs that differ only in their seed."""
-        values = effective(self.config).items()
-        kept = {key: value for key, value in values if key.split(".")[-1] not in OF_A_SEED}
-        return json.dumps(kept, sort_keys=True, default=str)
-
-    def describe(self) -> dict[str, Any]:
-        """The run in report.json."""
-        return {
-            "run": str(self.folder),
-            "method": self.method,
-            "weighting": self.weighting,
-            "tasks": [grouping.task for grouping in self.groupings],
-            "groupings": self.names,
-            "seed": self.seed,
-            "settings": self.settings,
-            "state": self.state,
-            "step": self.run.status().get("step"),
-            "epochs": len(self.history["epochs"]),
-            "selected": self.history["selected"],
-        }
-
-    def right(
-        self, rule: str, split: str, grouping: Grouping, threshold: float
-    ) -> tuple[np.ndarray, np.ndarray, str]:
-        """Whether each prediction is right (N,), the groups (N,), and the identity of the rows."""
-        epoch = self.history["selected"][rule]
-        if self._evaluator is None:
-            self._evaluator = RunEvaluator(self.result, self._root, self._device)
-        if (epoch, split) not in self._logits:
-            self._logits[epoch, split] = self._evaluator.logits(rule, split)
-        logits = self._logits[epoch, split]
-        attributes = self._evaluator.rows(split).attributes
-        positive = attributes[:, COLUMN[grouping.task]] == 1
-        right = (logits.of_task(grouping.task) > threshold) == positive
-        return right, grouping.group_ids(attributes), logits.data
+Row = dict[str, Any]
 
 
-def weighting_of(data: dict[str, Any]) -> str:
-    """How a run's tasks are weighed, by the names that --mtl_weighting takes."""
-    if data["loss_balanced_task_weighting"]:
-        return "dynamic"
-    weights = data["task_weights"] or []
-    return "static_delta" if any(weight != 1 for weight in weights) else "static_equal"
+@dataclass(frozen=True)
+class Measured:
+    """A row of the report and what it was made from: which predictions are right (S, N)."""
 
-
-def find_runs(folders: Iterable[Path]) -> list[Path]:
-    """The run folders at or below some folders, sorted; a JTT run counts once."""
-    found = {config.parent for folder in folders for config in folder.rglob("config.yaml")}
-    return sorted(folder for folder in found if folder.name not in ("stage_1", "stage_2"))
+    row: Row
+    right: np.ndarray
+    groups: np.ndarray  # (N,)
+    data: str  # identity of the images
 
 
 def build_report(
@@ -109,51 +38,89 @@ def build_report(
     root: str | None = None,
     device: str | None = None,
 ) -> dict[str, Any]:
-    """The report on the runs in `folders`, see the README for its keys.
+    """The report on the runs in `folders`: `runs`, `rows` and `comparisons`, as in report.json.
 
     Args:
-        rules: selection rules; None takes all that the runs' validation has.
+        rules: selection rules, `last` or numbers of epochs; None takes all rules that the runs'
+            validation has.
         threshold: a logit above it counts as class 1.
         root, device: where the data lie and logits are made, instead of each run's own.
 
     Raises:
-        UserError: no run, or a run whose files are damaged.
+        UserError: no run, no such rule, or a run whose files are damaged.
     """
-    runs = [ReportRun(folder, root, device) for folder in folders]
+    runs = [ReportRun(folder) for folder in folders]
     if not runs:
         raise UserError("there is no run: give folders that hold runs, such as --log_dirs 'logs/*'")
-    settings: dict[str, list[ReportRun]] = {}
-    for run in runs:
-        if run.state == "done":
-            settings.setdefault(run.identity, []).append(run)
-    rows, measured = [], []
-    for group in settings.values():
-        group.sort(key=lambda run: run.seed)
-        known = [rule for rule in group[0].history["selected"] if rules is None or rule in rules]
-        for rule in known:
-            for grouping in group[0].groupings:
-                row, right = result_row(group, rule, split, grouping, threshold)
-                if own_rule(row) is not None:  # an epoch chosen for another task says nothing
-                    rows.append(row)
-                    measured.append(right)
-    return {
-        "runs": [run.describe() for run in runs],
-        "rows": rows,
-        "comparisons": compare(rows, measured),
-    }
+    settings = by_setting(runs)
+    _check_rules(rules, settings)
+    sources, rows, comparisons = Sources(root, device), [], []
+    alone: dict[tuple, list[Measured]] = {}
+    # Tasks alone come first: the others are held against them.
+    for same in sorted(settings, key=lambda same: len(same[0].groupings) > 1):
+        for measured in measure(same, rules, split, threshold, sources):
+            rows.append(measured.row)
+            if len(same[0].groupings) == 1:
+                alone.setdefault(_key(measured, measured.row["rule"]), []).append(measured)
+            else:
+                comparisons += compare(measured, alone)
+    return {"runs": [run.describe() for run in runs], "rows": rows, "comparisons": comparisons}
 
 
-def result_row(
-    runs: Sequence[ReportRun], rule: str, split: str, grouping: Grouping, threshold: float
-) -> tuple[dict[str, Any], tuple[np.ndarray, np.ndarray, str]]:
-    """One row of the report, and what it was made from: right (S, N), groups (N,), the data."""
-    parts = [run.right(rule, split, grouping, threshold) for run in runs]
-    if len({data for _, _, data in parts}) > 1:
+def _check_rules(rules: Sequence[str] | None, settings: Sequence[Sequence[ReportRun]]) -> None:
+    known = dict.fromkeys(rule for same in settings for rule in same[0].epochs)
+    unknown = [rule for rule in rules or () if rule not in known]
+    if unknown and settings:
+        named = [rule for rule in known if not rule.isdigit()]
+        raise UserError(
+            f"--rules {' '.join(unknown)}: no finished run has that; use {', '.join(named)}, or "
+            f"the number of an epoch"
+        )
+
+
+def measure(
+    runs: Sequence[ReportRun],
+    rules: Sequence[str] | None,
+    split: str,
+    threshold: float,
+    sources: Sources,
+) -> Iterator[Measured]:
+    """The rows of one setting, whose runs differ in their seed: for each rule each task.
+
+    A rule that goes by one task of several has a row of that task only.
+    """
+    wanted = runs[0].history["selected"] if rules is None else rules
+    rows = [sources.rows(run, split) for run in runs]
+    if len({of_run.identity for of_run in rows}) > 1:
         raise UserError(
             f"{runs[0].folder.parent}: the seeds were measured on different images; report on one "
             f"data set at a time"
         )
-    right, groups = np.stack([part[0] for part in parts]), parts[0][1]
+    logits: dict[tuple[Path, int], Any] = {}
+    for rule in wanted:
+        if not all(rule in run.epochs for run in runs):
+            continue
+        for run in runs:
+            if (run.folder, run.epochs[rule]) not in logits:
+                logits[run.folder, run.epochs[rule]] = sources.logits(run, rule, split)
+        for grouping in runs[0].groupings:
+            if own_rule({"rule": rule, "grouping": grouping.name}) is not None:
+                positive = rows[0].attributes[:, COLUMN[grouping.task]] == 1
+                values = [logits[run.folder, run.epochs[rule]] for run in runs]
+                right = [(found.of_task(grouping.task) > threshold) == positive for found in values]
+                yield result_row(runs, rule, split, grouping, np.stack(right), rows[0])
+
+
+def result_row(
+    runs: Sequence[ReportRun],
+    rule: str,
+    split: str,
+    grouping: Grouping,
+    right: np.ndarray,
+    rows: SplitRows,
+) -> Measured:
+    """One row of the report, from which predictions of each run are right (S, N)."""
+    groups = rows.groups(grouping)
     figures = over_seeds(right, groups, grouping.num_groups)
     worst = figures["worst_group"]
     worst["groups"] = [grouping.group_names[group] for group in worst.pop("ids")]
@@ -170,46 +137,41 @@ def result_row(
         "grouping": grouping.name,
         "seeds": [run.seed for run in runs],
         "runs": [str(run.folder) for run in runs],
-        "epochs": [run.history["selected"][rule] for run in runs],
+        "epochs": [run.epochs[rule] for run in runs],
         **figures,
-        "interval": "seeds and images" if len(runs) > 1 else "test-set variation only",
+        "interval": interval_kind(len(runs)),
         "reference": reference(
-            first.method,
-            first.names,
-            first.config["model"]["name"],
-            split,
-            first.config["dataset"]["name"],
-            worst["mean"],
+            first.method, first.names, first.network, split, first.data["name"], worst["mean"]
         ),
     }
-    return row, (right, groups, parts[0][2])
+    return Measured(row, right, groups, rows.identity)
 
 
-def compare(
-    rows: Sequence[dict[str, Any]], measured: Sequence[tuple[np.ndarray, np.ndarray, str]]
-) -> list[dict[str, Any]]:
-    """Each task trained with others against the same task alone: one method, one rule, the same
-    images. Of several settings alone the one of the same values counts, else the first."""
-    alone: dict[tuple, list[int]] = {}
-    for place, row in enumerate(rows):
-        if len(row["groupings"]) == 1:
-            key = (row["method"], row["grouping"], row["rule"], measured[place][2])
-            alone.setdefault(key, []).append(place)
-    comparisons = []
-    for row, (right, groups, data) in zip(rows, measured):
-        if len(row["groupings"]) == 1:
-            continue
-        own = own_rule(row)
-        rule = SAME_FOR_ONE_TASK.get(own, own)
-        places = alone.get((row["method"], row["grouping"], rule, data), [])
-        places = [p for p in places if rows[p]["settings"] == row["settings"]] or places
-        if places:
-            num_groups = len(row["groups"])
-            gaps = difference(right, measured[places[0]][0], groups, num_groups)
-            keys = ("split", "rule", "method", "weighting", "settings", "grouping", "groupings")
-            both = min(len(row["seeds"]), len(rows[places[0]]["seeds"]))
-            kind = "seeds and images" if both > 1 else "test-set variation only"
-            about = {key: row[key] for key in keys}
-            about |= {"seeds": row["seeds"], "alone": rows[places[0]]["runs"], "interval": kind}
-            comparisons.append(about | gaps)
-    return comparisons
+def interval_kind(seeds: int) -> str:
+    return "seeds and images" if seeds > 1 else "test-set variation only"
+
+
+def compare(together: Measured, alone: dict[tuple, list[Measured]]) -> list[dict[str, Any]]:
+    """A task trained with others against the same task alone: one method, one rule, the same
+    images. Of several settings alone the one of the same values counts, else the first; none
+    gives an empty list.
+
+    Args:
+        alone: by `_key`, the rows of networks of one task.
+    """
+    row, own = together.row, own_rule(together.row)
+    found = alone.get(_key(together, SAME_FOR_ONE_TASK.get(own, own)), [])
+    found = [single for single in found if single.row["settings"] == row["settings"]] or found
+    if not found:
+        return []
+    single = found[0]
+    gaps = difference(together.right, single.right, together.groups, len(row["groups"]))
+    keys = ("split", "rule", "method", "weighting", "settings", "grouping", "groupings", "seeds")
+    kind = interval_kind(min(len(row["seeds"]), len(single.row["seeds"])))
+    about = {"alone": single.row["runs"], "interval": kind}
+    return [{key: row[key] for key in keys} | about | gaps]
+
+
+def _key(measured: Measured, rule: str) -> tuple[str, str, str, str]:
+    row = measured.row
+    return row["method"], row["grouping"], rule, measured.data

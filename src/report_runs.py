@@ -1,0 +1,160 @@
+"""The runs of a report: what each one is, and what its network says about a split."""
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.config import effective, read_config_file
+from src.data.celeba import Annotations
+from src.data.groupings import Grouping, parse_groupings
+from src.errors import UserError
+from src.evaluation import Logits, data_identity
+from src.inference import RunEvaluator, open_run, saved_logits
+from src.runs import Run
+
+# What differs between runs that are one setting: the seed, and files made from it.
+OF_A_SEED = ("seed", "error_set")
+SETTINGS = {  # what a report says of a run's configuration
+    "lr": ("optimizer", "lr"),
+    "weight_decay": ("optimizer", "weight_decay"),
+    "batch_size": ("dataloader", "batch_size"),
+    "epochs": ("train", "total_epochs"),
+}
+
+
+def find_runs(folders: Iterable[Path]) -> list[Path]:
+    """The run folders at or below some folders, sorted; a JTT run counts once."""
+    found = {config.parent for folder in folders for config in folder.rglob("config.yaml")}
+    return sorted(folder for folder in found if folder.name not in ("stage_1", "stage_2"))
+
+
+class ReportRun:
+    """A run as the report sees it; of JTT, the network of its second stage.
+
+    Raises:
+        UserError: its files are damaged.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, run = folder, Run(folder)
+        self.config = read_config_file(run.config)
+        try:
+            self.groupings = parse_groupings(self.config["dataset"]["groupings"])
+            self.method, self.seed = self.config["name"], int(self.config["seed"])
+            self.network, self.data = self.config["model"]["name"], self.config["dataset"]
+            self.weighting = weighting_of(self.data)
+            self.settings = {name: self.config[a][b] for name, (a, b) in SETTINGS.items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{run.config} is no run's configuration ({error!r:.80}): the folder is no sound "
+                f"run; leave it out"
+            ) from error
+        self.names = [grouping.name for grouping in self.groupings]
+        self.tasks = tuple(grouping.task for grouping in self.groupings)
+        status = run.status()
+        self.state, self.step = status["state"], status.get("step")
+        self.history: dict[str, Any] = {"epochs": {}, "selected": {}}
+        self.repeats: Path | None = None  # a run of the same configuration and seed, which counts
+        if self.state == "done":
+            self.result = open_run(folder)
+            self.history = self.result.history()
+
+    @cached_property
+    def identity(self) -> str:
+        """Equal for runs that differ only in their seed."""
+        values = effective(self.config).items()
+        kept = {key: value for key, value in values if key.split(".")[-1] not in OF_A_SEED}
+        return json.dumps(kept, sort_keys=True, default=str)
+
+    @property
+    def epochs(self) -> dict[str, int]:
+        """The epoch that each rule chooses; `last` and the numbers of epochs are rules, too."""
+        numbers = sorted(self.history["epochs"])
+        last = {"last": numbers[-1]} if numbers else {}
+        return self.history["selected"] | last | {str(epoch): epoch for epoch in numbers}
+
+    def describe(self) -> dict[str, Any]:
+        """The run in report.json."""
+        return {
+            "run": str(self.folder),
+            "method": self.method,
+            "weighting": self.weighting,
+            "tasks": list(self.tasks),
+            "groupings": self.names,
+            "seed": self.seed,
+            "settings": self.settings,
+            "state": self.state,
+            "step": self.step,
+            "epochs": len(self.history["epochs"]),
+            "selected": self.history["selected"],
+            "repeats": None if self.repeats is None else str(self.repeats),
+        }
+
+
+def weighting_of(data: dict[str, Any]) -> str:
+    """How a run's tasks are weighed, by the names that --mtl_weighting takes."""
+    if data["loss_balanced_task_weighting"]:
+        return "dynamic"
+    weights = data["task_weights"] or []
+    return "static_delta" if any(weight != 1 for weight in weights) else "static_equal"
+
+
+class SplitRows:
+    """The images of one split: their groups, and an identity that logits are checked against."""
+
+    def __init__(self, rows: Annotations):
+        self.attributes = rows.attributes
+        self.identity = data_identity(rows.names, rows.attributes)
+        self._groups: dict[str, np.ndarray] = {}
+
+    def groups(self, grouping: Grouping) -> np.ndarray:
+        """Group ids (N,); the same array each time, as many runs share a grouping."""
+        if grouping.name not in self._groups:
+            self._groups[grouping.name] = grouping.group_ids(self.attributes)
+        return self._groups[grouping.name]
+
+
+class Sources:
+    """Where annotations and logits come from. Runs on the same data share its annotations.
+
+    Args:
+        root, device: where the data lie and logits are made, instead of each run's own.
+    """
+
+    def __init__(self, root: str | None = None, device: str | None = None):
+        self.root, self.device = root, device
+        self._rows: dict[str, SplitRows] = {}
+
+    def rows(self, run: ReportRun, split: str) -> SplitRows:
+        about = [run.data.get(key) for key in ("name", "root", "cache_dir", "synthetic")]
+        key = json.dumps([split, *about], default=str)
+        if key not in self._rows:
+            self._rows[key] = SplitRows(self._evaluator(run).rows(split))
+        return self._rows[key]
+
+    def logits(self, run: ReportRun, rule: str, split: str) -> Logits:
+        """Those on disk; missing ones are made in one pass and saved."""
+        identity = self.rows(run, split).identity
+        saved = saved_logits(run.result, split, run.epochs[rule], run.tasks, identity)
+        return self._evaluator(run).logits(rule, split) if saved is None else saved
+
+    def _evaluator(self, run: ReportRun) -> RunEvaluator:
+        return RunEvaluator(run.result, self.root, self.device)
+
+
+def by_setting(runs: Sequence[ReportRun]) -> list[list[ReportRun]]:
+    """The finished runs, those that differ only in their seed together, by seed.
+
+    Of two runs with the same seed the second is no second measurement: it is marked in `repeats`
+    and left out. The study's families share pairs, so this happens.
+    """
+    settings: dict[str, dict[int, ReportRun]] = {}
+    for run in runs:
+        if run.state == "done":
+            first = settings.setdefault(run.identity, {}).setdefault(run.seed, run)
+            run.repeats = None if first is run else first.folder
+    return [[same[seed] for seed in sorted(same)] for same in settings.values()]
