@@ -1,15 +1,19 @@
 import json
+from contextlib import nullcontext
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torchvision.models.resnet import BasicBlock
 
 from benchmarks import memory
 from benchmarks import run as bench_run
 from benchmarks.compare import Row, absolute, compare, interleave
 from benchmarks.ours import Bench
 from benchmarks.picture import draw
+from benchmarks.rounding import bf16_rounding
 from benchmarks.rows_data import generic_weights
 from benchmarks.rows_train import agreement_row
 from src.devices import choose_device
@@ -77,6 +81,29 @@ def test_the_generic_solver_finds_the_same_weights():
     # 3 of 4 are of class 0: weights 2/3, and 2 for the only one of class 1.
     weights = generic_weights(np.array([[0], [0], [0], [1]]))
     np.testing.assert_allclose(weights, [2 / 3, 2 / 3, 2 / 3, 2], rtol=1e-4)
+
+
+def test_bf16_rounding_is_that_of_autocast():
+    torch.manual_seed(0)
+    images, labels = torch.randn(16, 3, 8, 8), torch.rand(16, 2).round()
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False),
+        BasicBlock(8, 8),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 2),
+    )
+    results = []
+    for context in (bf16_rounding(), torch.autocast("cpu", torch.bfloat16), nullcontext()):
+        model.zero_grad()
+        with context:
+            logits = model(images).float()
+        nn.functional.binary_cross_entropy_with_logits(logits, labels).backward()
+        gradients = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+        results.append((logits.detach(), gradients))
+    (rounded, ours), (autocast, theirs), (plain, exact) = results
+    assert torch.equal(rounded, autocast) and not torch.equal(rounded, plain)
+    assert (ours - theirs).norm() < (exact - theirs).norm() / 4  # sums in another order: not equal
 
 
 @pytest.mark.slow
