@@ -63,8 +63,12 @@ class CapturedStep:
         """Record the step; nothing is computed meanwhile."""
         graph = torch.cuda.CUDAGraph()
         try:
-            # Thread-local: the thread that reads ahead may use the device in the meantime.
-            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            # The outer context leads back to the current stream where recording fails; the inner
+            # one does not. Thread-local: the thread that reads ahead may use the device meanwhile.
+            with (
+                torch.cuda.stream(torch.cuda.current_stream(self._images.device)),
+                torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
+            ):
                 self.step(self._images, self._labels)
         except RuntimeError as error:
             self.possible = False

@@ -35,6 +35,12 @@ class DeviceImages:
             raise IndexError("a position that no memory was made for")
         return rows
 
+    def store(self, rows: np.ndarray, pixels: torch.Tensor) -> None:
+        """Put pixels (R, H, W, 3) that have arrived where they belong."""
+        where = torch.from_numpy(rows).to(pixels.device, non_blocking=True)
+        self.memory.index_copy_(0, where, pixels)
+        self.filled[rows] = True
+
 
 class DeviceBatches(Iterator[tuple[torch.Tensor, torch.Tensor]]):
     """Iterates as `ReadAhead` does, over batches gathered from a `DeviceImages`; what it does not
@@ -58,9 +64,15 @@ class DeviceBatches(Iterator[tuple[torch.Tensor, torch.Tensor]]):
         missing = np.split(rows[first], np.searchsorted(first, ends[1:-1]))
         self._batches = zip(batches, ends, ends[1:], missing)
         missing = [rows for rows in missing if len(rows)]
-        self._arriving = iter(missing)
         wanted = [images.positions[rows] for rows in missing]
-        self._reader = ReadAhead(images.source, wanted, device, self._store, prefetch)
+        arriving = iter(missing)
+        self._reader = ReadAhead(
+            images.source,
+            wanted,
+            device,
+            lambda pixels: images.store(next(arriving), pixels),
+            prefetch,
+        )
 
     @property
     def wait_seconds(self) -> float:
@@ -76,14 +88,6 @@ class DeviceBatches(Iterator[tuple[torch.Tensor, torch.Tensor]]):
             raise
         pixels = self._images.memory.index_select(0, self._rows[start:end])
         return self._transform(pixels), torch.from_numpy(positions)
-
-    def _store(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Put the pixels that have arrived where they belong."""
-        rows = next(self._arriving)
-        where = torch.from_numpy(rows).to(pixels.device, non_blocking=True)
-        self._images.memory.index_copy_(0, where, pixels)
-        self._images.filled[rows] = True
-        return pixels
 
     def close(self) -> None:
         """Stop reading; what has arrived stays."""

@@ -4,6 +4,7 @@ It fills a few reused buffers (pinned, for CUDA) and starts their copies to the 
 thread crops, flips and normalises there.
 """
 
+import functools
 import queue
 import threading
 import time
@@ -55,8 +56,10 @@ class ReadAhead(Iterator[tuple[torch.Tensor, torch.Tensor]]):
         # The thread blocks only on `free`, so a None there always ends it.
         self._free, self._ready = queue.SimpleQueue(), queue.SimpleQueue()
         largest = max(map(len, batches), default=0)
+        on_gpu = self._device.type == "cuda"
+        used = torch.cuda.current_stream(self._device).record_event() if on_gpu else None
         for _ in range(min(prefetch, len(batches))):
-            self._free.put((_host_buffer(largest, source.shape, self._device), None))
+            self._free.put((_host_buffer(largest, source.shape, self._device), None, None, used))
         self._thread = threading.Thread(
             target=_read_ahead,
             args=(*_reader(source, batches), batches, self._device, self._free, self._ready),
@@ -82,12 +85,16 @@ class ReadAhead(Iterator[tuple[torch.Tensor, torch.Tensor]]):
             self.close()
             raise item
         positions, pixels, buffer, copied = item
+        used = None
         if copied is not None:
             stream = torch.cuda.current_stream(self._device)
             stream.wait_event(copied)
-            pixels.record_stream(stream)  # its memory belongs to the copying stream
         images = self._transform(pixels)
-        self._free.put((buffer, copied))
+        if copied is not None:
+            used = stream.record_event()
+        # The thread frees the pixels: `record_stream` would keep them for good where recording a
+        # CUDA graph has failed once (torch 2.11).
+        self._free.put((buffer, copied, pixels, used))
         self._left -= 1
         return images, torch.from_numpy(positions)
 
@@ -104,6 +111,12 @@ class ReadAhead(Iterator[tuple[torch.Tensor, torch.Tensor]]):
         self.close()
 
 
+@functools.cache
+def _copying_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all epochs: memory that was freed in one stream is of no use to another."""
+    return torch.cuda.Stream(device)
+
+
 def _host_buffer(count: int, shape: tuple[int, int, int], device: torch.device) -> torch.Tensor:
     return torch.empty((count, *shape), dtype=torch.uint8, pin_memory=device.type == "cuda")
 
@@ -118,14 +131,18 @@ def _read_ahead(
 ) -> None:
     """The thread: fill free buffers, start their copies, hand them over."""
     try:
-        stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        stream = _copying_stream(device) if device.type == "cuda" else None
         for positions in batches:
             item = free.get()
             if item is None:
                 return
-            buffer, copied = item
+            buffer, copied, pixels, used = item
             if copied is not None:
                 copied.synchronize()  # the last copy out of this buffer is over
+            if used is not None:
+                # What is copied from now on may take the memory of pixels that were used up there.
+                stream.wait_event(used)
+            item = pixels = None
             host = buffer[: len(positions)]
             read(positions, host.numpy())
             if stream is None:
