@@ -1,5 +1,6 @@
 """Interleaved comparison, and what a row of the table holds."""
 
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,6 +66,14 @@ def compare(
     ours, theirs = (statistics.median(side) for side in zip(*pairs))
     ratio = statistics.median(ratios)
     return Row(name, unit, ours, theirs, ratio, target, False, len(pairs), note)
+
+
+def median_interval(values: list[float]) -> tuple[float, float]:
+    """Between which of the values the median lies with 95 % confidence (by the binomial)."""
+    ordered, count = sorted(values), len(values)
+    reach = 0.98 * math.sqrt(count)  # 1.96 standard deviations of how many lie below the median
+    low = max(0, math.floor((count - 1) / 2 - reach))
+    return ordered[low], ordered[count - 1 - low]
 
 
 def absolute(

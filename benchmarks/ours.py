@@ -14,7 +14,7 @@ import torch
 import train_erm
 from benchmarks import conventional
 from src import training
-from src.config import load_config, save_config
+from src.config import load_config, load_saved_config, save_config
 from src.data.dataset import Dataset, labels_of, open_dataset
 from src.data.groupings import parse_groupings
 from src.data.layout import ImageFiles
@@ -91,6 +91,18 @@ class Bench:
             lines = [line for line in read_metrics(run) if "train/loss" in line]
         return [line["time/images_per_second"] for line in lines[1:] if line["step"] % steps == 0]
 
+    def turns(self, overrides: list[str], steps: int) -> list[tuple[float, float]]:
+        """Images/s of neighbouring steps of one run on a CPU: (on the batch that comes next, on
+        the first one again). After `steps` to warm up, `steps` are measured."""
+        limits = [f"exp.train.max_steps={2 * steps}", f"exp.train.log_every_n_steps={2 * steps}"]
+        times: list[tuple[bool, float]] = []
+        taking_turns = _patched_batches(lambda stream, count: _Alternating(stream, count, times))
+        with taking_turns, self.run(overrides + limits) as run:
+            batch_size = load_saved_config(run.config).dataloader.batch_size
+        measured = times[steps:]
+        pairs = zip(measured[::2], measured[1::2], strict=True)
+        return [tuple(batch_size / time for _, time in sorted(pair)) for pair in pairs]
+
     def losses(self, overrides: list[str], steps: int) -> list[float]:
         """The loss of each of the first steps."""
         limits = [f"exp.train.max_steps={steps}", "exp.train.log_every_n_steps=1"]
@@ -140,15 +152,20 @@ class Bench:
         return conventional.make_loader(faces, batch_size, workers, self.device, batches)
 
 
-@contextmanager
-def constant_batch() -> Iterator[None]:
+def constant_batch():
     """Training gets the first batch of each epoch again and again."""
+    return _patched_batches(_Repeated)
+
+
+@contextmanager
+def _patched_batches(replace) -> Iterator[None]:
+    """Training gets `replace(stream of an epoch's batches, their number)`."""
     real = training.iterate_batches
 
-    def repeated(source, batches, *args, **options):
-        return _Repeated(real(source, batches, *args, **options), len(batches))
+    def replaced(source, batches, *args, **options):
+        return replace(real(source, batches, *args, **options), len(batches))
 
-    with mock.patch.object(training, "iterate_batches", repeated):
+    with mock.patch.object(training, "iterate_batches", replaced):
         yield
 
 
@@ -166,6 +183,42 @@ class _Repeated:
 
     def close(self) -> None:
         pass
+
+
+class _Alternating:
+    """A stream of `count` batches: in turn the next one of `stream`, and its first one again.
+
+    Adds (whether it was the first one, seconds until the one after it was asked for) to `times`,
+    and takes each pair of turns in the other order than the one before, so that a machine that
+    gets slower slows both. What the stream reads ahead, it reads in its own turns: a batch takes
+    far less time to read than to train on.
+    """
+
+    def __init__(self, stream, count: int, times: list[tuple[bool, float]]):
+        self.stream, self.times = stream, times
+        self.turns = itertools.islice(itertools.cycle([False, True, True, False]), count)
+        self.first = self.turn = None
+
+    @property
+    def wait_seconds(self) -> float:
+        return self.stream.wait_seconds
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        now = time.perf_counter()
+        if self.turn is not None:
+            self.times.append((self.turn, now - self.start))
+        self.start, self.turn = now, None
+        self.turn = next(self.turns)
+        if not self.turn:
+            batch = next(self.stream)
+            self.first = self.first or batch
+        return self.first if self.turn else batch
+
+    def close(self) -> None:
+        self.stream.close()
 
 
 def seconds(call) -> float:

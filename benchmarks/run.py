@@ -68,6 +68,7 @@ def measure(rows: dict, chosen: list[str], device, arguments: argparse.Namespace
     results = read_lines(lines) if arguments.resume or arguments.only else {}
     if not results:
         lines.unlink(missing_ok=True)
+    failed: dict[str, str] = {}
     for key in chosen:
         if arguments.resume and key in results:
             continue
@@ -75,7 +76,8 @@ def measure(rows: dict, chosen: list[str], device, arguments: argparse.Namespace
         try:
             row = rows[key](bench)
         except Exception as error:  # one row must not cost the others
-            print(f"{key}: failed: {type(error).__name__}: {error}", flush=True)
+            failed[key] = f"{type(error).__name__}: {error}"
+            print(f"{key}: failed: {failed[key]}", flush=True)
             continue
         took = time.perf_counter() - start
         entry = {"key": key, **asdict(row), "met": row.met, "score": row.score}
@@ -84,10 +86,12 @@ def measure(rows: dict, chosen: list[str], device, arguments: argparse.Namespace
         with lines.open("a") as file:
             file.write(json.dumps(entry) + "\n")
         print(f"{key}: {row.value:.4g} ({took:.0f} s)", flush=True)
-    report = {"machine": machine(device), "rows": list(results.values())}
+    report = {"machine": machine(device), "rows": list(results.values()), "failed": failed}
     (arguments.out / "bench.json").write_text(json.dumps(report, indent=1) + "\n")
     draw(report, arguments.out / "bench.png")
     show(report)
+    if failed:
+        raise SystemExit(f"not measured: {', '.join(failed)}")
 
 
 def read_lines(path: Path) -> dict[str, dict]:

@@ -10,12 +10,12 @@ from torchvision.models.resnet import BasicBlock
 
 from benchmarks import memory
 from benchmarks import run as bench_run
-from benchmarks.compare import Row, absolute, compare, interleave
-from benchmarks.ours import Bench
+from benchmarks.compare import Row, absolute, compare, interleave, median_interval
+from benchmarks.ours import Bench, _Alternating
 from benchmarks.picture import draw
 from benchmarks.rounding import bf16_rounding
 from benchmarks.rows_data import generic_weights
-from benchmarks.rows_train import agreement_row
+from benchmarks.rows_train import agreement_row, difference
 from src.devices import choose_device
 
 
@@ -45,6 +45,23 @@ def test_a_limit_is_met_below_it():
     assert absolute("name", "images/s", [2900.0], target=3000, at_most=False).met is False
 
 
+def test_the_interval_of_a_median_by_hand():
+    # Of 100 values, 50 +- 9.8 lie below the median: the 40th to the 61st, counted from 1.
+    assert median_interval(list(range(1, 101))) == (40, 61)
+    assert median_interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
+
+
+def test_loss_curves_are_apart_by_shares_of_the_mean_loss():
+    assert difference(np.array([1.0, 2.2]), np.array([1.0, 3.0])) == pytest.approx((0.4, 0.2))
+
+
+def test_steps_take_turns_on_the_next_batch_and_the_first_one():
+    times = []
+    stream = _Alternating(iter("abcdef"), 7, times)
+    assert list(stream) == ["a", "a", "a", "b", "c", "a", "a"]
+    assert [first for first, _ in times] == [False, True, True, False, False, True, True]
+
+
 def test_a_row_without_target_is_neither_met_nor_missed():
     assert compare("name", "images/s", [(2, 1)], target=None).met is None
 
@@ -54,6 +71,20 @@ def test_rows_of_a_run_that_was_cut_are_kept(tmp_path):
     path = tmp_path / "bench.jsonl"
     path.write_text(whole + whole.replace("1", "2") + cut)
     assert bench_run.read_lines(path) == {"a": {"key": "a", "value": 2}}
+
+
+def test_a_row_that_fails_is_named_and_costs_no_other(tmp_path, monkeypatch):
+    def broken(bench):
+        raise ValueError("no faces")
+
+    rows = {"broken": broken, "sound": lambda bench: absolute("a row", "s", [3.0], target=8)}
+    monkeypatch.setattr(bench_run, "table", lambda device: rows)
+    monkeypatch.setattr("sys.argv", ["run", "--device", "cpu", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="not measured: broken"):
+        bench_run.main()
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert [row["key"] for row in report["rows"]] == ["sound"]
+    assert report["failed"] == {"broken": "ValueError: no faces"}
 
 
 def test_the_picture_shows_rows_with_targets(tmp_path):
