@@ -4,7 +4,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class MetricsLog:
             if tensorboard:
                 from torch.utils.tensorboard import SummaryWriter
 
-                threading.excepthook = _report_unless_told
+                threading.excepthook = self._report_unless_told
                 self._board = SummaryWriter(str(run.path), purge_step=step + 1 if step else None)
 
     def write(self, step: int, epoch: int, **values: Any) -> None:
@@ -74,11 +74,19 @@ class MetricsLog:
             raise write_error(Path(os.fsdecode(error.filename or self._path)), error) from error
 
     def close(self) -> None:
-        with self._told(), ExitStack() as stack:
-            stack.callback(setattr, threading, "excepthook", self._hook)
-            stack.callback(self._file.close)
-            if self._board is not None:
-                stack.callback(self._board.close)
+        with self._told():
+            try:
+                if self._board is not None:
+                    self._board.close()
+            finally:
+                self._file.close()
+        # Not where that failed: TensorBoard's thread may be just about to report it, too.
+        threading.excepthook = self._hook
+
+    def _report_unless_told(self, failure: threading.ExceptHookArgs) -> None:
+        """TensorBoard's thread hands an error of the disk to its next caller, which tells it."""
+        if not issubclass(failure.exc_type, OSError):
+            self._hook(failure)
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -87,9 +95,3 @@ class MetricsLog:
         # Where an error ends the run, what cannot be written now is no news.
         with suppress(UserError) if kind else nullcontext():
             self.close()
-
-
-def _report_unless_told(failure: threading.ExceptHookArgs) -> None:
-    """TensorBoard's thread hands an error of the disk to its next caller, which tells it."""
-    if not issubclass(failure.exc_type, OSError):
-        threading.__excepthook__(failure)

@@ -7,10 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from tensorboard.summary.writer import event_file_writer
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from src.config import load_config, train_once
 from src.errors import UserError
@@ -259,6 +262,34 @@ def test_a_metrics_file_that_cannot_be_opened_is_a_user_error(run, tensorboard, 
     monkeypatch.setattr(Path, "open", full)
     with pytest.raises(UserError, match=r"metrics\.jsonl: the disk is full"):
         MetricsLog(run, 0, 0, tensorboard)
+
+
+def test_an_error_of_tensorboards_thread_is_told_once_however_late_the_thread_ends(
+    run, monkeypatch
+):
+    """The thread notes its error for us, and then raises it where only `excepthook` sees it. Here
+    it stands still between the two until the log is closed."""
+    closed, reported = threading.Event(), []
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def note_and_wait(thread, error):
+        thread.__dict__["exception"] = error
+        if error is not None:
+            closed.wait(30)
+
+    noted = property(lambda thread: thread.__dict__["exception"], note_and_wait)
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+    monkeypatch.setattr(event_file_writer._AsyncWriterThread, "exception", noted, raising=False)
+    with pytest.raises(UserError, match="the disk is full"), MetricsLog(run, 0, 0, True) as log:
+        thread = next(t for t in threading.enumerate() if "AsyncWriter" in type(t).__name__)
+        monkeypatch.setattr(RecordWriter, "write", fail)
+        while True:
+            log.write(1, 1, **{"train/loss": 0.5})
+    closed.set()
+    thread.join(30)
+    assert not thread.is_alive() and reported == []
 
 
 def test_what_cannot_be_flushed_at_the_end_does_not_hide_the_error_that_ended_the_run(run):

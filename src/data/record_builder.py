@@ -9,6 +9,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +51,11 @@ def build_records(
         results = decode_all(
             images, todo, pixels, unfinished, workers, progress, path.stem, len(names)
         )
-        for chunk, checksums, chunk_bad in results:
-            bad |= chunk_bad
-            if not chunk_bad:
-                journal.add(chunk.start, checksums)
+        with closing(results):  # where the journal cannot be written, its bar ends before the message
+            for chunk, checksums, chunk_bad in results:
+                bad |= chunk_bad
+                if not chunk_bad:
+                    journal.add(chunk.start, checksums)
     if bad:
         raise BadImages(images, bad)
     _finish(path, unfinished, np.concatenate([journal.finished[c.start] for c in chunks]), source)

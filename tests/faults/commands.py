@@ -130,8 +130,8 @@ class Commands:
         return log.read_text().splitlines()
 
     def close(self) -> None:
-        self.server.stdin.close()
-        self.server.wait(20)
+        self.server.kill()  # it has nothing to save
+        self.server.communicate()
 
 
 def contents(folder: Path) -> dict[str, bytes]:

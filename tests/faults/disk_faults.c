@@ -1,9 +1,9 @@
 /* A failing disk, preloaded (LD_PRELOAD) into a process: the write layer below Python and C++.
  *
  * Calls that change files whose path holds the string `match` are counted: open to write, write,
- * flush, truncate, rename, link, mkdir and (but not where the disk is only full) unlink. From
- * call `at` on, or at that one only, they fail with an error, or the process group is killed
- * there. A write that is hit first writes half of its bytes, as a real one does. STOP halts the
+ * flush, truncate, rename, link, mkdir and unlink. From call `at` on, or at that one only, they
+ * fail with an error (but a disk that is only full lets files be deleted), or the process group is
+ * killed there. A write that is hit first writes half of its bytes, as a real one does. STOP halts the
  * process (SIGSTOP) before call `at`; it goes on with SIGCONT.
  */
 #define _GNU_SOURCE
@@ -196,7 +196,5 @@ int mkdir(const char *path, mode_t mode) {
 
 int unlink(const char *path) {
     NEXT(int, "unlink", const char *);
-    if ((action == KILL || error_number != ENOSPC) && hit("unlink", path))
-        return fail();
-    return next(path);
+    return hit("unlink", path) && (action == KILL || error_number != ENOSPC) ? fail() : next(path);
 }

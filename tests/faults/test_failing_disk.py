@@ -50,7 +50,7 @@ def choose_calls(calls: list[str], seed: int = 0) -> Iterator[tuple[int, str, in
         for number in sorted(rng.sample(numbers, min(PER_KIND, len(numbers)))):
             turn += 1
             error = [errno.ENOSPC, errno.EIO][turn % 2]
-            # A full disk still lets files be deleted, and the call is then not counted.
+            # A full disk still lets files be deleted.
             yield number, kind, errno.EIO if kind.startswith("unlink") else error
 
 
