@@ -4,7 +4,8 @@ Everything is arithmetic on saved logits and annotations; logits that are missin
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from src.bootstrap import difference, over_seeds
 from src.data.groupings import COLUMN, Grouping
 from src.errors import UserError
+from src.evaluation import Logits
 from src.published import reference
 from src.report_rows import SAME_FOR_ONE_TASK, own_rule
 from src.report_runs import ReportRun, Sources, SplitRows, by_setting
@@ -21,13 +23,33 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Answers:
+    """What the networks of one setting, each at one epoch, make of one grouping.
+
+    right: (S, N) which predictions are right; groups: (N,); data: the identity of the images;
+    figures: of `bootstrap.over_seeds`. Rules that choose the same epochs share one of these.
+    """
+
+    right: np.ndarray
+    groups: np.ndarray
+    data: str
+    figures: dict[str, Any]
+    _gaps: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def against(self, other: "Answers") -> dict[str, Any]:
+        """Their paired difference, see `bootstrap.difference`."""
+        if id(other) not in self._gaps:
+            num_groups = len(self.figures["groups"])
+            self._gaps[id(other)] = difference(self.right, other.right, self.groups, num_groups)
+        return deepcopy(self._gaps[id(other)])
+
+
+@dataclass(frozen=True)
 class Measured:
-    """A row of the report and what it was made from: which predictions are right (S, N)."""
+    """A row of the report, and the answers that it was made from."""
 
     row: Row
-    right: np.ndarray
-    groups: np.ndarray  # (N,)
-    data: str  # identity of the images
+    answers: Answers
 
 
 def build_report(
@@ -96,38 +118,45 @@ def measure(
             f"{runs[0].folder.parent}: the seeds were measured on different images; report on one "
             f"data set at a time"
         )
-    logits: dict[tuple[Path, int], Any] = {}
+    logits: dict[tuple[Path, int], Logits] = {}
+    known: dict[tuple, Answers] = {}
     for rule in wanted:
         if not all(rule in run.epochs for run in runs):
             continue
-        for run in runs:
-            if (run.folder, run.epochs[rule]) not in logits:
-                logits[run.folder, run.epochs[rule]] = sources.logits(run, rule, split)
+        epochs = tuple(run.epochs[rule] for run in runs)
+        for run, epoch in zip(runs, epochs):
+            if (run.folder, epoch) not in logits:
+                logits[run.folder, epoch] = sources.logits(run, rule, split)
         for grouping in runs[0].groupings:
             if own_rule({"rule": rule, "grouping": grouping.name}) is not None:
-                positive = rows[0].attributes[:, COLUMN[grouping.task]] == 1
-                values = [logits[run.folder, run.epochs[rule]] for run in runs]
-                right = [(found.of_task(grouping.task) > threshold) == positive for found in values]
-                yield result_row(runs, rule, split, grouping, np.stack(right), rows[0])
+                if (epochs, grouping) not in known:
+                    found = [logits[run.folder, epoch] for run, epoch in zip(runs, epochs)]
+                    known[epochs, grouping] = answer(found, grouping, threshold, rows[0])
+                answers = known[epochs, grouping]
+                yield Measured(result_row(runs, rule, split, grouping, answers), answers)
 
 
-def result_row(
-    runs: Sequence[ReportRun],
-    rule: str,
-    split: str,
-    grouping: Grouping,
-    right: np.ndarray,
-    rows: SplitRows,
-) -> Measured:
-    """One row of the report, from which predictions of each run are right (S, N)."""
+def answer(
+    logits: Sequence[Logits], grouping: Grouping, threshold: float, rows: SplitRows
+) -> Answers:
+    """The answers of networks with these logits, and their figures with names of groups."""
+    positive = rows.attributes[:, COLUMN[grouping.task]] == 1  # (N,)
+    right = np.stack([(of.of_task(grouping.task) > threshold) == positive for of in logits])
     groups = rows.groups(grouping)
     figures = over_seeds(right, groups, grouping.num_groups)
     worst = figures["worst_group"]
     worst["groups"] = [grouping.group_names[group] for group in worst.pop("ids")]
     for name, group in zip(grouping.group_names, figures["groups"]):
         group["name"] = name
-    first = runs[0]
-    row = {
+    return Answers(right, groups, rows.identity, figures)
+
+
+def result_row(
+    runs: Sequence[ReportRun], rule: str, split: str, grouping: Grouping, answers: Answers
+) -> Row:
+    """One row of the report."""
+    first, worst = runs[0], answers.figures["worst_group"]["mean"]
+    return {
         "split": split,
         "rule": rule,
         "method": first.method,
@@ -138,13 +167,12 @@ def result_row(
         "seeds": [run.seed for run in runs],
         "runs": [str(run.folder) for run in runs],
         "epochs": [run.epochs[rule] for run in runs],
-        **figures,
+        **deepcopy(answers.figures),
         "interval": interval_kind(len(runs)),
         "reference": reference(
-            first.method, first.names, first.network, split, first.data["name"], worst["mean"]
+            first.method, first.names, first.network, split, first.data["name"], worst
         ),
     }
-    return Measured(row, right, groups, rows.identity)
 
 
 def interval_kind(seeds: int) -> str:
@@ -165,7 +193,7 @@ def compare(together: Measured, alone: dict[tuple, list[Measured]]) -> list[dict
     if not found:
         return []
     single = found[0]
-    gaps = difference(together.right, single.right, together.groups, len(row["groups"]))
+    gaps = together.answers.against(single.answers)
     keys = ("split", "rule", "method", "weighting", "settings", "grouping", "groupings", "seeds")
     kind = interval_kind(min(len(row["seeds"]), len(single.row["seeds"])))
     about = {"alone": single.row["runs"], "interval": kind}
@@ -174,4 +202,4 @@ def compare(together: Measured, alone: dict[tuple, list[Measured]]) -> list[dict
 
 def _key(measured: Measured, rule: str) -> tuple[str, str, str, str]:
     row = measured.row
-    return row["method"], row["grouping"], rule, measured.data
+    return row["method"], row["grouping"], rule, measured.answers.data

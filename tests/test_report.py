@@ -5,7 +5,7 @@ import pytest
 
 from scripts.report_results import csv_text, gap, latex, latex_text, main
 from src.published import reference
-from src.report import Measured, compare
+from src.report import Answers, Measured, compare
 from src.report_runs import find_runs, weighting_of
 from tests.report_example import example_report
 
@@ -37,10 +37,17 @@ A, B = "Young:Male", "Bald:Chubby"
 
 def compared(rows, measured):
     """The last row against those before it, which are of tasks alone."""
-    *singles, together = (Measured(row, *made) for row, made in zip(rows, measured))
+    *singles, together = (
+        Measured(row, Answers(*made, {"groups": [{}] * 4})) for row, made in zip(rows, measured)
+    )
     alone = {}
     for single in singles:
-        key = (single.row["method"], single.row["grouping"], single.row["rule"], single.data)
+        key = (
+            single.row["method"],
+            single.row["grouping"],
+            single.row["rule"],
+            single.answers.data,
+        )
         alone.setdefault(key, []).append(single)
     return compare(together, alone)
 
