@@ -51,7 +51,7 @@ def build_records(
         results = decode_all(
             images, todo, pixels, unfinished, workers, progress, path.stem, len(names)
         )
-        with closing(results):  # where the journal cannot be written, its bar ends before the message
+        with closing(results):  # the bar ends before it is told that the journal cannot be written
             for chunk, checksums, chunk_bad in results:
                 bad |= chunk_bad
                 if not chunk_bad:
