@@ -1,6 +1,8 @@
 """Where a network runs, and in which precision."""
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -44,6 +46,23 @@ def choose_precision(precision: str, device: torch.device) -> str:
     if device.type != "cuda":
         return "fp32"
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+@contextmanager
+def explain_out_of_memory() -> Iterator[None]:
+    """What to do where a GPU is full, instead of a traceback.
+
+    Raises:
+        UserError: it is.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition(". ")[0]
+        raise UserError(
+            f"{reason}: lower exp.dataloader.batch_size (in validation: eval_batch_size), or set "
+            f"exp.dataloader.device_cache=false; see in nvidia-smi who else uses the GPU"
+        ) from error
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

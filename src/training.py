@@ -19,7 +19,7 @@ from src.checkpoints import link_checkpoint, load_newest, prune, save_checkpoint
 from src.cuda_graph import CapturedStep
 from src.data.batches import iterate_batches
 from src.data.device_cache import keep_on_device
-from src.devices import autocast
+from src.devices import autocast, explain_out_of_memory
 from src.errors import UserError
 from src.metrics_log import MetricsLog
 from src.objectives import task_losses
@@ -137,7 +137,12 @@ class Trainer:
         )
         self.saved_at = time.monotonic()
         progress = Heartbeat(self.run, total_epochs=settings.total_epochs, step=self.step)
-        with stop_on_signal() as self.stop, progress as self.heartbeat, self.log:
+        with (
+            stop_on_signal() as self.stop,
+            progress as self.heartbeat,
+            self.log,
+            explain_out_of_memory(),
+        ):
             self.heartbeat.update(total_steps=self.total_steps, epoch=self.epoch)
             while self.epoch < last_epoch:
                 self._train_epoch()

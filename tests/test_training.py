@@ -10,7 +10,7 @@ from src.checkpoints import load_checkpoint, saved_epochs
 from src.devices import choose_device, choose_precision
 from src.errors import UserError
 from src.runs import Run
-from tests.tiny_training import CPU, EPOCHS, STEPS_PER_EPOCH, make_trainer, outcome
+from tests.tiny_training import CPU, EPOCHS, STEPS_PER_EPOCH, at, make_trainer, outcome
 
 
 def weights_of(trainer: training.Trainer) -> list[bytes]:
@@ -176,6 +176,15 @@ def test_a_checkpoint_is_saved_in_mid_epoch_when_its_time_has_come(tmp_path):
             trained(folder, hook=die, save_every_minutes=minutes)
         assert Run(folder).checkpoint("last").exists() == saved
     assert load_checkpoint(Run(tmp_path / "1e-09").checkpoint("last"))["step"] == 2
+
+
+def test_a_full_gpu_is_a_plain_message(tmp_path):
+    def full():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB. GPU 0 has ...")
+
+    with pytest.raises(UserError, match=r"CUDA out of memory: lower exp\.dataloader\.batch_size"):
+        make_trainer(tmp_path, hook=at(4, full)).train()
+    assert Run(tmp_path).status()["state"] == "failed"
 
 
 # ---------------------------------------------------------------------------- what is not finite
