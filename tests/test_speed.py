@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+import train_erm
 from src import training
 from src.checkpoints import load_checkpoint
+from src.config import load_config
 from src.data.batches import iterate_batches
 from src.data.cache import open_or_build_cache
 from src.data.layout import ImageFiles
@@ -107,6 +109,14 @@ def test_images_kept_on_the_device_resume_within_an_epoch(plain, tmp_path):
         trained(tmp_path / "run", device_cache=True, hook=stop)
     assert load_checkpoint(Run(tmp_path / "run").checkpoint("last"))["batch"] == 2
     assert_same_bits(plain, trained(tmp_path / "run", device_cache=True))
+
+
+def test_the_command_line_decides_whether_they_are_kept(tiny_overrides, tmp_path, capsys):
+    for value, times in (("true", 1), ("false", 0), ("auto", 0)):
+        overrides = [*tiny_overrides, f"exp.dataloader.device_cache={value}"]
+        config = load_config([*overrides, f"exp.train.log_dir={tmp_path / value}"])
+        train_erm.train(config, Run(tmp_path / value))
+        assert capsys.readouterr().out.count("64 images, 0.0002 GB, stay on cpu once read") == times
 
 
 @pytest.mark.parametrize("augment", [False, True])
