@@ -60,7 +60,7 @@ def build_report(
     root: str | None = None,
     device: str | None = None,
 ) -> dict[str, Any]:
-    """The report on the runs in `folders`: `runs`, `rows` and `comparisons`, as in report.json.
+    """The report on the runs in `folders`: the dict of report.json.
 
     Args:
         rules: selection rules, `last` or numbers of epochs; None takes all rules that the runs'
@@ -86,7 +86,8 @@ def build_report(
                 alone.setdefault(_key(measured, measured.row["rule"]), []).append(measured)
             else:
                 comparisons += compare(measured, alone)
-    return {"runs": [run.describe() for run in runs], "rows": rows, "comparisons": comparisons}
+    about = {"threshold": threshold, "runs": [run.describe() for run in runs]}
+    return about | {"rows": rows, "comparisons": comparisons}
 
 
 def _check_rules(rules: Sequence[str] | None, settings: Sequence[Sequence[ReportRun]]) -> None:

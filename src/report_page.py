@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
-from src.json_shapes import Number, misfit
-from src.metrics_log import read_metrics
 from src.pages import write_page
+from src.report_curves import rounded, run_curves
 from src.report_rows import (
     ABLATIONS,
     CONTRASTS,
@@ -21,8 +20,6 @@ from src.report_rows import (
 )
 from src.runs import Run
 
-# Points kept of a curve: more do not show at its width, and hundreds of runs must stay small.
-MOST_POINTS = 150
 _MEASURES = ("average", "worst_group")
 # Scripts and styles of src/pages, in this order; report.js starts the page.
 PARTS = ("common", "charts", "report_table", "report_runs", "report_figures")
@@ -74,7 +71,7 @@ def _row(
     row: dict[str, Any], shown: Sequence[str], places: Mapping[str, int], comparisons: Sequence
 ) -> dict[str, Any]:
     difference = find_difference(comparisons, row) if len(row["groupings"]) > 1 else None
-    return _rounded(
+    return rounded(
         {key: value for key, value in row.items() if key not in ("runs", "settings")}
         | {
             "settings": row["settings"],
@@ -84,17 +81,6 @@ def _row(
             and {key: difference[key] for key in (*_MEASURES, "seeds", "interval")},
         }
     )
-
-
-def _rounded(value: Any) -> Any:
-    """Floats to five decimals: thousandths of a percent. Settings keep all theirs."""
-    if isinstance(value, dict):
-        return {
-            key: entry if key == "settings" else _rounded(entry) for key, entry in value.items()
-        }
-    if isinstance(value, list):
-        return [_rounded(entry) for entry in value]
-    return round(value, 5) if isinstance(value, float) else value
 
 
 def _run(run: dict[str, Any], lines: dict[str, int]) -> dict[str, Any]:
@@ -109,36 +95,3 @@ def _run(run: dict[str, Any], lines: dict[str, int]) -> dict[str, Any]:
         "config": [lines.setdefault(line, len(lines)) for line in text],
         "curves": run_curves(folder, run["tasks"]),
     }
-
-
-def run_curves(run: Run, tasks: Sequence[str]) -> dict[str, Any]:
-    """A run's curves, thinned: validation by epoch, loss and task weights by step.
-
-    JTT's are those of its second stage. A figure that was not logged is None.
-    """
-    second = Run(run.path / "stage_2")
-    records = read_metrics(second if second.config.exists() else run)
-    validated = thin([r for r in records if any(key.startswith("val/") for key in r)])
-    trained = thin([r for r in records if "train/loss" in r])
-
-    def column(kept: Sequence[Mapping[str, Any]], key: str) -> list[float | None]:
-        values = (record.get(key) for record in kept)
-        return [None if misfit(value, Number) else _rounded(value) for value in values]
-
-    weights = {task: column(trained, f"train/{task}/weight") for task in tasks}
-    constant = all(len(set(values)) <= 1 for values in weights.values())
-    return {
-        "epochs": [record["epoch"] for record in validated],
-        "average": {task: column(validated, f"val/{task}/avg_acc") for task in tasks},
-        "worst_group": {task: column(validated, f"val/{task}/worst_group_acc") for task in tasks},
-        "steps": [record["step"] for record in trained],
-        "loss": column(trained, "train/loss"),
-        "weights": {} if constant else weights,
-    }
-
-
-def thin(records: Sequence[Any], most: int = MOST_POINTS) -> list[Any]:
-    """At most `most` of the records, evenly spread, with the first and the last."""
-    if len(records) <= most:
-        return list(records)
-    return [records[round(at * (len(records) - 1) / (most - 1))] for at in range(most)]

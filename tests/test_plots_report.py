@@ -4,16 +4,27 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from src.plots_report import (
-    METHOD_COLOURS,
-    epoch_curves,
-    family_contrasts,
-    number_of_tasks,
-    plot_report,
-    stl_against_mtl,
+from src.plots import grid_heatmaps
+from src.plots_report import plot_report
+from src.plots_report_counts import number_of_tasks
+from src.plots_report_curves import (
+    MOST_PANELS,
+    settings_of,
+    weights_by_step,
+    worst_group_by_epoch,
 )
+from src.plots_report_grid import setting_grid
+from src.plots_report_marks import METHOD_COLOURS
+from src.plots_report_tasks import family_contrasts, stl_against_mtl
 from src.report_rows import pairings
-from tests.report_example import BROWS, LIPS, PAIR, example_report
+from tests.report_example import (
+    BROWS,
+    LIPS,
+    PAIR,
+    example_grid,
+    example_report,
+    write_runs,
+)
 
 
 @pytest.fixture
@@ -125,27 +136,92 @@ def test_accuracy_stands_over_the_number_of_tasks_with_a_line_through_the_means(
     assert number_of_tasks(pairs, [], [PAIR], "worst_group") is None
 
 
-def test_the_epochs_that_rules_choose_are_ringed_and_named():
-    curves = {"Big_Lips": [0.2, 0.4, None], "Gray_Hair": [0.5, 0.4, 0.3]}
-    figure = epoch_curves("title", [1, 2, 3], curves, {"best-group": 2, "best-avg": 3, "last": 3})
-    (axis,) = figure.axes
-    rings = [line for line in axis.lines if to_hex(line.get_color()) == "#ffffff"]
-    np.testing.assert_allclose(rings[0].get_ydata(), [40, np.nan])
-    np.testing.assert_allclose(rings[1].get_ydata(), [40, 30])
-    assert "2: best-group; 3: best-avg, last" in figure.get_supxlabel()
+@pytest.fixture
+def trained(tmp_path):
+    """The example with its runs' files."""
+    report = example_report(str(tmp_path / "logs"))
+    write_runs(report)
+    return report
 
 
-def test_every_figure_that_has_rows_is_written_twice_the_same(tmp_path):
+def test_worst_groups_by_epoch_have_a_line_a_seed_and_a_ring_at_the_chosen_epoch(trained):
+    settings, left = settings_of(trained, [PAIR], "best-group", dynamic=False)
+    assert left == 0 and [len(setting.seeds) for setting in settings] == [2, 2, 2]
+    axis = worst_group_by_epoch(settings).axes[0]
+    assert axis.get_title(loc="left").split("\n")[0] == "ERM, dynamic"
+    lines = [line for line in axis.lines if len(line.get_xdata()) > 1]
+    assert len(lines) == 2 * 2  # seeds x tasks
+    np.testing.assert_allclose(lines[0].get_ydata(), [40, 50, 60, 67])
+    rings = [line for line in axis.lines if line.get_markerfacecolor() == "white"]
+    points = [(*line.get_xdata(), *line.get_ydata()) for line in rings]
+    np.testing.assert_allclose(points, [(2, 50)] * 2 + [(3, 60)] * 2)  # epochs of the two seeds
+
+
+def test_only_weights_that_move_are_drawn(trained):
+    settings, _ = settings_of(trained, [PAIR], "best-group", dynamic=True)
+    (axis,) = weights_by_step(settings).axes
+    curve = next(line for line in axis.lines if len(line.get_xdata()) == 20)
+    assert curve.get_xdata()[-1] == 400 and curve.get_ydata()[-1] == pytest.approx(0.9)
+    still, _ = settings_of({**trained, "runs": trained["runs"][:2]}, [[LIPS]], "best-group", False)
+    assert len(still) == 1 and weights_by_step(still) is None
+    assert weights_by_step([]) is None
+
+
+def test_an_epoch_that_was_not_logged_is_a_gap(trained):
+    (setting, *_), _ = settings_of(trained, [PAIR], "best-group", dynamic=False)
+    for curves, _ in setting.seeds:
+        curves["worst_group"]["Big_Lips"][1] = None
+    (axis,) = worst_group_by_epoch([setting]).axes
+    np.testing.assert_allclose(axis.lines[0].get_ydata(), [40, np.nan, 60, 67])
+
+
+def test_settings_that_have_no_panel_are_counted(trained):
+    runs = [{**trained["runs"][0], "settings": {"lr": at}} for at in range(MOST_PANELS + 3)]
+    settings, left = settings_of({"runs": runs}, [[LIPS]], "best-group", dynamic=False)
+    assert (len(settings), left) == (MOST_PANELS, 3)
+
+
+def test_a_grid_is_a_heatmap_of_learning_rate_and_weight_decay():
+    rows = [row for row in example_grid()["rows"] if row["split"] == "test"]
+    axis = setting_grid(rows, "worst_group").axes[0]
+    assert axis.get_title(loc="left").split("\n") == [
+        "worst-group accuracy, %",
+        "ERM, equal, batch 32",
+        "Big Lips : Chubby",
+        "Bushy Eyebrows : Blond Hair",
+    ]
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["1e-05", "0.0001", "0.001"]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["0.001", "0.01"]
+    # Of the two tasks 40 and 60 at the first place, 1 more a learning rate, 5 more a weight decay.
+    shown = [text.get_text() for text in axis.texts]
+    assert shown == ["50.0", "51.0", "52.0", "55.0", "56.0", "-"]
+    assert axis.patches[0].get_xy() == (0.5, 0.5)  # 56.0
+    assert setting_grid(rows[:1], "worst_group") is None
+
+
+def test_heatmaps_go_on_below_after_four():
+    figure = grid_heatmaps({str(at): np.ones((2, 2)) for at in range(6)}, "ab", "cd", "y", "x")
+    assert len(figure.axes) == 6
+    tops = [round(axis.get_position().y1, 2) for axis in figure.axes]
+    assert len(set(tops[:4])) == len(set(tops[4:])) == 1 and tops[4] < tops[0]
+
+
+def test_every_figure_that_has_rows_is_written_twice_the_same(trained, tmp_path):
     families = {"disjoint": [PAIR], "strong": [[LIPS, "Male"]], "ablate_disjoint": [PAIR]}
     first, second = (
-        plot_report(tmp_path / name, example_report(), families, "test", "best-group")
-        for name in "ab"
+        plot_report(tmp_path / name, trained, families, "test", "best-group") for name in "ab"
     )
-    assert [path.name for path in first] == [
+    names = [
         f"{name}_{measure}.png"
         for measure in ("average", "worst_group")
         for name in ("compare_disjoint", "compare_ablate_disjoint", "tasks_ablate_disjoint")
     ]
+    of_training = [
+        f"{kind}_{name}.png"
+        for name in ("disjoint", "ablate_disjoint")
+        for kind in ("epochs", "weights")
+    ]
+    assert [path.name for path in first] == names + of_training
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 

@@ -1,13 +1,16 @@
 """The report: which runs are one row, what is compared with what, how it is printed."""
 
+import csv
+
 import numpy as np
 import pytest
 
-from scripts.report_results import csv_text, gap, latex, latex_text, main
+from scripts.report_results import main
 from src.published import reference
 from src.report import Answers, Measured, compare
 from src.report_runs import find_runs, weighting_of
-from tests.report_example import example_report
+from src.report_tables import comparison_table, csv_text, gap, latex, latex_text, result_table
+from tests.report_example import BROWS, LIPS, example_grid, example_report
 
 
 def row(groupings, grouping, rule, seeds=(0, 1), **changes):
@@ -131,8 +134,35 @@ def test_latex_and_csv_hold_every_row():
     report = example_report()
     table = latex_text(report["rows"])
     assert table.count(r"\\") == len(report["rows"]) + 1
+    assert r"Big\_Lips:Chubby & Bushy\_Eyebrows:Blond\_Hair & erm & dynamic" in table
     assert latex("Big_Lips & 5 %") == r"Big\_Lips \& 5 \%"
-    assert len(csv_text(report["rows"]).splitlines()) == len(report["rows"]) + 1
+    lines = csv_text(report["rows"]).splitlines()
+    assert len(lines) == len(report["rows"]) + 1
+    first = dict(zip(lines[0].split(","), next(csv.reader(lines[1:]))))
+    assert (first["weight_decay"], first["epochs"]) == ("0.1", "2 3")
+    assert float(first["worst_group_mean"]) == pytest.approx(0.44)  # 40 and 44, and 2 points on val
+    assert csv_text([]).startswith("split,rule,grouping,method")
+
+
+def test_the_table_names_partners_and_the_settings_that_differ():
+    rows = example_grid()["rows"]
+    heads, *lines = result_table([row for row in rows if row["split"] == "test"])
+    found = [dict(zip(heads, line)) for line in lines]
+    assert [line["settings"] for line in found if line["task"] == LIPS][:2] == [
+        "lr 1e-05, wd 0.001",
+        "lr 0.0001, wd 0.001",
+    ]
+    assert {line["trained with"] for line in found if line["task"] == LIPS} == {BROWS}
+    assert found[0]["worst group %"] == "40.0" and found[0]["seeds"] == "1"
+    heads, *_ = result_table([row for row in rows if row["settings"]["lr"] == 1e-3])
+    assert "settings" not in heads
+
+
+def test_differences_are_a_table_with_the_number_of_seeds():
+    heads, *lines = comparison_table(example_report()["comparisons"])
+    line = dict(zip(heads, lines[0]))
+    assert line["trained with"] == BROWS and line["seeds"] == "2"
+    assert line["worst group"] == "+6.0 (-4.0 to +16.0)"
 
 
 def test_a_difference_is_told_in_points():
@@ -144,6 +174,8 @@ def test_mistakes_end_with_exit_code_2(tmp_path, capsys):
         (["--log_dirs", str(tmp_path / "none*")], "no such folder"),
         (["--log_dirs", str(tmp_path)], "there is no run"),
         (["--log_dirs", str(tmp_path), "--by", "colour"], "use method, task, weighting"),
+        (["--log_dirs", str(tmp_path), "--threshold", "nan"], "--threshold nan: a number"),
+        (["--log_dirs", str(tmp_path), "--split", "tset"], "choose from"),
     ):
         with pytest.raises(SystemExit) as stop:
             main(argv)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from src.report_page import page_data, run_curves, thin, write_report_page
+from src.report_curves import run_curves, thin
+from src.report_page import page_data, write_report_page
 from src.runs import Run
 from tests.report_example import BROWS, LIPS, PAIR, example_report, write_runs
 

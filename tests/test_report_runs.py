@@ -5,9 +5,12 @@ import argparse
 import pytest
 
 from scripts import find_best_ckpt, run_hparam_grid_eval
-from scripts.report_results import COLUMNS, main
+from scripts.report_results import main
+from src.errors import UserError
 from src.files import read_json
 from src.report import build_report
+from src.report_tables import result_table
+from src.runs import Run
 from tests.report_folders import four_groups, write_data, write_run
 
 YOUNG, BLOND = "Young:Male", "Blond_Hair:Male"
@@ -154,8 +157,53 @@ def test_a_seed_with_a_worst_group_of_0_is_one_value_of_the_mean(data, tmp_path)
     assert row["seeds"] == [0, 1] and row["worst_group"]["values"] == [0.0, 0.6]
     assert row["worst_group"]["mean"] == pytest.approx(0.3)
     assert row["worst_group"]["std"] == pytest.approx(0.6 / 2**0.5)  # 0.3^2 + 0.3^2, over n - 1
-    assert COLUMNS["worst"](row) == "30.0"
+    heads, line = result_table([row])
+    assert dict(zip(heads, line))["worst group %"] == "30.0"
     assert row["worst_group"]["low"] < 0.3 < row["worst_group"]["high"]
+
+
+# ----------------------------------------------------------------- which runs, which rules
+
+
+def test_a_seed_that_was_trained_twice_counts_once(data, tmp_path, capsys):
+    """Families of the study share pairs, so that a network can be there twice."""
+    right = {split: counts(4) for split in TEN}
+    for place, seed in (("a", 0), ("b", 0), ("c", 1)):
+        write_run(tmp_path / "logs" / place, data, [YOUNG], right, seed=seed)
+    argv = ["--log_dirs", str(tmp_path / "logs"), "--out_dir", str(tmp_path / "out")]
+    assert main([*argv, "--no_figures"]) == 0
+    report = read_json(tmp_path / "out" / "report.json")
+    first, again = (str(tmp_path / "logs" / place) for place in "ab")
+    assert [run["repeats"] for run in report["runs"]] == [None, first, None]
+    assert {tuple(row["seeds"]) for row in report["rows"]} == {(0, 1)}
+    assert f"{again}  {first}" in capsys.readouterr().out
+
+
+def test_last_and_the_number_of_an_epoch_are_rules(data, tmp_path):
+    right = {"val": counts(8, 2, 5), "test": counts(1, 2, 3)}
+    folder = write_run(tmp_path / "run", data, [YOUNG], right)
+    rows = build_report([folder], rules=["last", "2"])["rows"]
+    shown = [(row["rule"], row["epochs"], row["worst_group"]["mean"]) for row in rows]
+    assert shown == [("last", [3], 0.3), ("2", [2], 0.2)]
+    with pytest.raises(UserError, match=r"--rules best-gruop: .* use best-avg, best-group, last"):
+        build_report([folder], rules=["last", "best-gruop"])
+
+
+def test_of_runs_that_are_not_done_the_state_is_told(data, tmp_path, capsys):
+    folder = write_run(tmp_path / "run", data, [YOUNG], {split: counts(4) for split in TEN})
+    Run(folder).set_status(state="stopped")
+    argv = ["--log_dirs", str(folder), "--out_dir", str(tmp_path / "out"), "--rules", "best-group"]
+    assert main(argv) == 0
+    told = capsys.readouterr().out
+    assert "1 runs: 1 stopped" in told and "in no row, as they are not done" in told
+    assert "No finished run" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_config_without_its_parts_is_told_by_name(data, tmp_path):
+    folder = write_run(tmp_path / "run", data, [YOUNG], {split: counts(4) for split in TEN})
+    (folder / "config.yaml").write_text("exp:\n  name: erm\n")
+    with pytest.raises(UserError, match=r"config\.yaml is no run's configuration .*'dataset'"):
+        build_report([folder])
 
 
 # --------------------------------------------------------------------- published results
@@ -164,9 +212,9 @@ def test_a_seed_with_a_worst_group_of_0_is_one_value_of_the_mean(data, tmp_path)
 @pytest.mark.parametrize(
     ("method", "last", "verdict"),
     [
-        ("erm", 5, "46.9 within 2 std (+3.1)"),  # 46.9 +- 2.8: from 41.3 to 52.5
-        ("erm", 6, "46.9 outside (+13.1)"),
-        ("jtt", 7, "81.1 difference only (-11.1)"),  # without a std
+        ("erm", 5, "46.9 ± 2.8: within 2 std (+3.1)"),  # 46.9 +- 2.8: from 41.3 to 52.5
+        ("erm", 6, "46.9 ± 2.8: outside (+13.1)"),
+        ("jtt", 7, "81.1: difference only (-11.1)"),  # without a std
     ],
 )
 def test_the_table_holds_a_published_result_against_ours(tmp_path, capsys, method, last, verdict):
@@ -175,6 +223,7 @@ def test_the_table_holds_a_published_result_against_ours(tmp_path, capsys, metho
     right = {split: counts(last, grouping=BLOND) for split in sizes}
     write_run(tmp_path / "logs" / "run", data, [BLOND], right, f"exp={method}")
     argv = ["--log_dirs", str(tmp_path / "logs"), "--out_dir", str(tmp_path / "out")]
+    argv.append("--no_figures")
     assert main(argv) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if f" {method} " in line]
     assert len(lines) == 2 and all(line.endswith(verdict) for line in lines)
