@@ -89,7 +89,9 @@ class JobProcess:
             return self._run()
         except (UserError, OSError) as error:  # nothing can be written there: a full disk
             own = isinstance(error, UserError)
-            self.error = str(error if own else write_error(self.job.log, error))
+            self.error = self.error or str(error if own else write_error(self.job.log, error))
+            with suppress(UserError, OSError):
+                self.run_folder.set_status(state="failed", error=self.error)
             return "failed"
 
     def _run(self) -> str:
@@ -120,13 +122,16 @@ class JobProcess:
         )
         argv = command_of(self.job)
         log.write(f"\n[{time.strftime('%Y-%m-%d %H:%M:%S')}] {shlex.join(argv)}\n".encode())
-        self.child = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=self.environment,
-        )
+        try:
+            self.child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+            )
+        except OSError as error:
+            raise UserError(f"{argv[0]} cannot be started: {error.strerror}") from error
         if self.stopping:  # asked to while the child was being made
             self.child.terminate()
         self.wait()

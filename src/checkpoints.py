@@ -3,6 +3,7 @@
 A checkpoint is a dict of plain tensors and numbers that `torch.load(weights_only=True)` reads.
 """
 
+import errno
 import hashlib
 import io
 import os
@@ -40,12 +41,17 @@ def link_checkpoint(source: Path, name: Path) -> None:
             temporary.write_bytes(source.read_bytes())
 
 
+class Damaged(UserError):
+    """The file is there and can be read, but what is in it is no checkpoint (any more)."""
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
     Raises:
-        UserError: missing, truncated, or a byte of it changed (each part's CRC32 is checked, which
-            torch.load itself does not do).
+        Damaged: truncated, or a byte of it changed (each part's CRC32 is checked, which torch.load
+            itself does not do).
+        UserError: missing, or the disk or the memory failed: the file may be sound.
     """
     if not path.is_file():
         raise UserError(
@@ -60,20 +66,28 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         return state
     except Exception as error:  # zip, pickle and torch raise many kinds for a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
+        # A place before the start of the file is what a damaged table of parts asks for.
+        seek = isinstance(error, OSError) and error.errno == errno.EINVAL
+        if isinstance(error, (OSError, MemoryError)) and not seek:
+            raise UserError(
+                f"{path} could not be read ({reason}), and may be sound: see to that and start the "
+                f"same command again; if it cannot be helped, delete the file"
+            ) from error
+        raise Damaged(
             f"{path} cannot be read ({reason}): delete it; training goes on from another checkpoint"
         ) from error
 
 
 def load_newest(run: Run) -> dict[str, Any] | None:
-    """The newest sound checkpoint of a run, or None. A damaged one is named and passed over."""
+    """The newest sound checkpoint of a run, or None. A damaged one is named and passed over; one
+    that only cannot be read now is not, as the work since the one before would be lost."""
     numbered = sorted(saved_epochs(run), reverse=True)
     for name in ["last", *numbered]:
         path = run.checkpoint(name)
         if path.exists():
             try:
                 return load_checkpoint(path)
-            except UserError as error:
+            except Damaged as error:
                 print(f"warning: {error}", flush=True)
     return None
 

@@ -134,7 +134,7 @@ def exclusive(path: Path, message: str | None = None) -> Iterator[bool]:
     yields False at once and the caller decides.
 
     Raises:
-        UserError: the lock file cannot be made.
+        UserError: the lock file cannot be made, or its file system has no locks.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,6 +150,12 @@ def exclusive(path: Path, message: str | None = None) -> Iterator[bool]:
             if message is not None:
                 print(message, flush=True)
                 fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:  # without a lock, two at once would mix their files
+            raise UserError(
+                f"{path}: no file can be locked there ({error.strerror}), and two commands at once "
+                f"would spoil each other's work: choose a folder on another file system (Lustre "
+                f"has locks where it is mounted with -o flock)"
+            ) from error
         try:
             yield free
         finally:

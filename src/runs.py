@@ -108,7 +108,7 @@ class Run:
 
 
 def _is_dead(status: dict[str, Any]) -> bool:
-    if status.get("host") == socket.gethostname() and "pid" in status:
+    if status.get("host") == socket.gethostname() and status.get("pid") is not None:
         try:
             os.kill(status["pid"], 0)
         except ProcessLookupError:
@@ -160,8 +160,10 @@ class Heartbeat:
     def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
         self._ended.set()
         self._thread.join()
-        failed = error is not None and not isinstance(error, Stopped)
-        state = "stopped" if isinstance(error, Stopped) else self.state_at_end
+        # A second Ctrl-C saves nothing more, but the run goes on from what was saved before.
+        stopped = isinstance(error, (Stopped, KeyboardInterrupt))
+        failed = error is not None and not stopped
+        state = "stopped" if stopped else self.state_at_end
         self.update(state="failed" if failed else state)
         if failed:
             self.update(error=str(error) or kind.__name__)

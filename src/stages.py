@@ -42,15 +42,19 @@ def run_stage(
         UserError: the child failed; its own message stands above.
     """
     _wait_for_orphan(stage, stop)
-    child = subprocess.Popen(command)
     asked = False
-    while child.poll() is None:
-        if stop() and not asked:
-            # SIGTERM also where Ctrl-C came: the child may have had that one from the terminal.
-            child.terminate()
-            asked = True
-        heartbeat.update(**progress_of(stage))
-        time.sleep(POLL_SECONDS)
+    with subprocess.Popen(command) as child:
+        try:
+            while child.poll() is None:
+                if stop() and not asked:
+                    # SIGTERM also where Ctrl-C came: the child may have had it from the terminal.
+                    child.terminate()
+                    asked = True
+                heartbeat.update(**progress_of(stage))
+                time.sleep(POLL_SECONDS)
+        except BaseException:
+            child.terminate()  # it saves and ends, and does not train on without us
+            raise
     if stop():
         raise Stopped(stop())
     if child.returncode:

@@ -1,5 +1,6 @@
 """Checkpoints: whole, checked, chosen by the right rule, and only the wanted ones kept."""
 
+import errno
 import os
 
 import pytest
@@ -107,6 +108,19 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(run, ca
     assert load_newest(run)["step"] == 9
     run.checkpoint(9).unlink()
     assert load_newest(run) is None
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), MemoryError()])
+def test_a_checkpoint_that_cannot_be_read_now_is_not_passed_over(run, monkeypatch, error):
+    """Else the run would go on from an older one, and its work since then be lost."""
+
+    def fail(path):
+        raise error
+
+    save_epochs(run, 9, "last")
+    monkeypatch.setattr("src.checkpoints.read_tensors", fail)
+    with pytest.raises(UserError, match=r"ckpt\.last\.pt could not be read .*may be sound"):
+        load_newest(run)
 
 
 def test_a_second_name_is_the_same_file_and_saving_anew_leaves_the_other_alone(run):

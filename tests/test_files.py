@@ -116,6 +116,16 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path):
         assert free
 
 
+def test_a_file_system_without_locks_is_named_and_nothing_runs_unlocked(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("src.files.fcntl.flock", no_locks)
+    lock = exclusive(tmp_path / ".lock")
+    with pytest.raises(UserError, match=r"\.lock: no file can be locked there \(Function"), lock:
+        pytest.fail("it went on without a lock")
+
+
 def _hold(lock: Path, held, release) -> None:
     with exclusive(lock):
         held.set()

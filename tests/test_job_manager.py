@@ -235,6 +235,26 @@ def test_a_full_disk_fails_the_job_with_a_message(tmp_path, capsys):
     assert state(tmp_path / "b") == "done"
 
 
+def test_a_disk_that_is_full_in_the_end_does_not_hide_why_the_job_failed(tmp_path, monkeypatch):
+    process = JobProcess(counting(tmp_path / "a", "--fail", "1"), retries=0)
+    plain = process.run_folder.set_status
+
+    def full_at_the_end(**fields):
+        if fields["state"] == "failed":
+            raise UserError("cannot write status.json: the disk is full")
+        plain(**fields)
+
+    monkeypatch.setattr(process.run_folder, "set_status", full_at_the_end)
+    assert process.run() == "failed" and process.error == "exit code 1"
+
+
+def test_a_program_that_cannot_be_started_is_named_and_the_job_has_failed(tmp_path):
+    process = JobProcess(Job("a", ["no-such-program"], tmp_path / "a"))
+    assert process.run() == "failed"
+    assert process.error == "no-such-program cannot be started: No such file or directory"
+    assert Run(tmp_path / "a").status()["error"] == process.error
+
+
 def test_the_tail_of_a_log_shows_a_progress_bar_once(tmp_path):
     (tmp_path / "log").write_bytes(b"first\n\nbar 1\rbar 2\rbar 3\nlast\xff\n")
     assert tail(tmp_path / "log") == ["first", "bar 3", "last�"]

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import os
 import shutil
 import signal
 import threading
@@ -167,6 +168,15 @@ def test_a_signal_is_passed_on_and_the_run_stops(tmp_path):
         run_stage(["sleep", "60"], Run(tmp_path), Silent(), lambda: signal.SIGUSR1)
     assert raised.value.code == 128 + signal.SIGUSR1
     assert time.monotonic() - before < 30
+
+
+def test_a_stage_does_not_train_on_when_its_run_ends_with_an_error(tmp_path):
+    """The child says that it trains, writes a status that is none, and would go on for a minute."""
+    script = f"echo $$ > {tmp_path}/pid; echo rubbish > {tmp_path}/status.json; exec sleep 60"
+    with pytest.raises(UserError, match=r"status\.json cannot be read"):
+        run_stage(["sh", "-c", script], Run(tmp_path), Silent(), lambda: None)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_a_stage_that_a_killed_run_left_behind_ends_first_and_waiting_can_be_stopped(

@@ -71,6 +71,12 @@ def test_a_heartbeat_ends_as_stopped_on_a_signal(run):
     assert run.status()["state"] == "stopped"
 
 
+def test_a_run_that_a_second_ctrl_c_ends_counts_as_stopped(run):
+    with pytest.raises(KeyboardInterrupt), Heartbeat(run):
+        raise KeyboardInterrupt
+    assert (run.status()["state"], run.status()["error"]) == ("stopped", None)
+
+
 def test_a_heartbeat_beats_while_the_run_is_silent(run, monkeypatch):
     monkeypatch.setattr("src.runs.HEARTBEAT_SECONDS", 0.01)
     with Heartbeat(run) as heartbeat:
@@ -89,6 +95,11 @@ def test_a_running_state_of_a_dead_process_is_failed(run):
     run.set_status(pid=dead_process())
     status = run.status()
     assert status["state"] == "failed" and "its process died" in status["error"]
+
+
+def test_a_running_state_without_a_process_id_lives_by_its_heartbeat(run):
+    run.set_status(state="running", host=socket.gethostname(), pid=None, heartbeat=time.time())
+    assert run.status()["state"] == "running"
 
 
 def test_a_silent_process_on_another_host_is_taken_for_dead_after_a_while(run):
