@@ -1,5 +1,6 @@
 """Figures of results: arrays in, a figure out."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -40,7 +41,8 @@ def grid_heatmaps(
         axis.set_xlabel(column_label)
         axis.set_ylabel(row_label)
     if note:
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=8.5, color=FAINT)
+        small_print = textwrap.fill(note, int(15 * size[0]))
+        figure.supxlabel(small_print, x=0.01, ha="left", fontsize=8.5, color=FAINT)
     return figure
 
 

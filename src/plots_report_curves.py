@@ -98,8 +98,8 @@ def weights_by_step(settings: Sequence[Setting], note: str = "") -> Figure | Non
         axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
 
     moving = [s for s in settings if any(curves["weights"] for curves, _ in s.seeds)]
-    title = "Task weights (L / L0)^alpha: low where the loss has fallen within the epoch"
-    return _panels(title, moving, draw, "step", "weight", note)
+    note = f"(L / L0)^alpha: low where the loss has fallen within the epoch; {note}"
+    return _panels("Loss-balanced task weights", moving, draw, "step", "weight", note)
 
 
 def known(values: Sequence[float | None]) -> np.ndarray:

@@ -16,7 +16,7 @@ from src.plots_report_marks import (
     row_marks,
     titled_figure,
 )
-from src.report_rows import CONTRASTS, Families, Pairing, Row, in_family
+from src.report_rows import CONTRAST_NOTES, CONTRASTS, Families, Pairing, Row, in_family
 
 _SLOT = 0.2  # inches between marks
 
@@ -70,7 +70,9 @@ def family_contrasts(
             for name in names
         ]
         if all(sides):
-            panels[f"{' against '.join(names)}: MTL − STL, points"] = [e for s in sides for e in s]
+            label = f"{' against '.join(names)}: MTL − STL, points"
+            small = CONTRAST_NOTES.get(names)
+            panels[f"{label}\n({small})" if small else label] = [e for s in sides for e in s]
     if not panels:
         return None
     return _forest(f"Families of tasks: {MEASURES[measure]} accuracy", panels, note)

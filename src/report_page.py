@@ -11,6 +11,7 @@ from src.pages import write_page
 from src.report_curves import rounded, run_curves
 from src.report_rows import (
     ABLATIONS,
+    CONTRAST_NOTES,
     CONTRASTS,
     Families,
     differing_settings,
@@ -62,7 +63,11 @@ def page_data(report: Mapping[str, Any], families: Families) -> dict[str, Any]:
         ],
         "lines": list(lines),
         "families": {name: [list(tasks) for tasks in runs] for name, runs in families.items()},
-        "contrasts": [list(pair) for pair in CONTRASTS if set(pair) <= set(families)],
+        "contrasts": [
+            {"families": list(pair), "note": CONTRAST_NOTES.get(pair)}
+            for pair in CONTRASTS
+            if set(pair) <= set(families)
+        ],
         "ablations": [name for name in ABLATIONS if name in families],
     }
 
@@ -78,7 +83,7 @@ def _row(
             "runs": [places.get(run) for run in row["runs"]],
             "shown": list(shown),
             "difference": difference
-            and {key: difference[key] for key in (*_MEASURES, "seeds", "interval")},
+            and {key: difference[key] for key in (*_MEASURES, "seeds", "interval", "alone")},
         }
     )
 

@@ -19,9 +19,9 @@ SAME_FOR_ONE_TASK = {
     "best-avg-own": "best-avg",
     "best-group-own": "best-group",
 }
-# Families that are held against each other. No family is called dissimilar: the tasks of disjoint
-# pairs look at different parts of the face.
+# Families that are held against each other.
 CONTRASTS = (("disjoint", "nondisjoint"), ("similar", "disjoint"), ("strong", "weak"))
+CONTRAST_NOTES = {("similar", "disjoint"): "no family is called dissimilar: disjoint stands in"}
 ABLATIONS = ("ablate_disjoint", "ablate_nondisjoint")
 Families = Mapping[str, Sequence[Sequence[str]]]  # name to lists of groupings trained together
 

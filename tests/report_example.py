@@ -63,6 +63,8 @@ def example_grid(parent: str = "logs") -> dict[str, Any]:
                 row = _row(split, "best-group", 0.0, "erm", True, grouping, parent)
                 value = base + 0.01 * (place % 3) + 0.05 * (place // 3)
                 row["worst_group"] |= figure([value], 0.08)
+                row["average"] = figure(row["average"]["values"][:1], 0.012)
+                row["interval"] = "test-set variation only"
                 row |= {"settings": settings, "weighting": "static_equal", "runs": [run["run"]]}
                 report["rows"].append(row | {"seeds": [0], "epochs": [2]})
     return report
@@ -182,7 +184,8 @@ def _compare(row: dict[str, Any]) -> list[dict[str, Any]]:
     for measure, margin in (("average", 0.02), ("worst_group", 0.1)):
         gap = row[measure]["mean"] - alone[measure]["mean"]
         found[measure] = {"difference": gap, "low": gap - margin, "high": gap + margin, "n": 2}
-    return [found | {"interval": "seeds and images"}]
+    runs = [_name("logs", row["method"], [row["grouping"]], seed) for seed in row["seeds"]]
+    return [found | {"alone": runs, "interval": "seeds and images"}]
 
 
 def write_runs(report: dict[str, Any]) -> None:
@@ -207,6 +210,7 @@ def write_runs(report: dict[str, Any]) -> None:
                 valid = {"step": step, "epoch": epoch}
                 for at, task in enumerate(run["tasks"]):
                     valid[f"val/{task}/avg_acc"] = 0.9 - 0.1 * at + 0.01 * epoch
-                    valid[f"val/{task}/worst_group_acc"] = 0.3 + 0.1 * epoch - 0.03 * (epoch == 4)
+                    worst = 0.3 + 0.1 * epoch - 0.03 * (epoch == 4) - 0.05 * at
+                    valid[f"val/{task}/worst_group_acc"] = worst
                 lines.append(valid)
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

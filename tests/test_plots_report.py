@@ -114,6 +114,15 @@ def test_panels_keep_the_names_of_their_own_tasks(rows):
     assert [name.split()[0] for name in first] == ["disjoint", "strong"]
 
 
+def test_what_similar_pairs_are_held_against_is_said(rows):
+    families = {"similar": [PAIR], "disjoint": [PAIR]}
+    (axis,) = family_contrasts(rows[0], families, "worst_group").axes
+    assert axis.get_xlabel().split("\n") == [
+        "similar against disjoint: MTL − STL, points",
+        "(no family is called dissimilar: disjoint stands in)",
+    ]
+
+
 def test_a_contrast_needs_both_families(rows):
     assert family_contrasts(rows[0], {"strong": [PAIR], "weak": []}, "average") is None
 
@@ -154,7 +163,7 @@ def test_worst_groups_by_epoch_have_a_line_a_seed_and_a_ring_at_the_chosen_epoch
     np.testing.assert_allclose(lines[0].get_ydata(), [40, 50, 60, 67])
     rings = [line for line in axis.lines if line.get_markerfacecolor() == "white"]
     points = [(*line.get_xdata(), *line.get_ydata()) for line in rings]
-    np.testing.assert_allclose(points, [(2, 50)] * 2 + [(3, 60)] * 2)  # epochs of the two seeds
+    np.testing.assert_allclose(points, [(2, 50), (2, 45), (3, 60), (3, 55)])  # seeds 0 and 1
 
 
 def test_only_weights_that_move_are_drawn(trained):

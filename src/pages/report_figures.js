@@ -47,7 +47,7 @@ function comparisonFigure(width) {
 function familyFigure(width) {
   const panels = [];
   const shown = [];
-  for (const pair of data.contrasts) {
+  for (const { families: pair, note } of data.contrasts) {
     const lines = pair.flatMap((name) => {
       const known = new Set(data.families[name].map(String));
       const members = visible.filter((row) => known.has(String(row.groupings)) && differs(row));
@@ -58,7 +58,7 @@ function familyFigure(width) {
         marks: [{ mean: times100(middle), low: null, high: null, tone: "other", shape: "diamond", tip: `${name}: mean of ${members.length} results` }] };
       return [heading, ...groupBy(members, (row) => `${row.grouping} ${row.groupings}`).map((list) => ({ label: taskName(list[0].grouping), sub: company(list[0]), marks: list.map(differenceMark) }))];
     });
-    if (lines.filter((entry) => entry.bold).length > 1) panels.push(panel(pair.map(readable).join(" against "),
+    if (lines.filter((entry) => entry.bold).length > 1) panels.push(panel(pair.map(readable).join(" against ") + (note ? ` (${note})` : ""),
       forest(lines, { width, unit: `MTL − STL, ${MEASURES[state.measure]}, points`, zero: true, name: pair.join(" against ") })));
   }
   return panels.length ? card("Families of tasks", [keyOf(shown)], panels,

@@ -34,7 +34,8 @@ function ruleCard(row) {
   const { worst_group: worst } = row;
   const perSeed = row.seeds.map((seed, at) => `seed ${seed}: ${worst.values[at] === null ? "–" : `${percent(worst.values[at])} in ${readable(worst.groups[at])} (n = ${many(worst.totals[at])})`}`);
   return make("div", { class: "card" }, make("h3", {}, "How much the rule matters"), table,
-    make("p", { class: "small" }, `Worst group, ${perSeed.join("; ")}`));
+    make("p", { class: "small" }, `Worst group, ${perSeed.join("; ")}`),
+    row.difference && row.difference.alone.length ? make("p", { class: "small" }, `MTL − STL holds it against ${row.difference.alone.join(", ")}`) : null);
 }
 
 // ---------------------------------------------------------------- runs
@@ -56,7 +57,7 @@ function runBody(run, epoch) {
   const byTask = (figures, rings) => run.tasks.map((task, at) => ({ name: readable(task), tone: tones[at],
     ys: figures[task].map(times100), rings: rings ? chosen : [] }));
   const facts = [`step ${run.step ?? "–"}`, `epochs ${run.epochs ?? "–"}`, run.groupings.length > 1 ? `task weights ${weighting(run)}` : null,
-    epoch === null ? null : `shown above: epoch ${epoch}`].filter(Boolean).join(" · ");
+    epoch === null ? null : `shown above: epoch ${epoch}`, run.repeats ? `the same as ${run.repeats}, which counts` : null].filter(Boolean).join(" · ");
   const picked = chosen.map((at) => `${at} by ${Object.keys(run.selected).filter((rule) => run.selected[rule] === at).join(", ")}`).join("; ");
   const charts = of.epochs.length || of.steps.length ? [
     curves({ title: "Worst group, validation", unit: "%", xs: of.epochs, series: byTask(of.worst_group, true), marks: chosen, xLabel: "epoch", whole: true }),

@@ -55,12 +55,12 @@ const mean = (row, measure) => row[measure].mean;
 const COLUMNS = [
   { key: "task", label: "task", of: (row) => row.grouping + row.groupings.length },
   { key: "method", label: "method", of: (row) => row.method },
-  { key: "weighting", label: "weights", of: (row) => weighting(row) },
+  { key: "weighting", label: "weights", title: "how the tasks of a network are weighed", of: (row) => weighting(row) },
   { key: "average", label: "average %", of: (row) => mean(row, "average"), num: true },
   { key: "worst_group", label: "worst group %", of: (row) => mean(row, "worst_group"), num: true },
   { key: "which", label: "which group", of: worstNames },
-  { key: "difference", label: "MTL − STL", of: (row) => row.difference ? row.difference.worst_group.difference : null, num: true, hidden: !rows.some((row) => row.difference) },
-  { key: "reference", label: "published", of: (row) => row.reference ? row.reference.worst_group : null, num: true, hidden: !rows.some((row) => row.reference) },
+  { key: "difference", label: "MTL − STL", title: "difference of worst-group accuracy, in points", of: (row) => row.difference ? row.difference.worst_group.difference : null, num: true, hidden: !rows.some((row) => row.difference) },
+  { key: "reference", label: "published %", of: (row) => row.reference ? row.reference.worst_group : null, num: true, hidden: !rows.some((row) => row.reference) },
   { key: "settings", label: "settings", of: (row) => settingsOf(row), hidden: !data.settings.length },
   { key: "seeds", label: "seeds", of: (row) => row.seeds.length, num: true },
   { key: "epochs", label: "epoch", of: (row) => row.epochs[0], num: true },
@@ -100,8 +100,8 @@ const CELLS = {
 };
 
 function buildHead() {
-  $("table").tHead.replaceChildren(make("tr", {}, ...COLUMNS.map(({ key, label, num }) => {
-    const button = make("button", { type: "button", "data-key": key }, label);
+  $("table").tHead.replaceChildren(make("tr", {}, ...COLUMNS.map(({ key, label, title = "", num }) => {
+    const button = make("button", { type: "button", "data-key": key, title }, label);
     button.addEventListener("click", () => {
       state.down = state.sort === key ? !state.down : Boolean(num);
       state.sort = key;

@@ -3,7 +3,7 @@
 import pytest
 
 from src.report_page import write_report_page
-from tests.report_example import LIPS, PAIR, example_report, write_runs
+from tests.report_example import LIPS, PAIR, example_grid, example_report, write_runs
 
 pytestmark = pytest.mark.browser
 
@@ -144,6 +144,7 @@ def test_a_row_opens_its_groups_rules_and_runs_with_curves_and_configuration(pag
     rules = detail.locator("table.plain").inner_text()
     assert all(rule in rules for rule in ("best-avg", "best-group", "best-worst"))
     assert "seed 1: 50.0 in Big Lips=1 Chubby=1 (n = 180)" in detail.inner_text()
+    assert "MTL − STL holds it against" in detail.inner_text()
     detail.locator("summary", has_text="seed 0").click()
     run = detail.locator("details.run").first
     titles = run.locator("svg.chart").evaluate_all("all => all.map(s => s.ariaLabel)")
@@ -182,6 +183,22 @@ def test_figures_show_each_task_alone_and_together_with_intervals(page):
     page.check("input[value=average]", force=True)
     accuracy = page.locator("#charts svg.chart").first
     assert accuracy.get_attribute("aria-label").startswith("average accuracy")
+
+
+def test_a_grid_of_settings_is_a_heatmap_whose_best_cell_has_a_frame(tmp_path, open_page):
+    page = open_page(write_report_page(example_grid(), tmp_path, FAMILIES))
+    table = page.locator("table.heat")
+    assert table.locator("th[scope=col]").all_inner_texts() == ["0.00001", "0.0001", "0.001"]
+    assert table.locator("th[scope=row]").all_inner_texts() == ["0.001", "0.01"]
+    assert table.locator("td").all_inner_texts() == ["50.0", "51.0", "52.0", "55.0", "56.0", "–"]
+    assert table.locator("td.best").inner_text() == "56.0"
+
+
+def test_what_similar_pairs_are_held_against_is_said(tmp_path, open_page):
+    families = {"similar": [PAIR], "disjoint": [PAIR]}
+    page = open_page(write_report_page(example_report(), tmp_path, families))
+    said = "similar against disjoint (no family is called dissimilar: disjoint stands in)"
+    assert said in page.inner_text("#charts")
 
 
 def test_the_explorer_is_linked(page):
