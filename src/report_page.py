@@ -14,8 +14,9 @@ from src.report_rows import (
     CONTRAST_NOTES,
     CONTRASTS,
     Families,
+    comparison_key,
+    differences,
     differing_settings,
-    find_difference,
     positions,
     rule_positions,
 )
@@ -51,6 +52,7 @@ def write_report_page(
 def page_data(report: Mapping[str, Any], families: Families) -> dict[str, Any]:
     """What the page's script reads: rows refer to runs, and configurations to lines, by number."""
     rows, lines = report["rows"], {}
+    known = differences(report["comparisons"])
     places = {run["run"]: at for at, run in enumerate(report["runs"])}
     return {
         "splits": sorted({row["split"] for row in rows}, key=("test", "val", "train").index),
@@ -58,7 +60,7 @@ def page_data(report: Mapping[str, Any], families: Families) -> dict[str, Any]:
         "settings": differing_settings(rows),
         "runs": [_run(run, lines) for run in report["runs"]],
         "rows": [
-            _row(row, shown, places, report["comparisons"])
+            _row(row, shown, places, known.get(comparison_key(row)))
             for row, shown in zip(rows, positions(rows))
         ],
         "lines": list(lines),
@@ -73,9 +75,11 @@ def page_data(report: Mapping[str, Any], families: Families) -> dict[str, Any]:
 
 
 def _row(
-    row: dict[str, Any], shown: Sequence[str], places: Mapping[str, int], comparisons: Sequence
+    row: dict[str, Any],
+    shown: Sequence[str],
+    places: Mapping[str, int],
+    difference: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    difference = find_difference(comparisons, row) if len(row["groupings"]) > 1 else None
     return rounded(
         {key: value for key, value in row.items() if key not in ("runs", "settings")}
         | {

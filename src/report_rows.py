@@ -88,11 +88,12 @@ def pairings(
     alone: dict[tuple[str, str], list[Row]] = {}
     for row in singles:
         alone.setdefault((row["method"], row["grouping"]), []).append(row)
+    known = differences(report["comparisons"])
     pairs = [
         Pairing(
             row,
             tuple(alone.get((row["method"], row["grouping"]), ())),
-            find_difference(report["comparisons"], row),
+            known.get(comparison_key(row)),
         )
         for row in rows
         if len(row["groupings"]) > 1
@@ -100,15 +101,14 @@ def pairings(
     return pairs, singles
 
 
-def find_difference(comparisons: Sequence[dict[str, Any]], row: Row) -> dict[str, Any] | None:
-    """The comparison of a row with its task alone; None where there is none."""
-    keys = ("split", "rule", "method", "weighting", "grouping", "groupings")
-    for found in comparisons:
-        if all(found[key] == row[key] for key in keys) and (
-            found.get("settings", row["settings"]) == row["settings"]
-        ):
-            return found
-    return None
+def differences(comparisons: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The comparisons by `comparison_key` of the row that is compared with its task alone."""
+    return {comparison_key(found): found for found in comparisons}
+
+
+def comparison_key(row: Mapping[str, Any]) -> str:
+    keys = ("split", "rule", "method", "weighting", "settings", "groupings", "grouping")
+    return json.dumps([row[key] for key in keys], sort_keys=True)
 
 
 def in_family(row: Row, runs: Sequence[Sequence[str]]) -> bool:
