@@ -83,7 +83,9 @@ def build_report(
         for measured in measure(same, rules, split, threshold, sources):
             rows.append(measured.row)
             if len(same[0].groupings) == 1:
-                alone.setdefault(_key(measured, measured.row["rule"]), []).append(measured)
+                alone.setdefault(comparison_key(measured, measured.row["rule"]), []).append(
+                    measured
+                )
             else:
                 comparisons += compare(measured, alone)
     about = {"threshold": threshold, "runs": [run.describe() for run in runs]}
@@ -171,7 +173,13 @@ def result_row(
         **deepcopy(answers.figures),
         "interval": interval_kind(len(runs)),
         "reference": reference(
-            first.method, first.names, first.network, split, first.data["name"], worst
+            first.method,
+            first.names,
+            first.settings["network"],
+            split,
+            first.data["name"],
+            rule,
+            worst,
         ),
     }
 
@@ -181,15 +189,15 @@ def interval_kind(seeds: int) -> str:
 
 
 def compare(together: Measured, alone: dict[tuple, list[Measured]]) -> list[dict[str, Any]]:
-    """A task trained with others against the same task alone: one method, one rule, the same
-    images. Of several settings alone the one of the same values counts, else the first; none
-    gives an empty list.
+    """A task trained with others against the same task alone: one method, network, input and
+    rule, the same images. Of several settings alone the one of the same values counts, else the
+    first; none gives an empty list.
 
     Args:
-        alone: by `_key`, the rows of networks of one task.
+        alone: by `comparison_key`, the rows of networks of one task.
     """
     row, own = together.row, own_rule(together.row)
-    found = alone.get(_key(together, SAME_FOR_ONE_TASK.get(own, own)), [])
+    found = alone.get(comparison_key(together, SAME_FOR_ONE_TASK.get(own, own)), [])
     found = [single for single in found if single.row["settings"] == row["settings"]] or found
     if not found:
         return []
@@ -201,6 +209,8 @@ def compare(together: Measured, alone: dict[tuple, list[Measured]]) -> list[dict
     return [{key: row[key] for key in keys} | about | gaps]
 
 
-def _key(measured: Measured, rule: str) -> tuple[str, str, str, str]:
+def comparison_key(measured: Measured, rule: str) -> tuple:
+    """Equal where a task alone can stand beside the same task with others."""
     row = measured.row
-    return row["method"], row["grouping"], rule, measured.answers.data
+    same = (row["settings"].get(name) for name in ("network", "start", "input", "augmentation"))
+    return row["method"], row["grouping"], rule, measured.answers.data, *same

@@ -18,12 +18,8 @@ from src.runs import Run
 
 # What differs between runs that are one setting: the seed, and files made from it.
 OF_A_SEED = ("seed", "error_set")
-SETTINGS = {  # what a report says of a run's configuration
-    "lr": ("optimizer", "lr"),
-    "weight_decay": ("optimizer", "weight_decay"),
-    "batch_size": ("dataloader", "batch_size"),
-    "epochs": ("train", "total_epochs"),
-}
+# Methods of configs/exp/; a run of any other name is a method of one's own.
+METHODS = ("erm", "rwy", "rwg", "suby", "subg", "jtt")
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
@@ -44,10 +40,10 @@ class ReportRun:
         self.config = read_config_file(run.config)
         try:
             self.groupings = parse_groupings(self.config["dataset"]["groupings"])
-            self.method, self.seed = self.config["name"], int(self.config["seed"])
-            self.network, self.data = self.config["model"]["name"], self.config["dataset"]
+            self.method, self.seed = method_of(self.config), int(self.config["seed"])
+            self.data = self.config["dataset"]
             self.weighting = weighting_of(self.data)
-            self.settings = {name: self.config[a][b] for name, (a, b) in SETTINGS.items()}
+            self.settings = settings_of(self.config)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{run.config} is no run's configuration ({error!r:.80}): the folder is no sound "
@@ -93,6 +89,31 @@ class ReportRun:
             "selected": self.history["selected"],
             "repeats": None if self.repeats is None else str(self.repeats),
         }
+
+
+def method_of(config: dict[str, Any]) -> str:
+    """A run's method, by what it does: exp=erm with a sampler is the method of that sampler."""
+    if config["name"] not in METHODS:
+        return config["name"]
+    twice = "jtt" if "stage_2" in config else None
+    parts = (twice, config["dataset"]["subsample_type"], config["dataloader"]["sampler"])
+    return "+".join(part for part in parts if part) or "erm"
+
+
+def settings_of(config: dict[str, Any]) -> dict[str, Any]:
+    """What a report says of a run's configuration; rows of one method differ in these."""
+    data, model = config["dataset"], config["model"]
+    height, width = data["target_resolution"]
+    return {
+        "lr": config["optimizer"]["lr"],
+        "weight_decay": config["optimizer"]["weight_decay"],
+        "batch_size": config["dataloader"]["batch_size"],
+        "epochs": config["train"]["total_epochs"],
+        "network": model["name"],
+        "start": "pretrained" if model["pretrained"] else "from scratch",
+        "input": f"{height}x{width}",
+        "augmentation": "yes" if data["data_augmentation"] else "no",
+    }
 
 
 def weighting_of(data: dict[str, Any]) -> str:
