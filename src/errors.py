@@ -12,12 +12,18 @@ class UserError(Exception):
     """Something the user can put right.
 
     Says what was found, what is allowed and the next step. Several problems are shown at once:
-    `UserError(["first", "second"])`.
+    `UserError(["first", "second"])`, a line each. What cannot be printed (a line break or another
+    control character in a name from elsewhere, half of a surrogate pair) is shown by its code.
     """
 
     def __init__(self, problems: str | list[str]):
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        problems = [problems] if isinstance(problems, str) else problems
+        self.problems = [_printable(problem) for problem in problems]
         super().__init__("\n".join(self.problems))
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 @contextmanager

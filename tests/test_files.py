@@ -161,6 +161,12 @@ def test_what_a_killed_writer_left_goes_with_the_next_write_and_a_living_ones_st
     assert sorted(p.name for p in tmp_path.iterdir()) == [other.name, path.name]
 
 
+def test_what_a_terminal_would_obey_or_could_not_print_is_shown_by_its_code():
+    name = "a\x1b[2Jb\x0b\n\u2028\xa0\udc80é"
+    shown = r"a\x1b[2Jb\x0b\n\u2028\xa0\udc80é"
+    assert str(UserError([f"{name}: no", "2nd"])) == f"{shown}: no\n2nd"
+
+
 def test_output_that_cannot_be_written_ends_with_2_and_other_errors_of_the_system_stay(capsys):
     with pytest.raises(SystemExit) as raised, exit_on_user_error():
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parent.parent.parent
+PATIENCE = 600  # seconds for what takes two on a free machine; only a hang takes longer
 COUNT, FAIL_ONCE, FAIL_FROM, KILL, STOP = 1, 2, 3, 4, 5  # as in disk_faults.c
 
 
@@ -69,7 +70,7 @@ class Process:
         """After a STOP."""
         os.kill(self.pid, signal.SIGCONT)
 
-    def wait(self, seconds: float = 120) -> int:
+    def wait(self, seconds: float = PATIENCE) -> int:
         """Its exit code; negative where a signal ended it."""
         if not self.ended(seconds):
             self.kill()
@@ -117,7 +118,7 @@ class Commands:
         }
         return Process(self, self.ask({"start": command}), output)
 
-    def run(self, *argv: object, fault: Fault | None = None, seconds: float = 120):
+    def run(self, *argv: object, fault: Fault | None = None, seconds: float = PATIENCE):
         """Run a command to its end: its exit code and what it printed."""
         process = self.start(*argv, fault=fault)
         return process.wait(seconds), process.output
@@ -148,7 +149,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def wait_until(reached, process: Process, seconds: float = 60) -> None:
+def wait_until(reached, process: Process, seconds: float = PATIENCE) -> None:
     """Wait until `reached()`, or the process ends."""
     deadline = time.monotonic() + seconds
     while not reached() and not process.ended(0.002):

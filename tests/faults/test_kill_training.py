@@ -12,7 +12,7 @@ from src.checkpoints import load_checkpoint
 from src.metrics_log import read_metrics
 from src.runs import Run
 from tests.conftest import entrypoint_process
-from tests.faults.commands import KILL, Fault, wait_until
+from tests.faults.commands import KILL, PATIENCE, Fault, wait_until
 from tests.faults.conftest import KILLS
 from tests.tiny_training import outcome
 
@@ -118,7 +118,7 @@ def test_a_true_subprocess_killed_twice_ends_with_the_same_bits(
         process.communicate()
         survived["training runs killed (SIGKILL) and gone on to the same bits"] += 1
     process = entrypoint_process(*reference.argv, f"exp.train.log_dir={run.path}")
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     assert outcome(run.path) == reference.outcome
 

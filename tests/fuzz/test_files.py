@@ -151,8 +151,13 @@ def test_annotations_are_read_as_by_a_plain_reader_or_refused(tmp_path, data, co
         else:
             content = spoil(data, content)
         attributes, parts = (content, parts) if which else (attributes, content)
+    check_annotations(tmp_path, attributes, parts, csv)
+
+
+def check_annotations(folder: Path, attributes: bytes, parts: bytes, csv: bool) -> None:
+    """Both files are read as by the oracle, or refused where it refuses them."""
     suffix = "csv" if csv else "txt"
-    files = [tmp_path / f"{stem}.{suffix}" for stem in ("list_attr_celeba", "list_eval_partition")]
+    files = [folder / f"{stem}.{suffix}" for stem in ("list_attr_celeba", "list_eval_partition")]
     for path, content in zip(files, (attributes, parts)):
         path.write_bytes(content)
     fine, found = right_or_refused("annotations", lambda: parse_annotations(*files), "list_")
