@@ -1,0 +1,102 @@
+"""A whole study as run folders, drawn: every family, three seeds, 1,000 runs.
+
+python -m tests.report_study FOLDER [RUNS]
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from copy import deepcopy
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from scripts.experiments import FAMILIES, SEEDS, SINGLE_TASKS, Tasks
+from src.checkpoints import record_validation, scores
+from src.config import load_config, save_config
+from src.data.celeba import Annotations, load_annotations
+from src.data.groupings import parse_groupings
+from src.evaluation import Logits, data_identity, evaluate, report, save_logits
+from src.files import write_json
+from src.runs import Run
+from src.validation import flat_metrics
+from tests.data.small_celeba import write_annotations
+
+IMAGES, EPOCHS, LINES = 400, 3, 30  # of a split; of a run; of metrics.jsonl in an epoch
+METHODS = ("erm", "suby", "rwy", "subg", "rwg")
+WEIGHTINGS = {
+    "static_equal": lambda count: {},
+    "dynamic": lambda count: {"loss_balanced_task_weighting": True},
+    "static_delta": lambda count: {
+        "task_weights": [*[0.5, 0.25, 0.125][: count - 1], 0.5 ** (count - 1)]
+    },
+}
+
+
+def study() -> Iterator[tuple[str, Tasks, str, int]]:
+    """Method, groupings, weighting and seed of each run; what is held against something first."""
+    together = dict.fromkeys(tuple(run) for runs in FAMILIES.values() for run in runs)
+    for method in METHODS:
+        for tasks in (*SINGLE_TASKS, *together):
+            for weighting in WEIGHTINGS if len(tasks) > 1 else ("static_equal",):
+                for seed in SEEDS:
+                    yield method, tasks, weighting, seed
+
+
+def write_study(folder: Path, runs: int = 1000) -> list[Path]:
+    """Write `runs` finished runs below `folder`/logs, and their data set; returns their folders."""
+    root = folder / "data"
+    write_annotations(root, [1] * IMAGES + [2] * IMAGES)
+    places = [f"exp.dataset.root={root}", f"exp.dataset.cache_dir={root}/cache"]
+    plain = load_config([*places, "exp.train.log_dir=anywhere", f"exp.train.total_epochs={EPOCHS}"])
+    rows = load_annotations(root, root / "cache")
+    splits = {split: rows.of_split(split) for split in ("val", "test")}
+    written = []
+    for number, (method, tasks, weighting, seed) in enumerate(islice(study(), runs)):
+        config = deepcopy(plain)
+        config.name, config.seed, config.dataset.groupings = method, seed, list(tasks)
+        vars(config.dataset).update(WEIGHTINGS[weighting](len(tasks)))
+        name = "_".join(tasks).replace(":", "-")
+        run = Run(folder / "logs" / method / name / f"{weighting}-seed{seed}")
+        save_config(config, run.config)
+        run.set_status(state="done", step=EPOCHS * LINES * 50)
+        write_results(run, tasks, splits, weighting == "dynamic", number)
+        written.append(run.path)
+    return written
+
+
+def write_results(
+    run: Run, tasks: Tasks, splits: dict[str, Annotations], dynamic: bool, number: int
+) -> None:
+    """What training and evaluation leave: logits, choices and metrics.jsonl."""
+    rng = np.random.default_rng(number)
+    groupings, lines = parse_groupings(tasks), []
+    for epoch in range(1, EPOCHS + 1):
+        for split, rows in splits.items():
+            labels = np.stack([grouping.labels(rows.attributes) for grouping in groupings], axis=1)
+            values = rng.normal(2.0 * labels - 1, 1.0).astype(np.float32)  # (N, T)
+            logits = Logits(
+                values,
+                tuple(grouping.task for grouping in groupings),
+                split,
+                str(epoch),
+                f"{number}-{epoch}",
+                data_identity(rows.names, rows.attributes),
+            )
+            save_logits(run.logits(split, epoch), logits)
+            if split == "val":
+                stats = evaluate(logits, groupings, rows.attributes)
+                write_json(run.epoch_stats(epoch), report(run.path, logits, str(epoch), stats))
+                record_validation(run, epoch, scores(stats, by_group=True))
+        for line in range(1, LINES + 1):
+            step = 50 * (LINES * (epoch - 1) + line)
+            weight = 1 - 0.1 * rng.random() if dynamic else 1.0
+            weights = {f"train/{grouping.task}/weight": weight for grouping in groupings}
+            lines.append({"step": step, "epoch": epoch, "train/loss": 1 / step, **weights})
+        lines.append({"step": step, "epoch": epoch, **flat_metrics(stats)})
+    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+if __name__ == "__main__":
+    write_study(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1000)
