@@ -101,7 +101,7 @@ def _read_lines(path: Path) -> list[str]:
     lines = []
     for line in path.read_bytes().splitlines():
         text, _, checksum = line.rpartition(b" ")
-        if checksum != str(zlib.crc32(text)).encode():
+        if not text or checksum != str(zlib.crc32(text)).encode():
             break
         lines.append(text.decode())
     return lines

@@ -323,7 +323,8 @@ def stop_after(monkeypatch, count: int) -> None:
     monkeypatch.setattr(Pixels, "decode", stopping)
 
 
-def test_stopped_build_goes_on_with_the_unfinished_chunks(root, chunks_of_4, monkeypatch):
+@pytest.mark.parametrize("tail", ["[4, [12", "0\n"], ids=["killed while writing", "damaged"])
+def test_stopped_build_goes_on_with_the_unfinished_chunks(root, chunks_of_4, monkeypatch, tail):
     wanted = build(root, cache_dir=root.parent / "other").read(np.arange(TRAIN))
     with monkeypatch.context() as patch:
         stop_after(patch, 6)
@@ -332,7 +333,7 @@ def test_stopped_build_goes_on_with_the_unfinished_chunks(root, chunks_of_4, mon
     folder = cache_folder(root, root.parent / "cache")
     assert not (folder / "train-cropped-32x32.bin").exists()
     with (folder / "train-cropped-32x32.journal").open("a") as file:
-        file.write("[4, [12")  # killed while writing
+        file.write(tail)  # 0 is the checksum of nothing
     decoded = count_decodes(monkeypatch)
     records = build(root)
     assert len(decoded) == TRAIN - 4
