@@ -204,6 +204,7 @@ def compare(together: Measured, alone: dict[tuple, list[Measured]]) -> list[dict
     single = found[0]
     gaps = together.answers.against(single.answers)
     keys = ("split", "rule", "method", "weighting", "settings", "grouping", "groupings", "seeds")
+    keys += ("runs",)
     kind = interval_kind(min(len(row["seeds"]), len(single.row["seeds"])))
     about = {"alone": single.row["runs"], "interval": kind}
     return [{key: row[key] for key in keys} | about | gaps]

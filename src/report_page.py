@@ -14,9 +14,9 @@ from src.report_rows import (
     CONTRAST_NOTES,
     CONTRASTS,
     Families,
-    comparison_key,
     differences,
     differing_settings,
+    place,
     positions,
     rule_positions,
 )
@@ -60,7 +60,7 @@ def page_data(report: Mapping[str, Any], families: Families) -> dict[str, Any]:
         "settings": differing_settings(rows),
         "runs": [_run(run, lines) for run in report["runs"]],
         "rows": [
-            _row(row, shown, places, known.get(comparison_key(row)))
+            _row(row, shown, places, known.get(place(row)))
             for row, shown in zip(rows, positions(rows))
         ],
         "lines": list(lines),

@@ -93,7 +93,7 @@ def pairings(
         Pairing(
             row,
             tuple(alone.get((row["method"], row["grouping"]), ())),
-            known.get(comparison_key(row)),
+            known.get(place(row)),
         )
         for row in rows
         if len(row["groupings"]) > 1
@@ -101,14 +101,14 @@ def pairings(
     return pairs, singles
 
 
-def differences(comparisons: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The comparisons by `comparison_key` of the row that is compared with its task alone."""
-    return {comparison_key(found): found for found in comparisons}
+def differences(comparisons: Sequence[dict[str, Any]]) -> dict[tuple, dict[str, Any]]:
+    """The comparisons by `place` of the row that is compared with its task alone."""
+    return {place(found): found for found in comparisons}
 
 
-def comparison_key(row: Mapping[str, Any]) -> str:
-    keys = ("split", "rule", "method", "weighting", "settings", "groupings", "grouping")
-    return json.dumps([row[key] for key in keys], sort_keys=True)
+def place(row: Mapping[str, Any]) -> tuple:
+    """What tells a row from all others: its networks, their epochs' rule, its task and split."""
+    return row["split"], row["rule"], row["grouping"], tuple(row["runs"])
 
 
 def in_family(row: Row, runs: Sequence[Sequence[str]]) -> bool:

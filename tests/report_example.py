@@ -179,6 +179,7 @@ def _compare(row: dict[str, Any]) -> list[dict[str, Any]]:
             "grouping",
             "groupings",
             "seeds",
+            "runs",
         )
     }
     for measure, margin in (("average", 0.02), ("worst_group", 0.1)):
