@@ -1,4 +1,4 @@
-"""A report on a study of 1,000 runs: in a minute of one core, and with every run in it."""
+"""A report on a study of 1,000 runs: in a minute or two of one core, and with every run in it."""
 
 import os
 import resource
@@ -12,7 +12,7 @@ from src.files import read_json
 from tests.report_study import study, write_study
 
 REPOSITORY = Path(__file__).parent.parent
-RUNS, SECONDS = 1000, 100  # 60 s of CPU time were measured beside other jobs
+RUNS, SECONDS = 1000, 150  # 60 s of CPU time were measured beside other jobs
 
 
 def cpu_seconds() -> float:
@@ -21,7 +21,7 @@ def cpu_seconds() -> float:
 
 
 @pytest.mark.slow
-def test_1000_runs_are_reported_in_100_seconds_of_one_core(tmp_path):
+def test_1000_runs_are_reported_in_150_seconds_of_one_core(tmp_path):
     """Tables and page; most of it is the bootstrap of 3,740 rows and 3,600 differences."""
     write_study(tmp_path, RUNS)
     start = cpu_seconds()
