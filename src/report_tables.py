@@ -92,18 +92,22 @@ def csv_text(rows: Sequence[Row]) -> str:
         {name: row[name] for name in ("split", "rule", "grouping", "method", "weighting")}
         | {"trained_with": " ".join(partners(row))}
         | {name: row["settings"].get(name) for name in settings}
-        | {name: " ".join(map(str, row[name])) for name in ("seeds", "epochs")}
+        | {"seeds": words(row["seeds"]), "chosen_epochs": words(row["epochs"])}
         | {column: row[measure][key] for column, measure, key in measures}
         | {"worst_groups": ", ".join(row["worst_group"]["groups"])}
-        | {"worst_group_images": " ".join(map(str, row["worst_group"]["totals"]))}
+        | {"worst_group_images": words(row["worst_group"]["totals"])}
         | {"interval": row["interval"]}
         | {f"published_{key}": (row["reference"] or {}).get(key) for key in ("worst_group", "std")}
         | {"verdict": (row["reference"] or {}).get("verdict")}
         for row in rows
     ]
-    heads = ["split", "rule", "grouping", "method", "weighting", "trained_with", "seeds", "epochs"]
+    heads = ["split", "rule", "grouping", "method", "weighting", "trained_with", "seeds"]
     heads = list(table[0]) if table else [*heads, *(column for column, *_ in measures)]
     return pd.DataFrame(table, columns=heads).to_csv(index=False)
+
+
+def words(values: Sequence[Any]) -> str:
+    return " ".join(map(str, values))
 
 
 def latex_text(rows: Sequence[Row]) -> str:

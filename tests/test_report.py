@@ -136,7 +136,7 @@ def test_latex_and_csv_hold_every_row():
     lines = csv_text(report["rows"]).splitlines()
     assert len(lines) == len(report["rows"]) + 1
     first = dict(zip(lines[0].split(","), next(csv.reader(lines[1:]))))
-    assert (first["weight_decay"], first["epochs"]) == ("0.1", "2 3")
+    assert (first["weight_decay"], first["epochs"], first["chosen_epochs"]) == ("0.1", "4", "2 3")
     assert float(first["worst_group_mean"]) == pytest.approx(0.44)  # 40 and 44, and 2 points on val
     assert csv_text([]).startswith("split,rule,grouping,method")
 
