@@ -24,7 +24,13 @@ from src.validation import flat_metrics
 from tests.data.small_celeba import write_annotations
 
 IMAGES, EPOCHS, LINES = 400, 3, 30  # of a split; of a run; of metrics.jsonl in an epoch
-METHODS = ("erm", "suby", "rwy", "subg", "rwg")
+METHODS = {  # sampler, subset
+    "erm": (None, None),
+    "suby": (None, "suby"),
+    "rwy": ("rwy", None),
+    "subg": (None, "subg"),
+    "rwg": ("rwg", None),
+}
 WEIGHTINGS = {
     "static_equal": lambda count: {},
     "dynamic": lambda count: {"loss_balanced_task_weighting": True},
@@ -56,6 +62,8 @@ def write_study(folder: Path, runs: int = 1000) -> list[Path]:
     for number, (method, tasks, weighting, seed) in enumerate(islice(study(), runs)):
         config = deepcopy(plain)
         config.name, config.seed, config.dataset.groupings = method, seed, list(tasks)
+        config.dataloader.sampler, config.dataset.subsample_type = METHODS[method]
+        config.dataset.subsample = METHODS[method][1] is not None
         vars(config.dataset).update(WEIGHTINGS[weighting](len(tasks)))
         name = "_".join(tasks).replace(":", "-")
         run = Run(folder / "logs" / method / name / f"{weighting}-seed{seed}")
