@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from src.plots import grid_heatmaps
 from src.plots_report_marks import MEASURES, WEIGHTINGS, readable
-from src.report_rows import Row
+from src.report_rows import Row, differing_settings
+from src.report_tables import settings_text
 
 
 def setting_grid(rows: Sequence[Row], measure: str, note: str = "") -> Figure | None:
@@ -20,9 +21,12 @@ def setting_grid(rows: Sequence[Row], measure: str, note: str = "") -> Figure | 
         None unless some network was trained with several of both.
     """
     panels: dict[str, list[Row]] = {}
+    # Settings beside the two axes: networks that differ in one of these share no heatmap.
+    names = dict.fromkeys(["batch_size", *differing_settings(rows)])
+    names = [name for name in names if name not in ("lr", "weight_decay")]
     for row in rows:
         if row[measure]["mean"] is not None:
-            panels.setdefault(_title(row), []).append(row)
+            panels.setdefault(_title(row, names), []).append(row)
     panels = {name: same for name, same in panels.items() if _is_grid(same)}
     if not panels:
         return None
@@ -36,11 +40,11 @@ def setting_grid(rows: Sequence[Row], measure: str, note: str = "") -> Figure | 
     return grid_heatmaps(heatmaps, *names, "weight decay", "learning rate", note)
 
 
-def _title(row: Row) -> str:
+def _title(row: Row, names: Sequence[str]) -> str:
     tasks = "\n".join(readable(name) for name in row["groupings"])
     together = f", {WEIGHTINGS.get(row['weighting'], row['weighting'])}"
     weighting = together if len(row["groupings"]) > 1 else ""
-    return f"{row['method'].upper()}{weighting}, batch {row['settings']['batch_size']}\n{tasks}"
+    return f"{row['method'].upper()}{weighting}, {settings_text(row, names)}\n{tasks}"
 
 
 def _is_grid(rows: Sequence[Row]) -> bool:

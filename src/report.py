@@ -16,10 +16,8 @@ from src.data.groupings import COLUMN, Grouping
 from src.errors import UserError
 from src.evaluation import Logits
 from src.published import reference
-from src.report_rows import SAME_FOR_ONE_TASK, own_rule
+from src.report_rows import SAME_FOR_ONE_TASK, Row, alike, own_rule
 from src.report_runs import ReportRun, Sources, SplitRows, by_setting
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -212,6 +210,4 @@ def compare(together: Measured, alone: dict[tuple, list[Measured]]) -> list[dict
 
 def comparison_key(measured: Measured, rule: str) -> tuple:
     """Equal where a task alone can stand beside the same task with others."""
-    row = measured.row
-    same = (row["settings"].get(name) for name in ("network", "start", "input", "augmentation"))
-    return row["method"], row["grouping"], rule, measured.answers.data, *same
+    return rule, measured.answers.data, *alike(measured.row)

@@ -35,6 +35,13 @@ class Pairing:
     difference: dict[str, Any] | None
 
 
+def alike(row: Row) -> tuple:
+    """Equal where a task alone can stand beside the same task with others: one method, network and
+    kind of input. lr, weight decay and the like may differ, as each is tuned."""
+    settings = (row["settings"].get(name) for name in ("network", "start", "input", "augmentation"))
+    return row["method"], row["grouping"], *settings
+
+
 def own_rule(row: Row) -> str | None:
     """The switch position of a row's own rule; None where it is best for another task."""
     rule, task = row["rule"], row["grouping"].partition(":")[0]
@@ -85,14 +92,14 @@ def pairings(
         if row["split"] == split and position in places
     ]
     singles = [row for row in rows if len(row["groupings"]) == 1]
-    alone: dict[tuple[str, str], list[Row]] = {}
+    alone: dict[tuple, list[Row]] = {}
     for row in singles:
-        alone.setdefault((row["method"], row["grouping"]), []).append(row)
+        alone.setdefault(alike(row), []).append(row)
     known = differences(report["comparisons"])
     pairs = [
         Pairing(
             row,
-            tuple(alone.get((row["method"], row["grouping"]), ())),
+            tuple(alone.get(alike(row), ())),
             known.get(place(row)),
         )
         for row in rows

@@ -42,25 +42,24 @@ def settings_text(row: Row, names: Sequence[str]) -> str:
 
 def result_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """Lines of text, the first one the heads; settings are named where they differ."""
-    names = differing_settings(rows)
-    columns = ABOUT | ({"settings": lambda row: settings_text(row, names)} if names else {})
-    columns |= FIGURES
-    return [tuple(columns), *(tuple(str(get(row)) for get in columns.values()) for row in rows)]
+    return _table(rows, FIGURES)
 
 
 def comparison_table(comparisons: Sequence[Row]) -> list[tuple[str, ...]]:
     """Several tasks minus one, in points, a line per comparison."""
-    names = differing_settings(comparisons)
-    columns = ABOUT | ({"settings": lambda row: settings_text(row, names)} if names else {})
-    columns |= {
+    gaps = {
         "seeds": lambda row: row["average"]["n"],
         "average": lambda row: gap(row["average"]),
         "worst group": lambda row: gap(row["worst_group"]),
     }
-    return [
-        tuple(columns),
-        *(tuple(str(get(row)) for get in columns.values()) for row in comparisons),
-    ]
+    return _table(comparisons, gaps)
+
+
+def _table(rows: Sequence[Row], figures: Mapping[str, Callable]) -> list[tuple[str, ...]]:
+    names = differing_settings(rows)
+    settings = {"settings": lambda row: settings_text(row, names)} if names else {}
+    columns = ABOUT | settings | figures
+    return [tuple(columns), *(tuple(str(get(row)) for get in columns.values()) for row in rows)]
 
 
 def gap(figures: Mapping[str, float]) -> str:

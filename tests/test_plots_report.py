@@ -208,6 +208,20 @@ def test_a_grid_is_a_heatmap_of_learning_rate_and_weight_decay():
     assert setting_grid(rows[:1], "worst_group") is None
 
 
+def test_grids_of_two_networks_are_two_heatmaps():
+    rows = [row for row in example_grid()["rows"] if row["split"] == "test"]
+    both = [
+        row | {"settings": row["settings"] | {"network": network}}
+        for network in ("resnet18", "resnet50")
+        for row in rows
+    ]
+    titles = [axis.get_title(loc="left") for axis in setting_grid(both, "worst_group").axes]
+    assert [title.split("\n")[1] for title in titles] == [
+        "ERM, equal, batch 32, network resnet18",
+        "ERM, equal, batch 32, network resnet50",
+    ]
+
+
 def test_heatmaps_go_on_below_after_four():
     figure = grid_heatmaps({str(at): np.ones((2, 2)) for at in range(6)}, "ab", "cd", "y", "x")
     assert len(figure.axes) == 6

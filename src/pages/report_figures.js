@@ -97,7 +97,9 @@ function countPanel(list, counts, low, high) {
 }
 
 function gridFigure() {
-  const name = (row) => `${methodName(row.method)}, ${row.groupings.map(taskName).join(" + ")}${isAlone(row) ? "" : `, ${weighting(row)}`}${"batch_size" in row.settings ? `, batch ${spell(row.settings.batch_size)}` : ""}`;
+  // Networks that differ in a setting beside the two axes share no heatmap.
+  const names = uniq(["batch_size", ...data.settings]).filter((name) => name !== "lr" && name !== "weight_decay");
+  const name = (row) => [methodName(row.method), row.groupings.map(taskName).join(" + "), isAlone(row) ? "" : weighting(row), settingsOf(row, names)].filter(Boolean).join(", ");
   const tables = groupBy(visible.filter((row) => "lr" in row.settings && "weight_decay" in row.settings), name).map((list) => {
     const values = (key) => uniq(list.map((row) => row.settings[key])).sort((one, other) => one - other);
     const [decays, rates] = [values("weight_decay"), values("lr")];

@@ -29,7 +29,7 @@ const company = (row) => partners(row).length ? `with ${partners(row).join(", ")
 const methodName = (method) => method.toUpperCase();
 const weighting = (row) => row.groupings.length > 1 ? WEIGHTINGS[row.weighting] || row.weighting : "–";
 const SETTING_NAMES = { weight_decay: "wd", batch_size: "batch" };
-const settingsOf = (row) => data.settings.filter((name) => name in row.settings)
+const settingsOf = (row, names = data.settings) => names.filter((name) => name in row.settings)
   .map((name) => `${SETTING_NAMES[name] || readable(name)} ${spell(row.settings[name])}`).join(", ");
 const spell = (value) => value !== null && typeof value === "object" ? JSON.stringify(value) : String(value);
 const span = (figure) => figure.low === null || figure.low === undefined ? "–" : `${percent(figure.low)} to ${percent(figure.high)}`;

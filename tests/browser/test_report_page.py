@@ -194,6 +194,16 @@ def test_a_grid_of_settings_is_a_heatmap_whose_best_cell_has_a_frame(tmp_path, o
     assert table.locator("td.best").inner_text() == "56.0"
 
 
+def test_grids_of_two_networks_are_two_heatmaps(tmp_path, open_page):
+    report = example_grid()
+    for row in list(report["rows"]):
+        other = row["settings"] | {"network": "resnet50"}
+        report["rows"].append(row | {"settings": other, "runs": ["logs/other"]})
+    page = open_page(write_report_page(report, tmp_path, FAMILIES))
+    assert page.locator("table.heat").count() == 2
+    assert page.locator("table.heat td.best").all_inner_texts() == ["56.0", "56.0"]
+
+
 def test_what_similar_pairs_are_held_against_is_said(tmp_path, open_page):
     families = {"similar": [PAIR], "disjoint": [PAIR]}
     page = open_page(write_report_page(example_report(), tmp_path, families))
