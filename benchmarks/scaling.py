@@ -20,11 +20,12 @@ import numpy as np
 
 from benchmarks.memory import peak
 from benchmarks.rows_data import CELEBA_TRAIN, FOUR_TASKS, write_annotations
+from benchmarks.scaling_paper import VAL, paper
+from benchmarks.scaling_picture import draw
 from src.data.attribute_table import sample_attributes
 from src.data.celeba import load_annotations
 from src.data.groupings import ATTRIBUTES, parse_groupings
 
-VAL = 19_867  # CelebA's validation split
 CASES = {
     "annotations": (1_000, 10_000, 100_000, 1_000_000),
     "annotations, warm": (1_000, 10_000, 100_000, 1_000_000),
@@ -166,116 +167,6 @@ def prepare_tables(case: str, size: int):
 
 def other(name: str) -> str:
     return "Male" if name != "Male" else "Young"
-
-
-# ------------------------------------------------------------------------------------- on paper
-
-
-def paper(rates: dict[int, float]) -> list[dict]:
-    """Hours and disk of the study's large experiments on all of CelebA.
-
-    Args:
-        rates: training images/s of one GPU by batch size; of others the nearest smaller one's, else
-            the smallest's. A validation image costs a third of a training one.
-    """
-    from scripts.estimate import parameters
-    from scripts.experiments import EXPERIMENTS, FAMILIES, MTL_ERM, SEEDS, TUNING_TASKS
-
-    grid, identification = EXPERIMENTS["erm_tune"], EXPERIMENTS["erm_id"]
-    chosen = {
-        (weighting, setting)
-        for by_rule in MTL_ERM.values()
-        for weighting, setting in by_rule.items()
-    }
-    lists = list(dict.fromkeys(t for family in FAMILIES.values() for t in family))
-    experiments = {
-        "the 60-run grid": [(t, s) for t in TUNING_TASKS for s in grid.settings],
-        "the 40-run identification": [
-            (t, s) for t in identification.runs for s in identification.settings
-        ],
-        "all families of several tasks, ERM": [
-            (t, setting) for t in lists for _, setting in sorted(chosen, key=str) for _ in SEEDS
-        ],
-    }
-    rows = []
-    for name, runs in experiments.items():
-        sizes = [s.epochs * (CELEBA_TRAIN + VAL / 3) for _, s in runs]
-        hours = [
-            images / rate_of(rates, s.batch_size) / 3600 for images, (_, s) in zip(sizes, runs)
-        ]
-        rules = [2 if len(t) == 1 else 3 + 2 * len(t) for t, _ in runs]
-        disk = sum(
-            8 * min(s.epochs, kept + 1) * parameters("resnet50", len(t))
-            for kept, (t, s) in zip(rules, runs)
-        )
-        row = {"name": name, "runs": len(runs), "images": sum(sizes), "disk": disk / 1e9}
-        # No run is shared between GPUs: the longest one is a lower bound.
-        row |= {f"hours_{n}": max(sum(hours) / n, max(hours)) for n in (1, 8, 64)}
-        rows.append(row)
-    return rows
-
-
-def rate_of(rates: dict[int, float], batch_size: int) -> float:
-    smaller = [known for known in rates if known <= batch_size]
-    return rates[max(smaller) if smaller else min(rates)]
-
-
-# -------------------------------------------------------------------------------------- picture
-
-
-PANELS = {
-    "examples": ("annotations", "annotations, warm", "images read"),
-    "tasks, groups": ("tasks evaluated", "tasks balanced", "groups evaluated"),
-    "pairs": ("pairs evaluated",),
-}
-# What is measured, its name, and the smallest value that is told from nothing.
-ROWS = (("seconds", "CPU seconds", 1e-3), ("memory", "GB more", 1e-3))
-
-
-def draw(lines: list[dict], path: Path) -> None:
-    """Seconds and memory against size, on logarithmic axes that a row of panels shares."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(
-        2, 3, figsize=(11, 6.4), layout="constrained", sharex="col", sharey="row"
-    )
-    for row, (key, unit, least) in zip(axes, ROWS):
-        row[0].set_ylabel(unit)
-        for axis, (title, cases) in zip(row, PANELS.items()):
-            axis.loglog()
-            axis.grid(alpha=0.25)
-            axis.spines[["top", "right"]].set_visible(False)
-            for case, colour, mark in zip(cases, ("#2a7f62", "#c0392b", "#2c5d9b"), "osD"):
-                some = [line for line in lines if line["case"] == case]
-                sizes = [line["size"] for line in some]
-                values = [max(line[key], least) for line in some]
-                axis.plot(sizes, values, marker=mark, ms=5, color=colour, label=case)
-            if axis in axes[0]:
-                axis.set_title(title, loc="left", fontsize="medium")
-                axis.legend(frameon=False, fontsize="small", loc="upper left")
-            else:
-                axis.set_xlabel(f"number of {title.replace(',', ' or')}")
-    for axis in axes.flat:
-        _show_proportion(axis)
-    axes[1, 0].text(
-        0.02, 0.98, "grey: in proportion; under 1 MB drawn as 1 MB", va="top", fontsize="small",
-        transform=axes[1, 0].transAxes, color="#555555",
-    )  # fmt: skip
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
-
-
-def _show_proportion(axis) -> None:
-    """Grey lines of what grows as its size does."""
-    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
-    for start in np.arange(np.floor(np.log10(bottom)) - 4, np.log10(top), 2):
-        heights = 10**start * np.array([left, right]) / left
-        axis.plot([left, right], heights, color="#cccccc", lw=0.8, zorder=0)
-    axis.set_xlim(left, right)
-    axis.set_ylim(bottom, top)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -95,3 +96,23 @@ class MetricsLog:
         # Where an error ends the run, what cannot be written now is no news.
         with suppress(UserError) if kind else nullcontext():
             self.close()
+
+
+class Clock:
+    """Images per second, and the share of time spent waiting for data, since the last log line."""
+
+    def __init__(self) -> None:
+        self.start, self.images, self.waited = time.monotonic(), 0, 0.0
+
+    def count(self, images: int) -> None:
+        self.images += images
+
+    def images_per_second(self) -> float:
+        return self.images / max(time.monotonic() - self.start, 1e-9)
+
+    def share(self, waited: float) -> float:
+        """Of the time since the last call; `waited` is the sum of all waiting so far."""
+        now = time.monotonic()
+        share = (waited - self.waited) / max(now - self.start, 1e-9)
+        self.start, self.images, self.waited = now, 0, waited
+        return min(share, 1.0)

@@ -21,7 +21,7 @@ from src.data.batches import iterate_batches
 from src.data.device_cache import keep_on_device
 from src.devices import autocast, explain_out_of_memory
 from src.errors import UserError
-from src.metrics_log import MetricsLog
+from src.metrics_log import Clock, MetricsLog
 from src.objectives import task_losses
 from src.runs import Heartbeat, Run
 from src.sampling import IndexPlan, epoch_positions, split_batches
@@ -223,7 +223,7 @@ class Trainer:
         done = self.step / (settings.total_epochs * self.steps_per_epoch)
         return settings.lr * 0.5 * (1 + math.cos(math.pi * done))
 
-    def _write_log(self, bar: tqdm, clock: "Clock", waited: float) -> None:
+    def _write_log(self, bar: tqdm, clock: Clock, waited: float) -> None:
         """One line of metrics.jsonl: means since the line before. Stops on a non-finite loss."""
         self._check_finite()
         sums = self.sums.tolist()
@@ -324,23 +324,3 @@ class Trainer:
         self.sums.copy_(state["sums"])
         self.epoch, self.batch, self.step = state["epoch"], state["batch"], state["step"]
         self.device_step.fill_(self.step)
-
-
-class Clock:
-    """Images per second, and the share of time spent waiting for data, since the last log line."""
-
-    def __init__(self) -> None:
-        self.start, self.images, self.waited = time.monotonic(), 0, 0.0
-
-    def count(self, images: int) -> None:
-        self.images += images
-
-    def images_per_second(self) -> float:
-        return self.images / max(time.monotonic() - self.start, 1e-9)
-
-    def share(self, waited: float) -> float:
-        """Of the time since the last call; `waited` is the sum of all waiting so far."""
-        now = time.monotonic()
-        share = (waited - self.waited) / max(now - self.start, 1e-9)
-        self.start, self.images, self.waited = now, 0, waited
-        return min(share, 1.0)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
-from benchmarks import memory, scaling
+from benchmarks import memory, scaling, scaling_picture
 from benchmarks import run as bench_run
 from benchmarks.compare import Row, absolute, compare, interleave, median_interval
 from benchmarks.ours import Bench, _Alternating
@@ -96,9 +96,13 @@ def test_the_picture_shows_rows_with_targets(tmp_path):
 
 
 def test_the_picture_of_growth_has_a_panel_for_every_case(tmp_path):
-    assert set(scaling.CASES) == {case for cases in scaling.PANELS.values() for case in cases}
+    assert set(scaling.CASES) == {
+        case for cases in scaling_picture.PANELS.values() for case in cases
+    }
     line = {"size": 1000, "seconds": 0.5, "memory": 0.0}
-    scaling.draw([{"case": case, **line} for case in scaling.CASES], tmp_path / "scaling.png")
+    scaling_picture.draw(
+        [{"case": case, **line} for case in scaling.CASES], tmp_path / "scaling.png"
+    )
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
 
 
