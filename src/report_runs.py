@@ -14,10 +14,29 @@ from src.data.groupings import Grouping, parse_groupings
 from src.errors import UserError
 from src.evaluation import Logits, data_identity
 from src.inference import RunEvaluator, open_run, saved_logits
+from src.json_shapes import Number, Or, misfit
 from src.runs import Run
 
 # What differs between runs that are one setting: the seed, and files made from it.
 OF_A_SEED = ("seed", "error_set")
+# What is read here of a run's configuration.
+CONFIG = {
+    "name": str,
+    "seed": int,
+    "model": {"name": str, "pretrained": bool},
+    "optimizer": {"lr": Number, "weight_decay": Number},
+    "train": {"total_epochs": int},
+    "dataloader": {"batch_size": int, "sampler": Or(str, None)},
+    "dataset": {
+        "name": str,
+        "groupings": [str],
+        "subsample_type": Or(str, None),
+        "task_weights": Or([Number], None),
+        "loss_balanced_task_weighting": bool,
+        "target_resolution": [int],
+        "data_augmentation": bool,
+    },
+}
 # Methods of configs/exp/; a run of any other name is a method of one's own.
 METHODS = ("erm", "rwy", "rwg", "suby", "subg", "jtt")
 
@@ -38,17 +57,16 @@ class ReportRun:
     def __init__(self, folder: Path):
         self.folder, run = folder, Run(folder)
         self.config = read_config_file(run.config)
-        try:
-            self.groupings = parse_groupings(self.config["dataset"]["groupings"])
-            self.method, self.seed = method_of(self.config), int(self.config["seed"])
-            self.data = self.config["dataset"]
-            self.weighting = weighting_of(self.data)
-            self.settings = settings_of(self.config)
-        except (KeyError, TypeError, ValueError) as error:
+        found = misfit(self.config, CONFIG)
+        if found:
             raise UserError(
-                f"{run.config} is no run's configuration ({error!r:.80}): the folder is no sound "
-                f"run; leave it out"
-            ) from error
+                f"{run.config} is no run's configuration ({found}): the folder is no sound run; "
+                f"leave it out"
+            )
+        self.data = self.config["dataset"]
+        self.groupings = parse_groupings(self.data["groupings"])
+        self.method, self.seed = method_of(self.config), self.config["seed"]
+        self.weighting, self.settings = weighting_of(self.data), settings_of(self.config)
         self.names = [grouping.name for grouping in self.groupings]
         self.tasks = tuple(grouping.task for grouping in self.groupings)
         status = run.status()
@@ -103,7 +121,6 @@ def method_of(config: dict[str, Any]) -> str:
 def settings_of(config: dict[str, Any]) -> dict[str, Any]:
     """What a report says of a run's configuration; rows of one method differ in these."""
     data, model = config["dataset"], config["model"]
-    height, width = data["target_resolution"]
     return {
         "lr": config["optimizer"]["lr"],
         "weight_decay": config["optimizer"]["weight_decay"],
@@ -111,7 +128,7 @@ def settings_of(config: dict[str, Any]) -> dict[str, Any]:
         "epochs": config["train"]["total_epochs"],
         "network": model["name"],
         "start": "pretrained" if model["pretrained"] else "from scratch",
-        "input": f"{height}x{width}",
+        "input": "x".join(map(str, data["target_resolution"])),
         "augmentation": "yes" if data["data_augmentation"] else "no",
     }
 

@@ -199,10 +199,18 @@ def test_of_runs_that_are_not_done_the_state_is_told(data, tmp_path, capsys):
     assert "No finished run" in (tmp_path / "out" / "index.html").read_text()
 
 
-def test_a_config_without_its_parts_is_told_by_name(data, tmp_path):
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ("exp:\n  name: erm\n", "seed is missing"),
+        ("exp:\n  name: .inf\n", "name is not a text"),
+        ("exp: [1]\n", "it is not a table"),
+    ],
+)
+def test_a_config_without_its_parts_is_told_by_name(data, tmp_path, broken, told):
     folder = write_run(tmp_path / "run", data, [YOUNG], {split: counts(4) for split in TEN})
-    (folder / "config.yaml").write_text("exp:\n  name: erm\n")
-    with pytest.raises(UserError, match=r"config\.yaml is no run's configuration .*'dataset'"):
+    (folder / "config.yaml").write_text(broken)
+    with pytest.raises(UserError, match=rf"config\.yaml is no run's configuration \({told}\)"):
         build_report([folder])
 
 
