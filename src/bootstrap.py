@@ -7,11 +7,11 @@ right within terms of order 1/(SN); no bootstrap is exact for crossed effects (M
 Bernoulli 6(2)).
 
 Images: groups stay as large as they are, and each resample draws a group's images with
-replacement, the same ones for every network. Images on which all networks fare alike are
-exchangeable, so what is drawn is how often each pattern of right and wrong comes: a multinomial
-with at most 2^S cells in place of N images. Each group also gets four images that are not there,
-two that every network has right and two that none has (Agresti and Coull 1998): at an accuracy of
-0 or 1 the images would else not vary at all.
+replacement, the same ones for every network. What that does to means is known without drawing: the
+networks' accuracies get the covariance of their answers to one image, divided by the number of
+images. Only the lowest of several groups is drawn, from normals with these covariances. Each group
+also gets four images that are not there, two that every network has right and two that none has
+(Agresti and Coull 1998): at an accuracy of 0 or 1 the images would else not vary at all.
 
 Seeds: all figures are means over seeds, so the variance of drawing seeds is known without drawing:
 (S-1)/S * s^2/S, with s the standard deviation over seeds. The factor (S-1)/S halves it at S = 2; it
@@ -33,6 +33,8 @@ so the interval is not symmetric, and where groups are tied it covers more than 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -65,31 +67,33 @@ def over_seeds(
     """
     total = np.bincount(groups, minlength=num_groups)  # (G,)
     present = np.flatnonzero(total)
-    correct = np.stack([np.bincount(groups, row, num_groups) for row in right])  # (S, G)
-    accuracy = correct[:, present] / total[present]  # (S, P)
-    average = correct.sum(axis=1) / total.sum()  # (S,)
+    size, share = total[present], total[present] / total.sum()  # (P,)
+    both = right_together(right, groups, present)  # (P, S, S)
+    correct = both.diagonal(axis1=1, axis2=2)  # (P, S)
+    accuracy = correct / size[:, None]  # (P, S)
+    average = correct.sum(axis=0) / size.sum()  # (S,)
     if len(right) == 1:
-        limits = [wilson(int(c), int(n)) for c, n in zip(correct[0, present], total[present])]
-        average_limits = wilson(int(correct.sum()), int(total.sum()))
-        worst = worst_group(correct[0], total)
+        counts = correct[:, 0].astype(int)
+        limits = [wilson(int(c), int(n)) for c, n in zip(counts, size)]
+        average_limits = wilson(int(counts.sum()), int(size.sum()))
+        worst = worst_group(counts, size)
         worst_limits = worst["low"], worst["high"]
     else:
-        smooth = (correct[:, present] + 2) / (total[present] + 4)  # (S, P)
-        drawn = draw(right, groups, present, _agreed(len(right)), resamples, seed)  # (B, S, P)
-        images = drawn.mean(axis=1).var(axis=0)  # (P,)
-        halves = [
-            half_width(images[p], [accuracy[:, p]], total[group]) for p, group in enumerate(present)
+        images = Resampled.of(both, size, 4, 2.0)
+        variance = images.variance(np.full(len(right), 1 / len(right)))  # (P,)
+        centre = images.mean.mean(axis=1)  # (P,)
+        limits = [
+            _limits(c, half_width(v, [of_seeds], n))
+            for c, v, of_seeds, n in zip(centre, variance, accuracy, size)
         ]
-        limits = [_limits(c, h, h) for c, h in zip(smooth.mean(axis=0), halves)]
-        share = total[present] / total.sum()
-        half = half_width((drawn @ share).mean(axis=1).var(), [average], total.sum())
-        average_limits = _limits(average.mean(), half, half)
-        worst_limits = _limits(*_worst(drawn, smooth, accuracy, total[present]))
-    places = accuracy.argmin(axis=1)  # (S,)
+        half = half_width(share**2 @ variance, [average], size.sum())
+        average_limits = _limits(average.mean(), half)
+        worst_limits = _worst(images, accuracy, size, resamples, seed)
+    places = accuracy.argmin(axis=0)  # (S,)
     return {
         "average": _figures(average, average_limits),
-        "worst_group": _figures(accuracy.min(axis=1), worst_limits)
-        | {"ids": present[places].tolist(), "totals": total[present][places].tolist()},
+        "worst_group": _figures(accuracy.min(axis=0), worst_limits)
+        | {"ids": present[places].tolist(), "totals": size[places].tolist()},
         "groups": _group_figures(total, present, accuracy, limits),
     }
 
@@ -110,61 +114,86 @@ def difference(
     """
     total = np.bincount(groups, minlength=num_groups)
     present = np.flatnonzero(total)
-    total = total[present]
-    both = np.concatenate([ours, theirs])
-    mine = np.arange(len(both)) < len(ours)
-    counts = np.stack([np.bincount(groups, row, num_groups)[present] for row in both])
-    accuracy = counts / total  # (S + R, P)
-    # Agresti and Min 2005: half an image of each kind; without a discordant one all were certain.
-    kinds = np.array([[1, 1], [1, 0], [0, 1], [0, 0]])
-    extra = np.where(mine, kinds[:, :1], kinds[:, 1:]), np.full(4, 0.5)
-    drawn = draw(both, groups, present, extra, resamples, seed)  # (B, S + R, P)
-    alone = min(len(ours), len(theirs)) == 1
+    size, share = total[present], total[present] / total.sum()  # (P,)
+    mine = np.arange(len(ours) + len(theirs)) < len(ours)
+    both = right_together(np.concatenate([ours, theirs]), groups, present)  # (P, S + R, S + R)
+    accuracy = both.diagonal(axis1=1, axis2=2) / size[:, None]  # (P, S + R)
+    # Agresti and Min 2005: half an image of each kind, both methods right, one of them, none;
+    # without a discordant image all were certain.
+    images = Resampled.of(both, size, 2, np.where(mine == mine[:, None], 1.0, 0.5))
+    weights = np.where(mine, 1 / len(ours), -1 / len(theirs))  # (S + R,)
+    least = min(len(ours), len(theirs))
 
-    def figures(drawn: np.ndarray, values: np.ndarray, n: int) -> dict[str, float]:
-        seeds = [] if alone else [values[mine], values[~mine]]
-        images = (drawn[:, mine].mean(axis=1) - drawn[:, ~mine].mean(axis=1)).var()
-        half = half_width(images, seeds, n)
-        gap = float(values[mine].mean() - values[~mine].mean())
-        least = min(len(ours), len(theirs))
-        low, high = _clip(gap - half, -1.0), _clip(gap + half, -1.0)
-        return {"difference": gap, "low": low, "high": high, "n": least}
+    def figures(values: np.ndarray, variance: float, n: int) -> dict[str, float]:
+        seeds = [] if least == 1 else [values[mine], values[~mine]]
+        gap, half = float(weights @ values), half_width(variance, seeds, n)
+        return {"difference": gap, "low": gap - half, "high": gap + half, "n": least}
 
-    share = total / total.sum()
-    worst = figures(drawn.min(axis=2), accuracy.min(axis=1), total[accuracy.argmin(axis=1)].min())
-    worst["low"] -= minimum_bias(drawn[:, ~mine], accuracy[~mine])
-    worst["high"] += minimum_bias(drawn[:, mine], accuracy[mine])
+    drawn = images.draw(resamples, seed)  # (P, B, S + R)
+    smallest = size[accuracy.argmin(axis=0)].min()
+    worst = figures(accuracy.min(axis=0), (drawn.min(axis=0) @ weights).var(), smallest)
+    worst["low"] -= minimum_bias(drawn, images, accuracy, ~mine)
+    worst["high"] += minimum_bias(drawn, images, accuracy, mine)
+    average = figures(share @ accuracy, share**2 @ images.variance(weights), size.sum())
     return {
-        "average": figures(drawn @ share, accuracy @ share, int(total.sum())),
-        "worst_group": worst | {key: _clip(worst[key], -1.0) for key in ("low", "high")},
+        name: found | {key: _clip(found[key], -1.0) for key in ("low", "high")}
+        for name, found in (("average", average), ("worst_group", worst))
     }
 
 
-def draw(
-    right: np.ndarray,
-    groups: np.ndarray,
-    present: np.ndarray,
-    extra: tuple[np.ndarray, np.ndarray],
-    resamples: int,
-    seed: int,
-) -> np.ndarray:
-    """Accuracies (B, M, P) of M networks in P groups on resampled images, the same for all.
+def right_together(right: np.ndarray, groups: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """On how many images of each group two networks are both right: (P, M, M) of (M, N) bool.
 
-    Args:
-        right: (M, N) bool; groups: (N,); present: (P,) the groups to draw.
-        extra: patterns (K, M) of images that each group gets, and how many of each (K,).
+    The diagonal counts the images on which a network is right.
     """
-    rng = np.random.default_rng(seed)
-    drawn = np.empty((resamples, len(right), len(present)))
-    for place, group in enumerate(present):
-        packed = np.packbits(right[:, groups == group], axis=0).T  # (n, ceil(M / 8))
-        patterns, counts = np.unique(packed, axis=0, return_counts=True)
-        patterns = np.unpackbits(patterns, axis=1, count=len(right))  # (K, M)
-        patterns, counts = np.concatenate([patterns, extra[0]]), np.concatenate([counts, extra[1]])
-        size = counts.sum()
-        times = rng.multinomial(round(size), counts / size, resamples)  # (B, K)
-        drawn[:, :, place] = times @ patterns.astype(float) / size
-    return drawn
+    parts = [right[:, groups == group].astype(float) for group in present]
+    return np.stack([part @ part.T for part in parts])
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Accuracies of M networks in P groups on resampled images, the same images for all.
+
+    mean: (P, M); covariance: (P, M, M), zero between groups.
+    """
+
+    mean: np.ndarray
+    covariance: np.ndarray
+
+    @classmethod
+    def of(
+        cls, both: np.ndarray, size: np.ndarray, extra: int, extra_both: np.ndarray | float
+    ) -> "Resampled":
+        """
+        Args:
+            both: `right_together` (P, M, M); size: images of each group (P,).
+            extra: images that each group gets besides; extra_both: on how many of these two
+                networks are both right, (M, M) or the same for all.
+        """
+        size = (size + extra)[:, None, None]
+        moment = (both + extra_both) / size  # (P, M, M)
+        mean = moment.diagonal(axis1=1, axis2=2)  # (P, M)
+        return cls(mean, (moment - mean[:, :, None] * mean[:, None]) / size)
+
+    def variance(self, weights: np.ndarray) -> np.ndarray:
+        """Of each group's accuracy (P,), summed over networks with `weights` (M,)."""
+        return self.covariance @ weights @ weights
+
+    def draw(self, resamples: int, seed: int) -> np.ndarray:
+        """Normal draws (P, B, M) with this mean and covariance."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        scale = np.sqrt(values.clip(min=0))[:, None]  # (P, 1, M)
+        root = (vectors * scale) @ vectors.transpose(0, 2, 1)  # (P, M, M)
+        return self.mean[:, None] + _normals(len(root), resamples, root.shape[1], seed) @ root
+
+
+@lru_cache(maxsize=8)
+def _normals(places: int, resamples: int, networks: int, seed: int) -> np.ndarray:
+    """Standard normals (P, B, M); the second half mirrors the first, so their mean is 0."""
+    half = np.random.default_rng(seed).standard_normal((places, (resamples + 1) // 2, networks))
+    both = np.concatenate([half, -half], axis=1)
+    both.flags.writeable = False
+    return both
 
 
 def half_width(images: float, seeds: Sequence[np.ndarray], n: int) -> float:
@@ -185,38 +214,40 @@ def half_width(images: float, seeds: Sequence[np.ndarray], n: int) -> float:
     return float(np.sqrt(square))
 
 
-def minimum_bias(drawn: np.ndarray, accuracy: np.ndarray) -> float:
+def minimum_bias(
+    drawn: np.ndarray, images: Resampled, accuracy: np.ndarray, chosen: np.ndarray | slice
+) -> float:
     """How far the mean over seeds of the lowest group accuracy lies below the truth, at most.
 
     Args:
-        drawn: (B, S, P); accuracy: (S, P) measured. A group counts as tied with the worst of its
-            seed where it is less than two standard errors of the difference above it.
+        drawn: (P, B, M) of `images`; accuracy: (P, M) measured; chosen: which networks. A group
+            counts as tied with the worst of its seed where it is less than two standard errors of
+            the difference above it.
     """
-    worst = accuracy.argmin(axis=1)[:, None]  # (S, 1)
-    above = accuracy - np.take_along_axis(accuracy, worst, axis=1)  # (S, P)
-    gaps = drawn - np.take_along_axis(drawn, worst[None], axis=2)  # (B, S, P)
-    tied = above <= 2 * gaps.std(axis=0)
-    noise = np.where(tied, drawn - drawn.mean(axis=0), np.inf)  # (B, S, P)
-    return max(0.0, float(-noise.min(axis=2).mean()))
+    accuracy = accuracy[:, chosen]  # (P, S)
+    variance = images.covariance.diagonal(axis1=1, axis2=2)[:, chosen]  # (P, S)
+    of_worst = np.take_along_axis(variance, accuracy.argmin(axis=0)[None], axis=0)  # (1, S)
+    tied = accuracy - accuracy.min(axis=0) <= 2 * np.sqrt(variance + of_worst)  # (P, S)
+    if not (tied.sum(axis=0) > 1).any():
+        return 0.0
+    noise = (drawn - images.mean[:, None])[:, :, chosen]  # (P, B, S)
+    lowest = np.where(tied[:, None], noise, np.inf).min(axis=0)  # (B, S)
+    return max(0.0, float(-lowest.mean()))
 
 
 def _worst(
-    drawn: np.ndarray, smooth: np.ndarray, accuracy: np.ndarray, total: np.ndarray
-) -> tuple[float, float, float]:
-    """Centre and the two half-widths of the worst group's interval."""
-    lowest = accuracy.min(axis=1)  # (S,)
-    n = total[accuracy.argmin(axis=1)].min()
-    half = half_width(drawn.min(axis=2).mean(axis=1).var(), [lowest], n)
-    return smooth.min(axis=1).mean(), half, half + minimum_bias(drawn, smooth)
+    images: Resampled, accuracy: np.ndarray, size: np.ndarray, resamples: int, seed: int
+) -> tuple[float, float]:
+    """Limits of the worst group's mean over seeds, from accuracies (P, S) and sizes (P,)."""
+    drawn = images.draw(resamples, seed)  # (P, B, S)
+    n = size[accuracy.argmin(axis=0)].min()
+    half = half_width(drawn.min(axis=0).mean(axis=1).var(), [accuracy.min(axis=0)], n)
+    bias = minimum_bias(drawn, images, images.mean, slice(None))
+    return _limits(images.mean.min(axis=0).mean(), half, half + bias)
 
 
-def _agreed(seeds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two images that all have right, two that all have wrong; see `draw`."""
-    return np.repeat([[1], [0]], seeds, axis=1), np.array([2.0, 2.0])
-
-
-def _limits(centre: float, below: float, above: float) -> tuple[float, float]:
-    return _clip(centre - below), _clip(centre + above)
+def _limits(centre: float, half: float, above: float | None = None) -> tuple[float, float]:
+    return _clip(centre - half), _clip(centre + (half if above is None else above))
 
 
 def _clip(value: float, least: float = 0.0) -> float:
@@ -238,9 +269,9 @@ def _figures(values: np.ndarray, limits: tuple[float, float]) -> dict[str, Any]:
 def _group_figures(
     total: np.ndarray, present: np.ndarray, accuracy: np.ndarray, limits: Sequence[tuple]
 ) -> list[dict[str, Any]]:
-    figures = [dict.fromkeys(("mean", "low", "high")) | {"values": [None] * len(accuracy)}]
-    figures = [dict(figures[0]) for _ in total]
-    for place, group in enumerate(present):
-        whole = _figures(accuracy[:, place], limits[place])
-        figures[group] = {key: whole[key] for key in ("mean", "low", "high", "values")}
-    return [{"total": int(count)} | entry for count, entry in zip(total, figures)]
+    empty = {"mean": None, "low": None, "high": None, "values": [None] * accuracy.shape[1]}
+    found = {group: _figures(*of) for group, *of in zip(present, accuracy, limits)}
+    return [
+        {"total": int(count)} | {key: found.get(group, empty)[key] for key in empty}
+        for group, count in enumerate(total)
+    ]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from src.bootstrap import difference, half_width, over_seeds
+from src.bootstrap import Resampled, difference, half_width, over_seeds, right_together
 from src.metrics import wilson, worst_group
 
 SIZES = (350, 250, 100, 60)
@@ -93,6 +93,49 @@ def test_shared_images_make_a_difference_sharper_than_two_intervals():
     alone = over_seeds(ours, groups, 1)["average"]
     assert gap["low"] > 0
     assert gap["high"] - gap["low"] < 0.8 * (alone["high"] - alone["low"])
+
+
+def test_resampling_has_the_covariance_of_one_image_divided_by_their_number():
+    # Of 6 images both networks have 2 right, the first 2 more, the second 1 more. With two more
+    # that both have right and two that none has: means 6/10 and 5/10, both right 4/10, so the
+    # variances are .6 * .4 / 10 and .5 * .5 / 10, the covariance is (.4 - .6 * .5) / 10.
+    right = np.array([[1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 1, 0]], dtype=bool)
+    both = right_together(right, np.zeros(6, int), np.array([0]))
+    assert both.tolist() == [[[4, 2], [2, 3]]]
+    images = Resampled.of(both, np.array([6]), 4, 2.0)
+    assert images.mean == pytest.approx(np.array([[0.6, 0.5]]))
+    assert images.covariance == pytest.approx(np.array([[[0.024, 0.01], [0.01, 0.025]]]))
+    # Of the first minus the second: .024 + .025 - 2 * .01.
+    assert images.variance(np.array([1, -1])) == pytest.approx([0.029])
+
+
+def test_draws_have_the_moments_they_were_asked_for():
+    covariance = np.array([[[0.024, 0.01], [0.01, 0.025]], [[0.01, 0.01], [0.01, 0.01]]])
+    images = Resampled(np.array([[0.6, 0.5], [0.3, 0.3]]), covariance)
+    drawn = images.draw(20_000, 0)  # (P, B, M)
+    assert drawn.mean(axis=1) == pytest.approx(images.mean, abs=1e-12)
+    for place in range(2):
+        assert np.cov(drawn[place].T) == pytest.approx(covariance[place], abs=5e-4)
+    assert np.cov(drawn[0, :, 0], drawn[1, :, 0])[0, 1] == pytest.approx(0, abs=5e-4)
+
+
+def test_the_lowest_group_varies_as_if_images_were_drawn_one_by_one():
+    """Two networks, three groups of which any can be the lowest; drawn with replacement."""
+    rng = np.random.default_rng(0)
+    size = np.array([40, 60, 90])
+    right = rng.random((2, size.sum())) < 0.5 + 0.2 * (rng.random(size.sum()) - 0.5)
+    groups = np.repeat(np.arange(3), size)
+    both = right_together(right, groups, np.arange(3))
+    drawn = Resampled.of(both, size, 0, 0.0).draw(4000, 0).min(axis=0).mean(axis=1)
+    places = [np.flatnonzero(groups == group) for group in range(3)]
+    one_by_one = np.array(
+        [
+            np.min([right[:, rng.choice(of, len(of))].mean(axis=1) for of in places], axis=0).mean()
+            for _ in range(4000)
+        ]
+    )
+    assert drawn.mean() == pytest.approx(one_by_one.mean(), abs=0.005)
+    assert drawn.std() == pytest.approx(one_by_one.std(), rel=0.06)
 
 
 def test_the_same_predictions_give_the_same_interval():
