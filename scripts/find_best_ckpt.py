@@ -19,8 +19,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rule", help="best-avg, best-group, ..., last, or an epoch")
     args = parser.parse_args(argv)
     with exit_on_user_error():
-        from src.checkpoints import find_best_ckpt  # loads torch
         from src.inference import open_run
+        from src.selection import find_best_ckpt
 
         run = open_run(args.log_dir)
         if args.rule is not None:

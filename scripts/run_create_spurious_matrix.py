@@ -114,9 +114,9 @@ def is_evaluated(run: Run, tasks: tuple[str, ...], args: argparse.Namespace) -> 
     """Are the pairs of all the run's tasks written, of this checkpoint and split?"""
     if args.rerun == "all":
         return False
-    from src.checkpoints import find_best_ckpt  # loads torch
     from src.evaluation import read_report
     from src.inference import open_run
+    from src.selection import find_best_ckpt
 
     run = open_run(run.path)  # of JTT, its second stage
     epoch = find_best_ckpt(run, args.ckpt_num)

@@ -71,30 +71,34 @@ def over_seeds(
     both = right_together(right, groups, present)  # (P, S, S)
     correct = both.diagonal(axis1=1, axis2=2)  # (P, S)
     accuracy = correct / size[:, None]  # (P, S)
-    average = correct.sum(axis=0) / size.sum()  # (S,)
+    places = accuracy.argmin(axis=0)  # (S,)
+    # A row for each group, the average, and the worst group.
+    values = np.vstack([accuracy, correct.sum(axis=0) / size.sum(), accuracy.min(axis=0)])
     if len(right) == 1:
-        counts = correct[:, 0].astype(int)
-        limits = [wilson(int(c), int(n)) for c, n in zip(counts, size)]
-        average_limits = wilson(int(counts.sum()), int(size.sum()))
-        worst = worst_group(counts, size)
-        worst_limits = worst["low"], worst["high"]
+        limits = _limits_of_images(correct[:, 0].astype(int), size)  # (P + 2, 2)
     else:
         images = Resampled.of(both, size, 4, 2.0)
+        drawn = images.draw(resamples, seed)  # (P, S, B)
         variance = images.variance(np.full(len(right), 1 / len(right)))  # (P,)
-        centre = images.mean.mean(axis=1)  # (P,)
-        limits = [
-            _limits(c, half_width(v, [of_seeds], n))
-            for c, v, of_seeds, n in zip(centre, variance, accuracy, size)
-        ]
-        half = half_width(share**2 @ variance, [average], size.sum())
-        average_limits = _limits(average.mean(), half)
-        worst_limits = _worst(images, accuracy, size, resamples, seed)
-    places = accuracy.argmin(axis=0)  # (S,)
+        of_worst = drawn.min(axis=0).mean(axis=0).var()
+        half = half_width(
+            np.array([*variance, share**2 @ variance, of_worst]),
+            [values],
+            np.array([*size, size.sum(), size[places].min()]),
+        )
+        centre = [*images.mean.mean(axis=1), values[-2].mean(), images.mean.min(axis=0).mean()]
+        limits = np.stack([centre - half, centre + half], axis=1)  # (P + 2, 2)
+        limits[-1, 1] += minimum_bias(drawn, images, images.mean, slice(None))
+    *of_groups, average, worst = _figures(values, limits)
+    known = dict(zip(present.tolist(), of_groups))
+    none = {"mean": None, "low": None, "high": None, "values": [None] * len(right)}
     return {
-        "average": _figures(average, average_limits),
-        "worst_group": _figures(accuracy.min(axis=0), worst_limits)
-        | {"ids": present[places].tolist(), "totals": size[places].tolist()},
-        "groups": _group_figures(total, present, accuracy, limits),
+        "average": average,
+        "worst_group": worst | {"ids": present[places].tolist(), "totals": size[places].tolist()},
+        "groups": [
+            {"total": count} | {key: known.get(group, none)[key] for key in none}
+            for group, count in enumerate(total.tolist())
+        ],
     }
 
 
@@ -122,22 +126,22 @@ def difference(
     # without a discordant image all were certain.
     images = Resampled.of(both, size, 2, np.where(mine == mine[:, None], 1.0, 0.5))
     weights = np.where(mine, 1 / len(ours), -1 / len(theirs))  # (S + R,)
+    drawn = images.draw(resamples, seed)  # (P, S + R, B)
+    values = np.stack([share @ accuracy, accuracy.min(axis=0)])  # average and worst group
     least = min(len(ours), len(theirs))
-
-    def figures(values: np.ndarray, variance: float, n: int) -> dict[str, float]:
-        seeds = [] if least == 1 else [values[mine], values[~mine]]
-        gap, half = float(weights @ values), half_width(variance, seeds, n)
-        return {"difference": gap, "low": gap - half, "high": gap + half, "n": least}
-
-    drawn = images.draw(resamples, seed)  # (P, B, S + R)
-    smallest = size[accuracy.argmin(axis=0)].min()
-    worst = figures(accuracy.min(axis=0), (drawn.min(axis=0) @ weights).var(), smallest)
-    worst["low"] -= minimum_bias(drawn, images, accuracy, ~mine)
-    worst["high"] += minimum_bias(drawn, images, accuracy, mine)
-    average = figures(share @ accuracy, share**2 @ images.variance(weights), size.sum())
+    half = half_width(
+        np.array([share**2 @ images.variance(weights), (weights @ drawn.min(axis=0)).var()]),
+        [] if least == 1 else [values[:, mine], values[:, ~mine]],
+        np.array([size.sum(), size[accuracy.argmin(axis=0)].min()]),
+    )
+    gap = values @ weights
+    low, high = gap - half, gap + half
+    low[1] -= minimum_bias(drawn, images, accuracy, ~mine)
+    high[1] += minimum_bias(drawn, images, accuracy, mine)
+    columns = zip(gap.tolist(), low.clip(-1).tolist(), high.clip(max=1).tolist())
     return {
-        name: found | {key: _clip(found[key], -1.0) for key in ("low", "high")}
-        for name, found in (("average", average), ("worst_group", worst))
+        name: dict(zip(("difference", "low", "high"), column)) | {"n": least}
+        for name, column in zip(("average", "worst_group"), columns)
     }
 
 
@@ -180,38 +184,38 @@ class Resampled:
         return self.covariance @ weights @ weights
 
     def draw(self, resamples: int, seed: int) -> np.ndarray:
-        """Normal draws (P, B, M) with this mean and covariance."""
+        """Normal draws (P, M, B) with this mean and covariance."""
         values, vectors = np.linalg.eigh(self.covariance)
         scale = np.sqrt(values.clip(min=0))[:, None]  # (P, 1, M)
         root = (vectors * scale) @ vectors.transpose(0, 2, 1)  # (P, M, M)
-        return self.mean[:, None] + _normals(len(root), resamples, root.shape[1], seed) @ root
+        return self.mean[:, :, None] + root @ _normals(*self.mean.shape, resamples, seed)
 
 
 @lru_cache(maxsize=8)
-def _normals(places: int, resamples: int, networks: int, seed: int) -> np.ndarray:
-    """Standard normals (P, B, M); the second half mirrors the first, so their mean is 0."""
-    half = np.random.default_rng(seed).standard_normal((places, (resamples + 1) // 2, networks))
-    both = np.concatenate([half, -half], axis=1)
+def _normals(places: int, networks: int, resamples: int, seed: int) -> np.ndarray:
+    """Standard normals (P, M, B); the second half mirrors the first, so their mean is 0."""
+    half = np.random.default_rng(seed).standard_normal((places, networks, (resamples + 1) // 2))
+    both = np.concatenate([half, -half], axis=2)
     both.flags.writeable = False
     return both
 
 
-def half_width(images: float, seeds: Sequence[np.ndarray], n: int) -> float:
-    """Half the interval of a mean over seeds, or of a difference of two.
+def half_width(images: np.ndarray, seeds: Sequence[np.ndarray], n: np.ndarray) -> np.ndarray:
+    """Half the intervals (K,) of K means over seeds, or of differences of two.
 
     Args:
-        images: variance under resampled images; seeds: for each method its value by seed (S,).
-        n: images that the figure rests on.
+        images: (K,) variance under resampled images; seeds: for each method its values (K, S).
+        n: (K,) images that each figure rests on.
     """
     quantile = 0.5 + LEVEL / 2
-    square = stdtrit(max(n - 1, 1), quantile) ** 2 * images
-    parts = [values.var(ddof=1) / len(values) for values in seeds]
-    if sum(parts):
-        freedom = sum(parts) ** 2 / sum(
-            part**2 / (len(values) - 1) for part, values in zip(parts, seeds)
-        )
-        square += stdtrit(freedom, quantile) ** 2 * sum(parts)
-    return float(np.sqrt(square))
+    square = stdtrit(np.maximum(n - 1, 1), quantile) ** 2 * images
+    if seeds:
+        parts = np.stack([of.var(axis=1, ddof=1) / of.shape[1] for of in seeds])  # (M, K)
+        total, less_one = parts.sum(axis=0), np.array([[of.shape[1] - 1] for of in seeds])
+        spread = np.maximum((parts**2 / less_one).sum(axis=0), np.finfo(float).tiny)
+        freedom = np.where(total > 0, total**2 / spread, 1)
+        square += stdtrit(freedom, quantile) ** 2 * total
+    return np.sqrt(square)
 
 
 def minimum_bias(
@@ -220,7 +224,7 @@ def minimum_bias(
     """How far the mean over seeds of the lowest group accuracy lies below the truth, at most.
 
     Args:
-        drawn: (P, B, M) of `images`; accuracy: (P, M) measured; chosen: which networks. A group
+        drawn: (P, M, B) of `images`; accuracy: (P, M) measured; chosen: which networks. A group
             counts as tied with the worst of its seed where it is less than two standard errors of
             the difference above it.
     """
@@ -230,48 +234,27 @@ def minimum_bias(
     tied = accuracy - accuracy.min(axis=0) <= 2 * np.sqrt(variance + of_worst)  # (P, S)
     if not (tied.sum(axis=0) > 1).any():
         return 0.0
-    noise = (drawn - images.mean[:, None])[:, :, chosen]  # (P, B, S)
-    lowest = np.where(tied[:, None], noise, np.inf).min(axis=0)  # (B, S)
+    noise = drawn[:, chosen] - images.mean[:, chosen, None]  # (P, S, B)
+    lowest = np.where(tied[:, :, None], noise, np.inf).min(axis=0)  # (S, B)
     return max(0.0, float(-lowest.mean()))
 
 
-def _worst(
-    images: Resampled, accuracy: np.ndarray, size: np.ndarray, resamples: int, seed: int
-) -> tuple[float, float]:
-    """Limits of the worst group's mean over seeds, from accuracies (P, S) and sizes (P,)."""
-    drawn = images.draw(resamples, seed)  # (P, B, S)
-    n = size[accuracy.argmin(axis=0)].min()
-    half = half_width(drawn.min(axis=0).mean(axis=1).var(), [accuracy.min(axis=0)], n)
-    bias = minimum_bias(drawn, images, images.mean, slice(None))
-    return _limits(images.mean.min(axis=0).mean(), half, half + bias)
+def _limits_of_images(correct: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Limits (P + 2, 2) of one network's groups, average and worst group."""
+    worst = worst_group(correct, size)
+    of_groups = [wilson(*of) for of in zip(correct.tolist(), size.tolist())]
+    average = wilson(int(correct.sum()), int(size.sum()))
+    return np.array([*of_groups, average, (worst["low"], worst["high"])])
 
 
-def _limits(centre: float, half: float, above: float | None = None) -> tuple[float, float]:
-    return _clip(centre - half), _clip(centre + (half if above is None else above))
-
-
-def _clip(value: float, least: float = 0.0) -> float:
-    return float(min(max(value, least), 1.0))
-
-
-def _figures(values: np.ndarray, limits: tuple[float, float]) -> dict[str, Any]:
-    mean = float(values.mean())
-    return {
-        "mean": mean,
-        "std": float(values.std(ddof=1)) if len(values) > 1 else None,
-        "n": len(values),
-        "low": min(limits[0], mean),
-        "high": max(limits[1], mean),
-        "values": values.tolist(),
-    }
-
-
-def _group_figures(
-    total: np.ndarray, present: np.ndarray, accuracy: np.ndarray, limits: Sequence[tuple]
-) -> list[dict[str, Any]]:
-    empty = {"mean": None, "low": None, "high": None, "values": [None] * accuracy.shape[1]}
-    found = {group: _figures(*of) for group, *of in zip(present, accuracy, limits)}
+def _figures(values: np.ndarray, limits: np.ndarray) -> list[dict[str, Any]]:
+    """Mean, std, limits and values of each row of `values` (K, S); limits (K, 2)."""
+    seeds = values.shape[1]
+    mean = values.mean(axis=1)  # (K,)
+    std = values.std(axis=1, ddof=1).tolist() if seeds > 1 else [None] * len(values)
+    low, high = np.minimum(limits[:, 0], mean).clip(0), np.maximum(limits[:, 1], mean).clip(max=1)
+    columns = zip(mean.tolist(), std, low.tolist(), high.tolist(), values.tolist())
     return [
-        {"total": int(count)} | {key: found.get(group, empty)[key] for key in empty}
-        for group, count in enumerate(total)
+        {"mean": mean, "std": std, "n": seeds, "low": low, "high": high, "values": row}
+        for mean, std, low, high, row in columns
     ]

@@ -1,5 +1,7 @@
 """Checkpoints: saved whole, checked when read, and only the ones worth keeping stay.
 
+Which epoch a rule chooses is in src/selection.py.
+
 A checkpoint is a dict of plain tensors and numbers that `torch.load(weights_only=True)` reads.
 """
 
@@ -14,8 +16,7 @@ from typing import Any
 import torch
 
 from src.errors import UserError
-from src.evaluation import evaluations, read_report
-from src.files import atomic_path, write_json
+from src.files import atomic_path
 from src.runs import Run
 from src.tensor_files import read_tensors
 
@@ -81,7 +82,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def load_newest(run: Run) -> dict[str, Any] | None:
     """The newest sound checkpoint of a run, or None. A damaged one is named and passed over; one
     that only cannot be read now is not, as the work since the one before would be lost."""
-    numbered = sorted(saved_epochs(run), reverse=True)
+    numbered = sorted(run.saved_epochs(), reverse=True)
     for name in ["last", *numbered]:
         path = run.checkpoint(name)
         if path.exists():
@@ -92,10 +93,11 @@ def load_newest(run: Run) -> dict[str, Any] | None:
     return None
 
 
-def saved_epochs(run: Run) -> list[int]:
-    """Epochs whose checkpoints are kept."""
-    names = (path.name.split(".")[1] for path in run.ckpts.glob("ckpt.*.pt"))
-    return sorted(int(name) for name in names if name.isdigit())
+def prune(run: Run, selected: dict[str, int], last: int) -> None:
+    """Delete numbered checkpoints that no rule has chosen; the last one stays."""
+    for epoch in run.saved_epochs():
+        if epoch != last and epoch not in selected.values():
+            run.checkpoint(epoch).unlink()
 
 
 def model_hash(state: dict[str, torch.Tensor]) -> str:
@@ -105,85 +107,3 @@ def model_hash(state: dict[str, torch.Tensor]) -> str:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-# ---------------------------------------------------------------------------- which one is best
-
-
-def scores(stats: dict[str, Any], by_group: bool) -> dict[str, float]:
-    """What each selection rule maximises, from one epoch's validation figures.
-
-    Args:
-        stats: grouping name to its evaluation (see `metrics.summarise`), one grouping per task.
-        by_group: whether groups exist; without, the rules that need them are absent.
-
-    best-avg: mean over tasks of average accuracy; best-group: mean over tasks of worst-group
-    accuracy; for several tasks also best-worst (the minimum) and one rule per task.
-    """
-    average = {name.partition(":")[0]: figures["avg_acc"] for name, figures in stats.items()}
-    rules = {"best-avg": sum(average.values()) / len(average)}
-    several = len(stats) > 1
-    if several:
-        rules |= {f"best-avg-{task}": value for task, value in average.items()}
-    if by_group:
-        worst = {
-            name.partition(":")[0]: figures["worst_group"]["acc"] for name, figures in stats.items()
-        }
-        rules["best-group"] = sum(worst.values()) / len(worst)
-        if several:
-            rules["best-worst"] = min(worst.values())
-            rules |= {f"best-group-{task}": value for task, value in worst.items()}
-    return rules
-
-
-def record_validation(run: Run, epoch: int, rules: dict[str, float]) -> dict[str, Any]:
-    """Add an epoch to val_stats.json and choose anew; of equal epochs the first stays chosen.
-
-    Epochs after `epoch` are dropped: they belong to a past that is being repeated. Earlier ones
-    that it does not tell of (it was deleted) come from their own files.
-    """
-    known = run.history()["epochs"] if run.val_stats.exists() else {}
-    epochs = {e: values for e, values in known.items() if e < epoch}
-    for e in range(1, epoch):
-        if e not in epochs and run.epoch_stats(e).exists():
-            stats = evaluations(read_report(run.epoch_stats(e)))
-            epochs[e] = scores(stats, by_group="best-group" in rules)
-    epochs = dict(sorted(epochs.items())) | {epoch: rules}
-    selected = {rule: max(epochs, key=lambda e: (epochs[e][rule], -e)) for rule in rules}
-    history = {"epochs": epochs, "selected": selected}
-    write_json(run.val_stats, history)
-    return history
-
-
-def prune(run: Run, selected: dict[str, int], last: int) -> None:
-    """Delete numbered checkpoints that no rule has chosen; the last one stays."""
-    for epoch in saved_epochs(run):
-        if epoch != last and epoch not in selected.values():
-            run.checkpoint(epoch).unlink()
-
-
-def find_best_ckpt(run: Run, rule: str) -> int | str:
-    """The epoch that a name stands for: a number, `last`, or a rule such as best-group.
-
-    Raises:
-        UserError: no such checkpoint or rule; the message lists what there is.
-    """
-    rule = "best-avg" if rule == "best" else str(rule)
-    if rule == "last":
-        done = run.status()["state"] == "done" and saved_epochs(run)
-        return max(saved_epochs(run)) if done else "last"
-    if rule.isdigit():
-        if int(rule) not in saved_epochs(run):
-            kept = ", ".join(map(str, saved_epochs(run))) or "none"
-            raise UserError(
-                f"{run.path}: the checkpoint of epoch {rule} is not kept (there are: {kept}); "
-                f"train with exp.train.keep_ckpts=all to keep every epoch"
-            )
-        return int(rule)
-    if not run.val_stats.exists():
-        raise UserError(f"{run.path} has no validated epoch yet, so nothing is {rule}")
-    selected = run.history()["selected"]
-    if rule not in selected:
-        allowed = ", ".join(["a number", "last", "best", *selected])
-        raise UserError(f"checkpoint '{rule}' of {run.path}: use {allowed}")
-    return selected[rule]

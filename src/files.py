@@ -116,7 +116,7 @@ def read_json(path: Path, shape: Any = None) -> Any:
 
 def parse_json(text: str) -> Any:
     """`json.loads` of JSON proper: NaN and infinity, or a number as large, are a ValueError."""
-    return json.loads(text, parse_constant=_finite, parse_float=_finite)
+    return _DECODER.decode(text)
 
 
 def _finite(text: str) -> float:
@@ -126,12 +126,15 @@ def _finite(text: str) -> float:
     return value
 
 
+_DECODER = json.JSONDecoder(parse_constant=_finite, parse_float=_finite)
+
+
 @contextmanager
-def exclusive(path: Path, message: str | None = None) -> Iterator[bool]:
+def exclusive(path: Path, message: str | None = None, wait: bool = False) -> Iterator[bool]:
     """Hold the lock file `path`; yields whether it was free.
 
-    With `message` the call waits for the holder and prints the message once; without, a held lock
-    yields False at once and the caller decides.
+    With `message` the call waits for the holder and prints the message once, with `wait` it waits
+    silently; without both, a held lock yields False at once and the caller decides.
 
     Raises:
         UserError: the lock file cannot be made, or its file system has no locks.
@@ -149,6 +152,7 @@ def exclusive(path: Path, message: str | None = None) -> Iterator[bool]:
             free = False
             if message is not None:
                 print(message, flush=True)
+            if wait or message is not None:
                 fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:  # without a lock, two at once would mix their files
             raise UserError(
@@ -159,7 +163,7 @@ def exclusive(path: Path, message: str | None = None) -> Iterator[bool]:
         try:
             yield free
         finally:
-            if free or message is not None:
+            if free or wait or message is not None:
                 fcntl.flock(file, fcntl.LOCK_UN)
 
 

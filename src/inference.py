@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from src.checkpoints import find_best_ckpt, load_checkpoint, model_hash
 from src.config import load_saved_config
 from src.config_schema import Config, DatasetConfig
 from src.data.celeba import Annotations
@@ -24,6 +23,7 @@ from src.evaluation import (
 )
 from src.files import write_json
 from src.runs import Run
+from src.selection import find_best_ckpt
 
 
 def open_run(path: str | Path) -> Run:
@@ -115,6 +115,7 @@ class RunEvaluator:
     def _predict(self, epoch: int | str, split: str, identity: str) -> Logits:
         import torch
 
+        from src.checkpoints import load_checkpoint, model_hash
         from src.devices import choose_device, choose_precision
         from src.models import build_model
 

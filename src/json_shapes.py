@@ -24,34 +24,51 @@ class Or:
 
 
 def misfit(value: Any, shape: Any, where: str = "") -> str | None:
-    """What of `value` does not fit `shape`, in a few words; None where all of it does."""
-    if isinstance(shape, Or):
-        first = misfit(value, shape.one, where)
-        return first and misfit(value, shape.other, where) and first
+    """What of `value` does not fit `shape`, in a few words; None where all of it does.
+
+    Args:
+        where: what `value` is called in them.
+    """
+    found = _misfit(value, shape)
+    if found is None:
+        return None
+    place, problem = found
+    return f"{(where + place).lstrip('.')[:80] or 'it'} {problem}"
+
+
+def _misfit(value: Any, shape: Any) -> tuple[str, str] | None:
+    """The first place that does not fit, such as `.epochs.3`, and what is wrong there."""
     if isinstance(shape, dict):
-        return _misfit_table(value, shape, where)
+        return _misfit_table(value, shape)
     if isinstance(shape, list):
-        if not isinstance(value, list):
-            return f"{where or 'it'} is not a list"
-        entries = ((entry, f"{where}[{place}]") for place, entry in enumerate(value))
-        return next((found for e, w in entries if (found := misfit(e, shape[0], w))), None)
+        return _misfit_list(value, shape[0])
+    if isinstance(shape, Or):
+        found = _misfit(value, shape.one)
+        return found and _misfit(value, shape.other) and found
     if shape is None:
-        return None if value is None else f"{where or 'it'} is not null"
+        return None if value is None else ("", "is not null")
     odd = isinstance(value, float) and not math.isfinite(value)  # YAML has them
     if isinstance(value, shape) and (shape is bool or not isinstance(value, bool)) and not odd:
         return None
-    return f"{where or 'it'} is not {_NAMES.get(shape, 'a number')}"
+    return "", f"is not {_NAMES.get(shape, 'a number')}"
 
 
-def _misfit_table(value: Any, shape: dict[str, Any], where: str) -> str | None:
+def _misfit_table(value: Any, shape: dict[str, Any]) -> tuple[str, str] | None:
     if not isinstance(value, dict):
-        return f"{where or 'it'} is not a table"
+        return "", "is not a table"
     wanted = dict.fromkeys(value, shape["*"]) if "*" in shape else shape
     for key, inner in wanted.items():
-        here = f"{where}.{key}".lstrip(".")[:80]
-        if key not in value:
-            return f"{here} is missing"
-        found = misfit(value[key], inner, here)
+        found = _misfit(value[key], inner) if key in value else ("", "is missing")
         if found:
-            return found
+            return f".{key}{found[0]}", found[1]
+    return None
+
+
+def _misfit_list(value: Any, shape: Any) -> tuple[str, str] | None:
+    if not isinstance(value, list):
+        return "", "is not a list"
+    for place, entry in enumerate(value):
+        found = _misfit(entry, shape)
+        if found:
+            return f"[{place}]{found[0]}", found[1]
     return None

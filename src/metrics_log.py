@@ -11,8 +11,9 @@ from typing import Any
 
 from src.errors import UserError
 from src.files import parse_json, write_atomic, write_error
-from src.json_shapes import misfit
 from src.runs import Run
+
+_NEEDED = ("step", "epoch")  # of every record
 
 
 def read_metrics(run: Run) -> list[dict[str, Any]]:
@@ -23,7 +24,7 @@ def read_metrics(run: Run) -> list[dict[str, Any]]:
     for line in text.splitlines():
         with suppress(ValueError, RecursionError):
             record = parse_json(line)
-            if misfit(record, {"step": int, "epoch": int}) is None:
+            if isinstance(record, dict) and {type(record.get(key)) for key in _NEEDED} == {int}:
                 records.append(record)
     return records
 

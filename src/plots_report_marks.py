@@ -25,7 +25,7 @@ METHOD_COLOURS = {
     "rwg": "#3fa0d8",
 }
 SHAPES = {"static_equal": "o", "static_delta": "s", "dynamic": "D"}
-WEIGHTINGS = {"static_equal": "equal", "static_delta": "by delta", "dynamic": "dynamic"}
+WEIGHTINGS = {"static_equal": "equal", "static_delta": "unequal", "dynamic": "dynamic"}
 MEASURES = {"average": "average", "worst_group": "worst-group"}
 
 

@@ -4,7 +4,6 @@ Everything is arithmetic on saved logits and annotations; logits that are missin
 """
 
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ class Answers:
     """What the networks of one setting, each at one epoch, make of one grouping.
 
     right: (S, N) which predictions are right; groups: (N,); data: the identity of the images;
-    figures: of `bootstrap.over_seeds`. Rules that choose the same epochs share one of these.
+    figures: of `bootstrap.over_seeds`. Rules that choose the same epochs share one of these, and
+    their rows its figures: nobody writes into them.
     """
 
     right: np.ndarray
@@ -39,7 +39,7 @@ class Answers:
         if id(other) not in self._gaps:
             num_groups = len(self.figures["groups"])
             self._gaps[id(other)] = difference(self.right, other.right, self.groups, num_groups)
-        return deepcopy(self._gaps[id(other)])
+        return self._gaps[id(other)]
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def result_row(
         "seeds": [run.seed for run in runs],
         "runs": [str(run.folder) for run in runs],
         "epochs": [run.epochs[rule] for run in runs],
-        **deepcopy(answers.figures),
+        **answers.figures,
         "interval": interval_kind(len(runs)),
         "reference": reference(
             first.method,

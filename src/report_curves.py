@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from src.json_shapes import Number, misfit
 from src.metrics_log import read_metrics
 from src.runs import Run
 
@@ -24,7 +23,7 @@ def run_curves(run: Run, tasks: Sequence[str]) -> dict[str, Any]:
 
     def column(kept: Sequence[Mapping[str, Any]], key: str) -> list[float | None]:
         values = (record.get(key) for record in kept)
-        return [None if misfit(value, Number) else rounded(value) for value in values]
+        return [rounded(value) if type(value) in (int, float) else None for value in values]
 
     weights = {task: column(trained, f"train/{task}/weight") for task in tasks}
     constant = all(len(set(values)) <= 1 for values in weights.values())

@@ -138,6 +138,7 @@ def weighting_of(data: dict[str, Any]) -> str:
     if data["loss_balanced_task_weighting"]:
         return "dynamic"
     weights = data["task_weights"] or []
+    # By delta or by hand: the numbers do not tell, so pages and figures call them unequal.
     return "static_delta" if any(weight != 1 for weight in weights) else "static_equal"
 
 

@@ -51,6 +51,11 @@ class Run:
     def checkpoint(self, epoch: int | str) -> Path:
         return self.ckpts / f"ckpt.{epoch}.pt"
 
+    def saved_epochs(self) -> list[int]:
+        """Epochs whose checkpoints are kept."""
+        names = (path.name.split(".")[1] for path in self.ckpts.glob("ckpt.*.pt"))
+        return sorted(int(name) for name in names if name.isdigit())
+
     def status(self) -> dict[str, Any]:
         """What status.json says; where the process is dead, `state` is failed and `died` true."""
         if not self.status_file.exists():
@@ -68,9 +73,10 @@ class Run:
         return status
 
     def set_status(self, **fields: Any) -> None:
-        """Write fields over those of status.json, whole."""
-        known = read_json(self.status_file, {}) if self.status_file.exists() else {}
-        write_json(self.status_file, known | fields)
+        """Write fields over those of status.json, whole; a job's parent and child both do."""
+        with exclusive(self.path / ".status.lock", wait=True):
+            known = read_json(self.status_file, {}) if self.status_file.exists() else {}
+            write_json(self.status_file, known | fields)
 
     def history(self) -> dict[str, Any]:
         """val_stats.json: `epochs`, epoch number to the score by rule, and `selected`, rule to the

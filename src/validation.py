@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from src.checkpoints import model_hash, record_validation, scores
+from src.checkpoints import model_hash
 from src.data.dataset import Dataset
 from src.data.groupings import Grouping
 from src.evaluation import (
@@ -21,6 +21,7 @@ from src.evaluation import (
 )
 from src.files import write_json
 from src.runs import Run
+from src.selection import record_validation, scores
 
 
 class Validation:

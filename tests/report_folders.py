@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from src.checkpoints import record_validation, scores
 from src.config import load_config, save_config
 from src.config_schema import Config, JTTConfig
 from src.data.celeba import load_annotations
@@ -17,6 +16,7 @@ from src.data.groupings import COLUMN, parse_groupings
 from src.evaluation import Logits, data_identity, evaluate, report, save_logits
 from src.files import write_json
 from src.runs import Run
+from src.selection import record_validation, scores
 from tests.data.small_celeba import official_attributes
 
 # Of each split: how many images have exactly these attributes.

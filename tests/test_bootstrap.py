@@ -65,14 +65,24 @@ def test_one_seed_has_the_limits_of_a_single_evaluation():
 
 def test_two_seeds_alone_give_students_interval():
     # s^2 / 2 = 0.02^2 / 2 / 2 = 0.01^2 and t(1) = 12.7062.
-    half = half_width(0.0, [np.array([0.90, 0.92])], 1000)
-    assert half == pytest.approx(12.7062 * 0.01, rel=1e-4)
+    half = half_width(np.zeros(1), [np.array([[0.90, 0.92]])], np.array([1000]))
+    assert half == pytest.approx([12.7062 * 0.01], rel=1e-4)
 
 
 def test_images_and_seeds_join_as_squares():
-    # t(1e6) = 1.96: (1.96 * 0.03)^2 + (12.7062 * 0.01)^2.
-    half = half_width(0.03**2, [np.array([0.90, 0.92])], 10**6)
-    assert half == pytest.approx(((1.95996 * 0.03) ** 2 + 0.127062**2) ** 0.5, rel=1e-4)
+    # t(1e6) = 1.96: (1.96 * 0.03)^2 + (12.7062 * 0.01)^2; the second figure has no seed part.
+    values = np.array([[0.90, 0.92], [0.5, 0.5]])
+    half = half_width(np.array([0.03, 0.02]) ** 2, [values], np.array([10**6] * 2))
+    joined = ((1.95996 * 0.03) ** 2 + 0.127062**2) ** 0.5
+    assert half == pytest.approx([joined, 1.95996 * 0.02], rel=1e-4)
+
+
+def test_seeds_of_two_methods_join_with_satterthwaites_freedom():
+    # s^2/S: .0001 (2 seeds) and .0002 (2 seeds), so (.0003)^2 / (.0001^2 + .0002^2) = 1.8
+    # degrees of freedom; t(1.8) = 4.7949 at 97.5 %.
+    seeds = [np.array([[0.90, 0.92]]), np.array([[0.5, 0.5 + 0.02 * 2**0.5]])]
+    half = half_width(np.zeros(1), seeds, np.array([1000]))
+    assert half == pytest.approx([4.7949 * 0.0003**0.5], rel=1e-3)
 
 
 def test_a_method_compared_with_itself_differs_by_nothing():
@@ -112,11 +122,11 @@ def test_resampling_has_the_covariance_of_one_image_divided_by_their_number():
 def test_draws_have_the_moments_they_were_asked_for():
     covariance = np.array([[[0.024, 0.01], [0.01, 0.025]], [[0.01, 0.01], [0.01, 0.01]]])
     images = Resampled(np.array([[0.6, 0.5], [0.3, 0.3]]), covariance)
-    drawn = images.draw(20_000, 0)  # (P, B, M)
-    assert drawn.mean(axis=1) == pytest.approx(images.mean, abs=1e-12)
+    drawn = images.draw(20_000, 0)  # (P, M, B)
+    assert drawn.mean(axis=2) == pytest.approx(images.mean, abs=1e-12)
     for place in range(2):
-        assert np.cov(drawn[place].T) == pytest.approx(covariance[place], abs=5e-4)
-    assert np.cov(drawn[0, :, 0], drawn[1, :, 0])[0, 1] == pytest.approx(0, abs=5e-4)
+        assert np.cov(drawn[place]) == pytest.approx(covariance[place], abs=5e-4)
+    assert np.cov(drawn[0, 0], drawn[1, 0])[0, 1] == pytest.approx(0, abs=5e-4)
 
 
 def test_the_lowest_group_varies_as_if_images_were_drawn_one_by_one():
@@ -126,7 +136,7 @@ def test_the_lowest_group_varies_as_if_images_were_drawn_one_by_one():
     right = rng.random((2, size.sum())) < 0.5 + 0.2 * (rng.random(size.sum()) - 0.5)
     groups = np.repeat(np.arange(3), size)
     both = right_together(right, groups, np.arange(3))
-    drawn = Resampled.of(both, size, 0, 0.0).draw(4000, 0).min(axis=0).mean(axis=1)
+    drawn = Resampled.of(both, size, 0, 0.0).draw(4000, 0).min(axis=0).mean(axis=0)
     places = [np.flatnonzero(groups == group) for group in range(3)]
     one_by_one = np.array(
         [

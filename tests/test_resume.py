@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from src import training, validation
-from src.checkpoints import find_best_ckpt, load_checkpoint
+from src.checkpoints import load_checkpoint
 from src.errors import UserError
 from src.files import read_json
 from src.runs import Run
+from src.selection import find_best_ckpt
 from src.signals import Stopped
 from tests.tiny_training import at, kill_at, make_trainer, outcome
 

@@ -17,7 +17,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from src.config import load_config, train_once
 from src.errors import UserError
-from src.files import write_error
+from src.files import read_json, write_error
 from src.metrics_log import MetricsLog, read_metrics
 from src.runs import DEAD_AFTER_SECONDS, Heartbeat, Run
 from src.signals import Stopped, stop_on_signal
@@ -172,6 +172,18 @@ def test_two_processes_cannot_train_in_one_folder(run):
     assert "is being trained by process 77 on here: wait for it" in second.stderr
     third = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert (third.returncode, third.stdout) == (0, "claimed\n")
+
+
+def test_no_process_writes_over_what_another_said(run):
+    """A job's parent and child write different fields of one file, at any moment."""
+    script = (
+        "import sys\nfrom src.runs import Run\nrun = Run(sys.argv[1])\n"
+        "for step in range(100):\n    run.set_status(**{f'{sys.argv[2]}-{step}': step})\n"
+    )
+    command = [sys.executable, "-c", script, str(run.path)]
+    writers = [subprocess.Popen([*command, name], cwd=REPOSITORY) for name in "ab"]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert len(read_json(run.status_file)) == 200
 
 
 # ---------------------------------------------------------------------------- signals

@@ -10,7 +10,6 @@ import pytest
 
 from scripts import run_create_spurious_matrix, spurious_eval, spurious_task
 from scripts.run_create_spurious_matrix import find_models
-from src.checkpoints import record_validation
 from src.config import load_config, save_config
 from src.config_schema import JTTConfig
 from src.data.celeba import load_annotations
@@ -19,6 +18,7 @@ from src.errors import UserError
 from src.evaluation import Logits, data_identity, save_logits
 from src.files import read_json, write_json
 from src.runs import Run
+from src.selection import record_validation
 from src.spurious_matrix import build_matrix, phi_rank_correlation
 from src.spurious_results import read_labels, read_tasks, write_labels, write_task
 from src.thumbnails import choose_thumbnails, cover

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from src import training
-from src.checkpoints import load_checkpoint, saved_epochs
+from src.checkpoints import load_checkpoint
 from src.devices import choose_device, choose_precision
 from src.errors import UserError
 from src.runs import Run
@@ -108,10 +108,10 @@ def test_max_steps_ends_a_run_in_mid_epoch_with_a_validation_and_a_checkpoint(tm
 def test_all_checkpoints_are_kept_or_the_best_of_each_rule_and_the_last(tmp_path):
     trained(tmp_path / "all", total_epochs=6, keep_ckpts="all")
     trained(tmp_path / "best", total_epochs=6, keep_ckpts="best")
-    assert saved_epochs(Run(tmp_path / "all")) == [1, 2, 3, 4, 5, 6]
+    assert Run(tmp_path / "all").saved_epochs() == [1, 2, 3, 4, 5, 6]
     history = outcome(tmp_path / "best")["history"]
     assert history == outcome(tmp_path / "all")["history"]
-    assert saved_epochs(Run(tmp_path / "best")) == sorted({*history["selected"].values(), 6})
+    assert Run(tmp_path / "best").saved_epochs() == sorted({*history["selected"].values(), 6})
 
 
 def test_a_task_of_weight_0_does_not_touch_its_head(tmp_path):

@@ -3,7 +3,7 @@
 const runs = data.runs;
 const rows = data.rows;
 const MEASURES = { worst_group: "worst group", average: "average" };
-const WEIGHTINGS = { static_equal: "equal", static_delta: "by delta", dynamic: "dynamic (LBTW)" };
+const WEIGHTINGS = { static_equal: "equal", static_delta: "unequal", dynamic: "dynamic (LBTW)" };
 const RULE_NAMES = {
   "best-avg": "average", "best-group": "worst group", "best-worst": "worst task",
   "best-avg-own": "own average", "best-group-own": "own worst group", last: "last epoch",
