@@ -1,6 +1,7 @@
 """Figure of a report: accuracy against the number of tasks that share a network."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,12 +11,14 @@ from src.plots_groups import INK
 from src.plots_report_marks import (
     MEASURES,
     colour_of,
-    draw_mark,
+    draw_marks,
     readable,
     row_marks,
     titled_figure,
 )
 from src.report_rows import Pairing, Row, in_family
+
+MOST_INTERVALS = 8  # side by side; more would be one block
 
 
 def number_of_tasks(
@@ -47,6 +50,7 @@ def number_of_tasks(
     columns = min(3, len(tasks))
     lines = -(-len(tasks) // columns)
     title = f"Number of tasks: {MEASURES[measure]} accuracy"
+    note += f"; none where more than {MOST_INTERVALS} networks have as many tasks"
     rows = [row for same in tasks.values() for row in same]
     figure, axes = titled_figure(
         title, rows, 3.4 * columns + 0.6, 2.4 * lines, (lines, columns), note, True
@@ -71,10 +75,14 @@ def _count_panel(axis: Axes, name: str, rows: Sequence[Row], measure: str) -> No
     places: dict[int, list[Row]] = {}
     for row in rows:
         places.setdefault(len(row["groupings"]), []).append(row)
+    placed = []
     for count, same in sorted(places.items()):
-        step = min(0.16, 0.7 / len(same))
-        for at, mark in enumerate(row_marks(same, measure)):
-            draw_mark(axis, count + step * (at - (len(same) - 1) / 2), mark, upright=True)
+        step, first = min(0.16, 0.7 / len(same)), (len(same) - 1) / 2
+        marks = row_marks(same, measure)
+        if len(marks) > MOST_INTERVALS:
+            marks = [replace(mark, low=None, high=None) for mark in marks]
+        placed += [(count + step * (at - first), mark) for at, mark in enumerate(marks)]
+    draw_marks(axis, placed, upright=True)
     together = [row for row in rows if len(row["groupings"]) > 1]
     for method, weighting in dict.fromkeys((r["method"], r["weighting"]) for r in together):
         values: dict[int, list[float]] = {}

@@ -3,7 +3,7 @@ one task is hollow. Intervals are drawn where there are any, and what has no ima
 never drawn as 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,20 +104,33 @@ def titled_figure(
     return figure, axes
 
 
-def draw_mark(axis: Axes, place: float, mark: Mark, upright: bool = False) -> None:
-    look = look_of(mark.style)
-    x, y = (place, mark.value) if upright else (mark.value, place)
-    if mark.low is not None:
-        around = [[mark.value - mark.low], [mark.high - mark.value]]
-        axis.errorbar(
-            x,
-            y,
-            **{"yerr" if upright else "xerr": np.maximum(around, 0)},
-            fmt="none",
-            ecolor=look["color"],
-            elinewidth=1.6,
-            capsize=2.5,
-        )
+def draw_marks(axis: Axes, marks: Iterable[tuple[float, Mark]], upright: bool = False) -> None:
+    """Marks at their places; those that look alike are one artist, as a study has thousands."""
+    alike: dict[tuple, list[tuple[float, Mark]]] = {}
+    for place, mark in marks:
+        alike.setdefault(tuple(look_of(mark.style).items()), []).append((place, mark))
+    for look, same in alike.items():
+        _draw_alike(axis, dict(look), same, upright)
+
+
+def _draw_alike(
+    axis: Axes, look: dict[str, Any], marks: Sequence[tuple[float, Mark]], upright: bool
+) -> None:
+    places, values = [place for place, _ in marks], [mark.value for _, mark in marks]
+    x, y = (places, values) if upright else (values, places)
+    # NaN where there is no interval: nothing is drawn.
+    around = [
+        [m.value - m.low, m.high - m.value] if m.low is not None else [np.nan] * 2 for _, m in marks
+    ]
+    axis.errorbar(
+        x,
+        y,
+        **{"yerr" if upright else "xerr": np.maximum(np.transpose(around), 0)},
+        fmt="none",
+        ecolor=look["color"],
+        elinewidth=1.6,
+        capsize=2.5,
+    )
     axis.plot(x, y, ls="", ms=6, mew=1.6, zorder=3, **look)
 
 

@@ -10,7 +10,7 @@ from src.plots_groups import INK
 from src.plots_report_marks import (
     MEASURES,
     Mark,
-    draw_mark,
+    draw_marks,
     gap_marks,
     readable,
     row_marks,
@@ -123,12 +123,13 @@ def _forest(title: str, panels: Mapping[str, Sequence[Entry]], note: str) -> Fig
     width = 6.2 * len(panels)
     figure, axes = titled_figure(title, rows, width, 0.9 + _SLOT * slots, (1, len(panels)), note)
     for axis, (label, entries), of_panel in zip(axes, panels.items(), heights):
-        y, ticks = 0.0, []
+        y, ticks, placed = 0.0, [], []
         for entry, height in zip(entries, of_panel):
             ticks.append(y + height / 2)
-            for at, mark in enumerate(entry.marks):
-                draw_mark(axis, y + (at + 0.5) * height / len(entry.marks), mark)
+            step = height / max(1, len(entry.marks))
+            placed += [(y + (at + 0.5) * step, mark) for at, mark in enumerate(entry.marks)]
             y += height + 0.6
+        draw_marks(axis, placed)
         axis.set_ylim(slots, -0.4)  # lines are equally far apart in all panels
         axis.set_yticks(ticks, [f"{entry.name}\n{entry.small}" for entry in entries], fontsize=8.5)
         for text, entry in zip(axis.get_yticklabels(), entries):

@@ -6,7 +6,7 @@ from matplotlib.colors import to_hex
 
 from src.plots import grid_heatmaps
 from src.plots_report import plot_report
-from src.plots_report_counts import number_of_tasks
+from src.plots_report_counts import MOST_INTERVALS, number_of_tasks
 from src.plots_report_curves import (
     MOST_PANELS,
     settings_of,
@@ -35,20 +35,20 @@ def rows():
 def marks(axis) -> list[tuple[float, str, bool]]:
     """Value, colour and whether hollow, of each mark of a forest plot from the top."""
     drawn = [line for line in axis.lines if line.get_marker() in ("o", "s", "D")]
-    drawn.sort(key=lambda line: line.get_ydata()[0])
-    return [
-        (
-            round(float(line.get_xdata()[0]), 2),
-            to_hex(line.get_color()),
-            line.get_markerfacecolor() == "white",
-        )
+    found = [
+        (float(y), round(float(x), 2), to_hex(line.get_color()), line.get_markerfacecolor())
         for line in drawn
+        for x, y in zip(line.get_xdata(), line.get_ydata())
     ]
+    return [(x, colour, face == "white") for _, x, colour, face in sorted(found)]
 
 
 def bars(axis) -> list[list[float]]:
-    found = [np.array(bar.get_segments()[0])[:, 0] for bar in axis.collections]
-    return [ends.round(2).tolist() for ends in found]
+    """Both ends of each interval, from the top."""
+    found = [segment for bar in axis.collections for segment in bar.get_segments()]
+    found = [segment for segment in found if len(segment) and not np.isnan(segment).any()]
+    found.sort(key=lambda segment: segment[0, 1])
+    return [segment[:, 0].round(2).tolist() for segment in found]
 
 
 def test_each_task_shows_its_accuracy_alone_and_together_and_their_difference(rows):
@@ -142,7 +142,15 @@ def test_accuracy_stands_over_the_number_of_tasks_with_a_line_through_the_means(
     )
     assert curve.get_xdata().tolist() == [1, 2]
     np.testing.assert_allclose(curve.get_ydata(), [63, 61])
+    assert len(bars(lips)) == len(marks(lips))
     assert number_of_tasks(pairs, [], [PAIR], "worst_group") is None
+
+
+def test_many_networks_side_by_side_have_no_intervals(rows):
+    pairs, alone = rows
+    lips, _ = number_of_tasks(pairs * 4, alone, [PAIR], "worst_group").axes
+    single = [mark for mark in marks(lips) if mark[2]]
+    assert len(marks(lips)) > len(single) + MOST_INTERVALS and len(bars(lips)) == len(single)
 
 
 @pytest.fixture
