@@ -1,10 +1,12 @@
 """All figures of a report: rows of report.json and curves of its runs in, PNG files out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
 from src.plots_groups import save_figure
 from src.plots_report_counts import number_of_tasks
@@ -24,8 +26,9 @@ def plot_report(
         rule: a position of the rule switch, see `report_rows.RULES`.
     """
     written = []
-    for name, figure in figures(report, families, split, rule):
-        path = folder / f"{name}.png"
+    drawings = dict(figures(report, families, split, rule))
+    for name, draw in tqdm(drawings.items(), desc="figures", unit="figure", leave=False):
+        path, figure = folder / f"{name}.png", draw()
         if figure is None:
             path.unlink(missing_ok=True)  # an earlier report had other rows
         else:
@@ -36,8 +39,8 @@ def plot_report(
 
 def figures(
     report: Mapping[str, Any], families: Families, split: str, rule: str
-) -> Iterator[tuple[str, Figure | None]]:
-    """Name and figure, one after the other; None where the report has no rows for it.
+) -> Iterator[tuple[str, Callable[[], Figure | None]]]:
+    """The name of each figure and what draws it: None where the report has no rows for it.
 
     A figure per family: all of them, some hundred tasks, would be metres long.
     """
@@ -49,21 +52,34 @@ def figures(
     for measure in MEASURES:
         for name, runs in families.items():
             members = [pair for pair in pairs if in_family(pair.row, runs)]
-            yield f"compare_{name}_{measure}", stl_against_mtl(members, measure, note)
-        yield f"families_{measure}", family_contrasts(pairs, families, measure, note)
+            yield f"compare_{name}_{measure}", partial(stl_against_mtl, members, measure, note)
+        yield (
+            f"families_{measure}",
+            partial(family_contrasts, pairs, families, measure, note),
+        )
         for name in ABLATIONS:
             if name in families:
-                figure = number_of_tasks(pairs, alone, families[name], measure, note)
-                yield f"tasks_{name}_{measure}", figure
+                draw = partial(number_of_tasks, pairs, alone, families[name], measure, note)
+                yield f"tasks_{name}_{measure}", draw
         for method in METHOD_COLOURS:
             of_method = [row for row in rows if row["method"] == method]
             about = f"{chosen}; mean over tasks and seeds; choose settings on val only"
-            yield f"grid_{method}_{measure}", setting_grid(of_method, measure, about)
-    for name in families:
-        settings, left = settings_of(report, families[name], rule, dynamic=False)
-        more = f"; {left} more settings are on the page" if left else ""
-        about = f"a line is a seed; ringed: the epoch chosen by {rule}{more}"
-        yield f"epochs_{name}", worst_group_by_epoch(settings, about)
-        settings, left = settings_of(report, families[name], rule, dynamic=True)
-        more = f"; {left} more settings are on the page" if left else ""
-        yield f"weights_{name}", weights_by_step(settings, f"a line is a seed{more}")
+            yield f"grid_{method}_{measure}", partial(setting_grid, of_method, measure, about)
+    for name, runs in families.items():
+        yield f"epochs_{name}", partial(_epochs, report, runs, rule)
+        yield f"weights_{name}", partial(_weights, report, runs, rule)
+
+
+def _epochs(report: Mapping[str, Any], family: Sequence, rule: str) -> Figure | None:
+    settings, left = settings_of(report, family, rule, dynamic=False)
+    about = f"a line is a seed; ringed: the epoch chosen by {rule}"
+    return worst_group_by_epoch(settings, about + _left_out(left))
+
+
+def _weights(report: Mapping[str, Any], family: Sequence, rule: str) -> Figure | None:
+    settings, left = settings_of(report, family, rule, dynamic=True)
+    return weights_by_step(settings, "a line is a seed" + _left_out(left))
+
+
+def _left_out(settings: int) -> str:
+    return f"; {settings} more settings are on the page" if settings else ""

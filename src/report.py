@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from src.bootstrap import difference, over_seeds
 from src.data.groupings import COLUMN, Grouping
@@ -69,7 +70,7 @@ def build_report(
     Raises:
         UserError: no run, no such rule, or a run whose files are damaged.
     """
-    runs = [ReportRun(folder) for folder in folders]
+    runs = [ReportRun(folder) for folder in tqdm(folders, "reading", unit="run", leave=False)]
     if not runs:
         raise UserError("there is no run: give folders that hold runs, such as --log_dirs 'logs/*'")
     settings = by_setting(runs)
@@ -77,7 +78,8 @@ def build_report(
     sources, rows, comparisons = Sources(root, device), [], []
     alone: dict[tuple, list[Measured]] = {}
     # Tasks alone come first: the others are held against them.
-    for same in sorted(settings, key=lambda same: len(same[0].groupings) > 1):
+    in_order = sorted(settings, key=lambda same: len(same[0].groupings) > 1)
+    for same in tqdm(in_order, "measuring", unit="setting", leave=False):
         for measured in measure(same, rules, split, threshold, sources):
             rows.append(measured.row)
             if len(same[0].groupings) == 1:
