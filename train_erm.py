@@ -64,9 +64,8 @@ def train(config: Config, run: Run) -> None:
         tasks,
         validation,
         Settings(seed=config.seed, augment=data.data_augmentation, **settings),
+        finish=lambda: None if lbtw_alpha is None else plot_task_weights(run, tasks),
     ).train()
-    if lbtw_alpha is not None:
-        plot_task_weights(run, tasks)
 
 
 def index_plan(config: Config, rows: Annotations, groupings: list[Grouping]) -> IndexPlan:

@@ -64,6 +64,7 @@ class Trainer:
         validate: (model, epoch, stop) -> flat metrics, or None where it was stopped; called after
             each epoch. Its `choose`: (epoch) -> the epochs that are best by now; called when the
             epoch's checkpoint is saved. See src/validation.py.
+        finish: called when all epochs are over; the run is done after it.
     """
 
     def __init__(
@@ -77,10 +78,11 @@ class Trainer:
         tasks: list[str],
         validate: Callable[..., Any],
         settings: Settings,
+        finish: Callable[[], None] = lambda: None,
     ):
         self.run, self.model, self.objective, self.plan = run, model, objective, plan
         self.images, self.tasks, self.validate = images, tasks, validate
-        self.settings = settings
+        self.settings, self.finish = settings, finish
         device = settings.device
         self.labels = labels.to(device)  # (N, T)
         self.optimizer = torch.optim.SGD(
@@ -149,6 +151,7 @@ class Trainer:
                 self._finish_epoch()
                 if self.stop() and self.epoch < last_epoch:
                     raise Stopped(self.stop())
+            self.finish()
 
     def _train_epoch(self) -> None:
         settings = self.settings

@@ -34,6 +34,7 @@ class Reference:
     seconds: float
     calls: int  # that change its files
     outcome: dict
+    pictures: dict[str, bytes]
 
 
 @pytest.fixture(scope="module", params=METHODS)
@@ -45,7 +46,11 @@ def reference(request, commands, fault_overrides, tmp_path_factory) -> Reference
     whole = Run(folder / "whole")
     calls = commands.count_calls(str(whole.path), *argv, f"exp.train.log_dir={whole.path}")
     assert outcome(folder / "first") == outcome(whole.path)
-    return Reference(argv, 1.5, len(calls), outcome(whole.path))
+    return Reference(argv, 1.5, len(calls), outcome(whole.path), pictures(whole.path))
+
+
+def pictures(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*.png")}
 
 
 def sound_step(run: Run) -> int:
@@ -99,6 +104,7 @@ def test_killed_anywhere_and_started_again_it_ends_with_the_same_bits(
         assert code == 0, output
         assert "is done already" in output or not step or f", step {step}\n" in output
         assert outcome(run.path) == reference.outcome
+        assert pictures(run.path) == reference.pictures
         assert left_over(run.path) == []
     survived["training runs killed (SIGKILL) and gone on to the same bits"] += kills
 
