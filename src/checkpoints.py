@@ -82,8 +82,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def load_newest(run: Run) -> dict[str, Any] | None:
     """The newest sound checkpoint of a run, or None. A damaged one is named and passed over; one
     that only cannot be read now is not, as the work since the one before would be lost."""
-    numbered = sorted(run.saved_epochs(), reverse=True)
-    for name in ["last", *numbered]:
+    for name in ["last", *reversed(run.saved_epochs())]:
         path = run.checkpoint(name)
         if path.exists():
             try:

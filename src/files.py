@@ -11,10 +11,11 @@ import json
 import math
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from src.errors import UserError
 from src.json_shapes import misfit
@@ -130,11 +131,11 @@ _DECODER = json.JSONDecoder(parse_constant=_finite, parse_float=_finite)
 
 
 @contextmanager
-def exclusive(path: Path, message: str | None = None, wait: bool = False) -> Iterator[bool]:
+def exclusive(path: Path, message: str | None = None, patience: float = 0.0) -> Iterator[bool]:
     """Hold the lock file `path`; yields whether it was free.
 
-    With `message` the call waits for the holder and prints the message once, with `wait` it waits
-    silently; without both, a held lock yields False at once and the caller decides.
+    With `message` the call waits for the holder and prints the message once; without, a lock that
+    is still held after `patience` seconds yields False and the caller decides.
 
     Raises:
         UserError: the lock file cannot be made, or its file system has no locks.
@@ -146,13 +147,9 @@ def exclusive(path: Path, message: str | None = None, wait: bool = False) -> Ite
         raise write_error(path, error) from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = True
-        except BlockingIOError:
-            free = False
-            if message is not None:
+            free = _lock(file, patience)
+            if not free and message is not None:
                 print(message, flush=True)
-            if wait or message is not None:
                 fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:  # without a lock, two at once would mix their files
             raise UserError(
@@ -163,8 +160,21 @@ def exclusive(path: Path, message: str | None = None, wait: bool = False) -> Ite
         try:
             yield free
         finally:
-            if free or wait or message is not None:
+            if free or message is not None:
                 fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _lock(file: IO, patience: float) -> bool:
+    """Whether the lock was had within some seconds."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.01)
 
 
 def _umask() -> int:

@@ -27,7 +27,8 @@ def plot_report(
     """
     written = []
     drawings = dict(figures(report, families, split, rule))
-    for name, draw in tqdm(drawings.items(), desc="figures", unit="figure", leave=False):
+    bar = tqdm(drawings.items(), "drawing", unit="figure", leave=False, disable=None)
+    for name, draw in bar:
         path, figure = folder / f"{name}.png", draw()
         if figure is None:
             path.unlink(missing_ok=True)  # an earlier report had other rows

@@ -1,5 +1,6 @@
 """Figure of a report: accuracy against the number of tasks that share a network."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -50,7 +51,9 @@ def number_of_tasks(
     columns = min(3, len(tasks))
     lines = -(-len(tasks) // columns)
     title = f"Number of tasks: {MEASURES[measure]} accuracy"
-    note += f"; none where more than {MOST_INTERVALS} networks have as many tasks"
+    side_by_side = Counter((name, len(r["groupings"])) for name in tasks for r in tasks[name])
+    if max(side_by_side.values()) > MOST_INTERVALS:
+        note += f"; no intervals where more than {MOST_INTERVALS} networks have as many tasks"
     rows = [row for same in tasks.values() for row in same]
     figure, axes = titled_figure(
         title, rows, 3.4 * columns + 0.6, 2.4 * lines, (lines, columns), note, True

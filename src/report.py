@@ -5,6 +5,7 @@ Everything is arithmetic on saved logits and annotations; logits that are missin
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def build_report(
     Raises:
         UserError: no run, no such rule, or a run whose files are damaged.
     """
-    runs = [ReportRun(folder) for folder in tqdm(folders, "reading", unit="run", leave=False)]
+    bar = partial(tqdm, leave=False, disable=None)  # none where the output is a file
+    runs = [ReportRun(folder) for folder in bar(folders, "reading", unit="run")]
     if not runs:
         raise UserError("there is no run: give folders that hold runs, such as --log_dirs 'logs/*'")
     settings = by_setting(runs)
@@ -79,7 +81,7 @@ def build_report(
     alone: dict[tuple, list[Measured]] = {}
     # Tasks alone come first: the others are held against them.
     in_order = sorted(settings, key=lambda same: len(same[0].groupings) > 1)
-    for same in tqdm(in_order, "measuring", unit="setting", leave=False):
+    for same in bar(in_order, "measuring", unit="setting"):
         for measured in measure(same, rules, split, threshold, sources):
             rows.append(measured.row)
             if len(same[0].groupings) == 1:

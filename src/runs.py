@@ -74,7 +74,9 @@ class Run:
 
     def set_status(self, **fields: Any) -> None:
         """Write fields over those of status.json, whole; a job's parent and child both do."""
-        with exclusive(self.path / ".status.lock", wait=True):
+        # For a short while only: a signal's handler may be called amid this very call, and a
+        # holder may be suspended.
+        with exclusive(self.path / ".status.lock", patience=2.0):
             known = read_json(self.status_file, {}) if self.status_file.exists() else {}
             write_json(self.status_file, known | fields)
 

@@ -64,10 +64,11 @@ def find_best_ckpt(run: Run, rule: str) -> int | str:
         done = run.status()["state"] == "done" and run.saved_epochs()
         return max(run.saved_epochs()) if done else "last"
     if rule.isdigit():
-        if int(rule) not in run.saved_epochs():
-            kept = ", ".join(map(str, run.saved_epochs())) or "none"
+        kept = run.saved_epochs()
+        if int(rule) not in kept:
             raise UserError(
-                f"{run.path}: the checkpoint of epoch {rule} is not kept (there are: {kept}); "
+                f"{run.path}: the checkpoint of epoch {rule} is not kept (there are: "
+                f"{', '.join(map(str, kept)) or 'none'}); "
                 f"train with exp.train.keep_ckpts=all to keep every epoch"
             )
         return int(rule)

@@ -15,6 +15,7 @@ import pytest
 from tensorboard.summary.writer import event_file_writer
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from src import runs
 from src.config import load_config, train_once
 from src.errors import UserError
 from src.files import read_json, write_error
@@ -184,6 +185,23 @@ def test_no_process_writes_over_what_another_said(run):
     writers = [subprocess.Popen([*command, name], cwd=REPOSITORY) for name in "ab"]
     assert [writer.wait() for writer in writers] == [0, 0]
     assert len(read_json(run.status_file)) == 200
+
+
+def test_a_state_is_written_although_another_holds_the_file_for_long(run, monkeypatch):
+    """A signal's handler may write amid that very call; waiting for itself, it would hang."""
+    inner, write = [], runs.write_json
+
+    def interrupted(path, value):
+        if not inner:
+            inner.append(value)
+            run.set_status(state="queued")
+        write(path, value)
+
+    monkeypatch.setattr(runs, "write_json", interrupted)
+    start = time.monotonic()
+    run.set_status(state="running", step=1)
+    assert time.monotonic() - start < 10
+    assert run.status()["step"] == 1
 
 
 # ---------------------------------------------------------------------------- signals
