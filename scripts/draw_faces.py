@@ -16,7 +16,7 @@ from src.data.attribute_table import sample_attributes
 from src.data.faces import draw_face
 from src.data.faces.canvas import HEIGHT, WIDTH
 from src.data.groupings import ATTRIBUTES, COLUMN
-from src.errors import exit_on_user_error
+from src.errors import UserError, exit_on_user_error
 
 # Attributes that are shown on a man.
 MANLY = (
@@ -67,6 +67,8 @@ def main() -> None:
     parser.add_argument("--seed", default=0, type=int)
     parser.add_argument("--correlation", default=1.0, type=float, help="of the random sheet")
     arguments = parser.parse_args()
+    if arguments.seed < 0:
+        raise UserError(f"--seed {arguments.seed}: a whole number from 0")
     arguments.out.mkdir(parents=True, exist_ok=True)
     random_sheet(arguments.seed, arguments.correlation).save(arguments.out / "random.png")
     attribute_sheet(arguments.seed).save(arguments.out / "attributes.png")

@@ -105,6 +105,8 @@ def read_delta(grouping: Grouping, folder: Path) -> float:
         )
     if pair["delta"] is None:
         raise UserError(f"{path}: {grouping.name} has no delta, one of its groups is empty")
+    if not 0 <= pair["delta"] <= 200:
+        raise UserError(f"{path}: a delta of {pair['delta']:.4g} points; it lies in [0, 200]")
     return pair["delta"]
 
 

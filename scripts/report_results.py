@@ -66,8 +66,9 @@ def main(argv: list[str] | None = None) -> int:
             find_runs(folders), args.split, args.rules, args.threshold, args.root, args.device
         )
         report["rows"].sort(key=lambda row: [BY[name](row) for name in order] + [row["rule"]])
-        show(report, args.split)
+        # Files first: whoever reads the output may close it early.
         write(report, args.out_dir, args.split, not args.no_figures)
+        show(report, args.split)
         print(f"\n{args.out_dir / 'index.html'}")
         return 0
 

@@ -17,6 +17,7 @@ from scripts.job_states import find_runs
 from src.config import read_config_file
 from src.data.groupings import ATTRIBUTES, parse_groupings
 from src.errors import UserError, exit_on_user_error
+from src.json_shapes import misfit
 from src.runs import Run
 from src.spurious_results import is_finished
 
@@ -68,8 +69,15 @@ def find_models(folder: Path, shared: bool) -> list[tuple[Run, tuple[str, ...]]]
     for run in find_runs([folder]):
         if not run.config.exists():
             continue
-        groupings = read_config_file(run.config)["dataset"]["groupings"]
-        tasks = tuple(grouping.task for grouping in parse_groupings(groupings))
+        config = read_config_file(run.config)
+        found = misfit(config, {"dataset": {"groupings": [str]}})
+        if found:
+            raise UserError(f"{run.config} is no run's configuration ({found}): leave it out")
+        try:
+            groupings = parse_groupings(config["dataset"]["groupings"])
+        except UserError as error:
+            raise UserError(f"{run.config}: {error}") from error
+        tasks = tuple(grouping.task for grouping in groupings)
         if (len(tasks) > 1) != shared:
             continue
         state = run.status()["state"]

@@ -13,6 +13,7 @@ from typing import Any
 from scripts.job_process import ROOT, Job
 from src.data.groupings import did_you_mean
 from src.errors import UserError
+from src.plain_yaml import parse_yaml
 
 SETTINGS_FILE = ROOT / "configs" / "slurm.yaml"
 
@@ -62,15 +63,17 @@ def read_settings(args: argparse.Namespace) -> SlurmSettings:
     if "sbatch" in flags:
         flags["sbatch"] = dict(_option(text) for text in flags["sbatch"])
     try:
-        found = OmegaConf.to_container(OmegaConf.load(path))
-        for name in found or {}:
+        found = parse_yaml(path.read_text(encoding="utf-8")) or {}
+        if not isinstance(found, dict):
+            raise UserError(f"{path}: it is no table of settings; see configs/slurm.yaml")
+        for name in map(str, found):
             if name not in names:
                 raise UserError(f"{path}: {name}: there is no such key{did_you_mean(name, names)}")
-        merged = OmegaConf.merge(OmegaConf.structured(SlurmSettings), found or {}, flags)
+        merged = OmegaConf.merge(OmegaConf.structured(SlurmSettings), found, flags)
         settings = OmegaConf.to_object(merged)
-    except FileNotFoundError as error:
-        raise UserError(f"--slurm_config {path}: no such file") from error
-    except (OmegaConfBaseException, yaml.YAMLError, ValueError, AttributeError) as error:
+    except OSError as error:
+        raise UserError(f"--slurm_config {path}: {error.strerror}") from error
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
     _check(settings, path)
     return settings
@@ -97,8 +100,8 @@ def _check(settings: SlurmSettings, path: Path) -> None:
         for name, least in low.items()
         if getattr(settings, name) < least
     ]
-    if settings.mem_gb <= 0:
-        problems.append(f"mem_gb={settings.mem_gb} ({path} or --mem_gb): more than 0")
+    if not 0 < settings.mem_gb < 1e6:  # NaN is not, either
+        problems.append(f"mem_gb={settings.mem_gb} ({path} or --mem_gb): more than 0, and finite")
     if settings.signal_seconds >= 60 * settings.time:
         problems.append(
             f"signal_seconds={settings.signal_seconds}: a run needs some of its {settings.time} "
@@ -169,12 +172,29 @@ def parameters(settings: SlurmSettings, jobs: Sequence[Job]) -> Mapping[str, Any
         # The job's folder is where it was submitted; the project may lie elsewhere.
         "setup": [f"export PYTHONPATH={shlex.quote(str(ROOT))}:$PYTHONPATH", *settings.setup],
     }
-    return {key: value for key, value in wanted.items() if value is not None}
+    wanted = {key: value for key, value in wanted.items() if value is not None}
+    # What is no shell line of the user's stays on its own line of the script.
+    texts = {key: value for key, value in wanted.items() if key != "setup"}
+    check_printable({**texts.pop("additional_parameters"), **texts})
+    return wanted
+
+
+def check_printable(values: Mapping[str, Any]) -> None:
+    """Raises a UserError where a line break or the like would start a line of its own in the
+    script for Slurm, which a shell runs."""
+    problems = [
+        f"{key} {value!r} has a line break or another sign that cannot be printed: leave it out"
+        for key, value in values.items()
+        if not f"{key}{value}".isprintable()
+    ]
+    if problems:
+        raise UserError(problems)
 
 
 def private_folder(folder: Path) -> Path:
     """Make a folder that only we can write and read, or make sure that it is one."""
     folder = folder.absolute()
+    check_printable({"the folder": str(folder)})
     if "%" in str(folder):
         raise UserError(f"{folder}: Slurm reads % in a path as a pattern; choose another --log_dir")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -13,7 +13,7 @@ from typing import Any
 from scripts.job_process import LOG_NAME
 from scripts.job_states import count_states, find_runs, slurm_jobs, status_of
 from src.config import read_config_file
-from src.errors import UserError, exit_on_user_error
+from src.errors import UserError, exit_on_user_error, printable
 from src.runs import STATES, Run
 from src.tables import percent
 
@@ -65,13 +65,11 @@ def time_left(run: Run, status: dict[str, Any]) -> str:
         # A run in stages tells of the stage it is in.
         config = config.get(status.get("stage"), config)
         batch_size = int(config["dataloader"]["batch_size"])
-    except (UserError, LookupError, TypeError, ValueError, AttributeError):
+        seconds = int((total - (status.get("step") or 0)) * batch_size / rate)
+    except (UserError, LookupError, TypeError, ArithmeticError, ValueError, AttributeError):
         return ""
-    if not rate or not total:
-        return ""
-    seconds = (total - (status.get("step") or 0)) * batch_size / rate
-    hours, minutes = divmod(int(seconds / 60), 60)
-    return f"{hours}:{minutes:02d} h" if hours else f"{minutes}:{int(seconds) % 60:02d} min"
+    hours, minutes = divmod(seconds // 60, 60)
+    return f"{hours}:{minutes:02d} h" if hours else f"{minutes}:{seconds % 60:02d} min"
 
 
 def best_figures(run: Run) -> tuple[str, str]:
@@ -110,6 +108,7 @@ def note(run: Run, status: dict[str, Any]) -> str:
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Columns padded with spaces, nothing cut off: it can be searched with grep."""
+    rows = [[printable(cell) for cell in line] for line in rows]
     widths = [max(len(line[column]) for line in rows) for column in range(len(rows[0]))]
     for line in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())

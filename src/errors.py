@@ -18,11 +18,12 @@ class UserError(Exception):
 
     def __init__(self, problems: str | list[str]):
         problems = [problems] if isinstance(problems, str) else problems
-        self.problems = [_printable(problem) for problem in problems]
+        self.problems = [printable(problem) for problem in problems]
         super().__init__("\n".join(self.problems))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """`text` with what would move a terminal's cursor, or begin a line, shown by its code."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
