@@ -264,12 +264,24 @@ def save_config(config: Config, path: Path) -> None:
 def read_config_file(path: Path) -> dict[str, Any]:
     """The section `exp` of a saved config.yaml, as plain values."""
     try:
-        return parse_yaml(path.read_text(encoding="utf-8"))["exp"]
+        saved = parse_yaml(path.read_text(encoding="utf-8"))["exp"]
+        if not isinstance(saved, dict) or not _plain(saved):
+            raise ValueError("exp is no table of our keys and values")
+        return saved
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: {path.parent} is no run folder") from error
     except Exception as error:  # a YAML error has many forms
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{path} cannot be read ({reason}): the folder is no sound run") from error
+
+
+def _plain(value: Any) -> bool:
+    """Whether all keys are texts, and no whole number is longer than ours are."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _plain(inner) for key, inner in value.items())
+    if isinstance(value, list):
+        return all(map(_plain, value))
+    return not isinstance(value, int) or abs(value) < 2**64
 
 
 def load_saved_config(path: Path, schema: type = Config) -> Any:

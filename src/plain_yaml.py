@@ -28,6 +28,12 @@ _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), [*"-+0123456789"]
 )
 
+# Each level of a nested text opens a bracket, or stands further right behind nothing but spaces and
+# the signs that may open a block: so few of both bound its depth. libyaml has no bound of its own,
+# and 40,000 levels end the process without a word.
+_BRACKETS = 100
+_MARGIN = re.compile(r"[ \t?:-]{100}")
+
 
 def parse_yaml(text: str) -> Any:
     """The values of a YAML text.
@@ -36,6 +42,8 @@ def parse_yaml(text: str) -> Any:
         ValueError, yaml.YAMLError, or another error for a text that is none of ours. Aliases are
         refused: we write none, and a few nested ones stand for more than fits into the memory.
     """
+    if text.count("[") + text.count("{") > _BRACKETS or _MARGIN.search(text):
+        raise ValueError("it is nested too deep")
     tokens = yaml.scan(text, Loader=_Loader) if "*" in text else ()
     if any(isinstance(token, yaml.AliasToken) for token in tokens):
         raise ValueError("it holds YAML aliases")

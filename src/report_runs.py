@@ -64,7 +64,11 @@ class ReportRun:
                 f"leave it out"
             )
         self.data = self.config["dataset"]
-        self.groupings = parse_groupings(self.data["groupings"])
+        try:
+            self.groupings = parse_groupings(self.data["groupings"])
+        except UserError as error:
+            found = [f"{run.config}: {problem}" for problem in error.problems]
+            raise UserError(found) from error
         self.method, self.seed = method_of(self.config), self.config["seed"]
         self.weighting, self.settings = weighting_of(self.data), settings_of(self.config)
         self.names = [grouping.name for grouping in self.groupings]

@@ -322,12 +322,35 @@ def test_settings_without_effect_on_the_result_do_not_make_another_run(tmp_path)
 
 def test_a_damaged_config_of_a_run_is_a_clear_error(tmp_path):
     path = tmp_path / "config.yaml"
-    for text in ("exp: [", "", "a: 1", "exp: 3"):
+    for text in ("exp: [", "", "a: 1", "exp: " + "[" * 40_000):
         path.write_text(text)
-        with pytest.raises(UserError, match=r"config\.yaml"):
+        with pytest.raises(UserError, match=r"config\.yaml cannot be read"):
             load_saved_config(path)
     with pytest.raises(UserError, match="is missing"):
         load_saved_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "exp: 3",
+        "exp: [1]",
+        "exp:",
+        "exp: {1: 2}",
+        "exp: {name: erm, 1: 2}",
+        "exp: {name: erm, optimizer: {1: 2}}",
+        "exp: {name: [{1: 2}]}",
+        "exp: {seed: 1" + "0" * 400 + "}",
+        "exp: {seed: 0x" + "f" * 5000 + "}",
+    ],
+    ids=lambda text: text[:40],
+)
+def test_a_saved_config_is_a_table_of_our_keys_and_values(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    for read in (load_saved_config, lambda path: save_config(load_config(["exp=erm"]), path)):
+        with pytest.raises(UserError, match="exp is no table of our keys and values"):
+            read(path)
 
 
 # ---------------------------------------------------------------------------- where runs live

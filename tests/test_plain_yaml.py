@@ -1,14 +1,17 @@
 """Saved configurations are read as OmegaConf reads them."""
 
 import math
+import re
 import string
+from contextlib import suppress
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from src.plain_yaml import parse_yaml
+from src.plain_yaml import _Loader, parse_yaml
 
 # Texts that YAML could take for something else; no ${}, which only OmegaConf looks into.
 TEXTS = st.one_of(
@@ -48,3 +51,38 @@ def test_not_a_number_is_a_number():
 def test_aliases_and_a_key_given_twice_are_refused(text, message):
     with pytest.raises(ValueError, match=message):
         parse_yaml(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 40_000,
+        "{a: " * 40_000,
+        "- " * 40_000,
+        "? " * 40_000,
+        "-\t" * 40_000,
+        "".join(" " * level + "a:\n" for level in range(2_000)),
+        "".join(" " * level + "-\n" for level in range(2_000)),
+    ],
+    ids=["list", "table", "entries", "keys", "tabs", "tables by margin", "lists by margin"],
+)
+def test_a_text_nested_too_deep_is_refused(text):
+    """libyaml would end the process with a segmentation fault."""
+    with pytest.raises(ValueError, match="nested too deep"):
+        parse_yaml(text)
+
+
+SIGNS = ["- ", "? ", ": ", "a: ", "a", "[", "{", "]", "}", "\n", "  ", " ", "\t", "!!seq ", "&x "]
+
+
+@given(st.lists(st.sampled_from([*SIGNS, "'b'", "# c", "--- ", "|"]), max_size=60).map("".join))
+def test_a_text_is_no_deeper_than_its_brackets_and_its_margins_tell(text):
+    """So that few of both bound the depth: a bracket opens a pair at most, a column two."""
+    deepest = depth = 0
+    with suppress(yaml.YAMLError):
+        for event in yaml.parse(text, Loader=_Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            deepest = max(deepest, depth)
+    margin = max(map(len, re.findall(r"[ \t?:-]+", text)), default=0)
+    assert deepest <= 2 * (text.count("[") + text.count("{") + margin + 2)

@@ -3,6 +3,7 @@
 import argparse
 
 import pytest
+import yaml
 
 from scripts import find_best_ckpt, run_hparam_grid_eval
 from scripts.report_results import main
@@ -204,13 +205,24 @@ def test_of_runs_that_are_not_done_the_state_is_told(data, tmp_path, capsys):
     [
         ("exp:\n  name: erm\n", "seed is missing"),
         ("exp:\n  name: .inf\n", "name is not a text"),
-        ("exp: [1]\n", "it is not a table"),
     ],
 )
 def test_a_config_without_its_parts_is_told_by_name(data, tmp_path, broken, told):
     folder = write_run(tmp_path / "run", data, [YOUNG], {split: counts(4) for split in TEN})
     (folder / "config.yaml").write_text(broken)
     with pytest.raises(UserError, match=rf"config\.yaml is no run's configuration \({told}\)"):
+        build_report([folder])
+
+
+@pytest.mark.parametrize(
+    ("groupings", "told"), [([], "groupings is empty"), (["Nothing"], "'Nothing'")]
+)
+def test_a_run_with_wrong_groupings_is_told_by_name(data, tmp_path, groupings, told):
+    folder = write_run(tmp_path / "run", data, [YOUNG], {split: counts(4) for split in TEN})
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["exp"]["dataset"]["groupings"] = groupings
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match=rf"run/config\.yaml: .*{told}"):
         build_report([folder])
 
 
