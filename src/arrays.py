@@ -1,6 +1,8 @@
 """Reading .npz files that may be damaged: every array is checked whole, nothing is unpickled."""
 
 import io
+import lzma
+import math
 import struct
 import tokenize
 import zipfile
@@ -8,16 +10,24 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.format import read_array
+from numpy.lib import format as npy
+
+from src.files import open_regular
 
 # What reading a damaged .npy or .npz can raise: RuntimeError where a bit says encrypted or a newer
 # format, MemoryError and OverflowError where a shape is absurd, SyntaxError and
 # TokenError in a header.
 DAMAGE = (
-    *(OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError, MemoryError),
+    *(OSError, EOFError, ValueError, TypeError, LookupError, RuntimeError, MemoryError),
     *(OverflowError, SyntaxError, tokenize.TokenError),
-    *(zipfile.BadZipFile, zlib.error, struct.error),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
 )
+
+# Bytes of all arrays of a file. The largest that is written, logits of 40 tasks for the 202,599
+# images of CelebA, has 32 MB; a few kB can unpack to many GB.
+MAX_SIZE = 1 << 30
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those of numpy
+_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -29,8 +39,30 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         FileNotFoundError, or another of `DAMAGE` where the file is damaged.
     """
-    with zipfile.ZipFile(path) as parts:
+    with open_regular(path) as file, zipfile.ZipFile(file) as parts:
+        if any(part.compress_type not in _METHODS for part in parts.infolist()):
+            raise ValueError("packed with a method other than stored or deflated")
+        size = sum(part.file_size for part in parts.infolist())
+        if size > MAX_SIZE:
+            raise ValueError(f"it holds {size:,} bytes; at most {MAX_SIZE:,} are read")
         return {
-            name.removesuffix(".npy"): read_array(io.BytesIO(parts.read(name)), allow_pickle=False)
-            for name in parts.namelist()
+            part.filename.removesuffix(".npy"): _read_array(_read_part(parts, part))
+            for part in parts.infolist()
         }
+
+
+def _read_part(parts: zipfile.ZipFile, part: zipfile.ZipInfo) -> bytes:
+    with parts.open(part) as file:
+        return file.read(part.file_size)  # without the number, all it unpacks to, promised or not
+
+
+def _read_array(data: bytes) -> np.ndarray:
+    """The array of an .npy file, whose header must promise as many bytes as there are."""
+    file = io.BytesIO(data)
+    shape, _, dtype = _HEADERS[npy.read_magic(file)](file)
+    count = math.prod(shape)
+    # Without bytes to a value, a header can promise any number of them.
+    if count * dtype.itemsize != len(data) - file.tell() or (count and not dtype.itemsize):
+        raise ValueError(f"an array of {count:,} values has {len(data) - file.tell():,} bytes")
+    file.seek(0)
+    return npy.read_array(file, allow_pickle=False)

@@ -183,9 +183,14 @@ def load_logits(path: Path) -> Logits:
         arrays = load_arrays(path)
         split, epoch, checkpoint, data = (str(entry) for entry in arrays["about"])
         tasks = tuple(str(task) for task in arrays["tasks"])
-        logits = Logits(arrays["values"], tasks, split, epoch, checkpoint, data)
-        if logits.values.shape[1:] != (len(tasks),) or int(arrays["crc"]) != _checksum(logits):
+        values = arrays["values"]
+        if values.dtype != np.float32 or values.shape[1:] != (len(tasks),):
+            raise ValueError("its values are no table of float32 with a column per task")
+        logits = Logits(values, tasks, split, epoch, checkpoint, data)
+        if int(arrays["crc"]) != _checksum(logits):
             raise ValueError("its checksum is wrong")
+        if not np.isfinite(values).all():  # NaN would count as a prediction of class 0
+            raise ValueError("not all values are finite")
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except DAMAGE as error:

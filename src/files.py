@@ -10,6 +10,7 @@ import glob
 import json
 import math
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,26 +19,28 @@ from pathlib import Path
 from typing import IO, Any
 
 from src.errors import UserError
-from src.json_shapes import misfit
+from src.json_shapes import TOO_LARGE, misfit
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a private path beside `path`; on success it is flushed and takes the name `path`.
 
+    Of a symbolic link it is the file it leads to that is written.
+
     Raises:
-        UserError: the disk is full or the folder cannot be written; `path` is as it was before.
+        UserError: the disk is full, the folder cannot be written, or `path` is a folder or a
+            device; it is as it was before.
     """
-    path = Path(path)
+    target = _target(path)
     handle = temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = _make_temporary(path)
+        handle, temporary = _make_temporary(target)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        temporary.replace(target)
     except OSError as error:
         raise write_error(path, error) from error
     finally:
@@ -45,6 +48,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
             with suppress(OSError):  # where the disk itself fails
                 temporary.unlink(missing_ok=True)
             os.close(handle)
+
+
+def _target(path: Path) -> Path:
+    """Where `path` leads to: a file, or nothing yet in a folder that is there."""
+    try:
+        target = Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and not target.is_file():
+            raise UserError(f"cannot write {path}: it is no regular file; choose another name")
+    except (OSError, ValueError) as error:
+        raise write_error(path, error) from error
+    return target
 
 
 def _make_temporary(path: Path) -> tuple[int, Path]:
@@ -65,8 +80,11 @@ def _make_temporary(path: Path) -> tuple[int, Path]:
         os.close(handle)  # another process took it for left behind, just before the lock
 
 
-def write_error(path: Path, error: OSError) -> UserError:
-    """The message for a write that failed: a full disk, a read-only folder, a broken disk."""
+def write_error(path: Path, error: OSError | ValueError) -> UserError:
+    """The message for a write that failed: a full disk, a read-only folder, a broken disk, or a
+    name (ValueError) with a zero byte or with letters that the locale has no bytes for."""
+    if isinstance(error, ValueError):
+        return UserError(f"cannot write {path}: no file can have this name ({error})")
     advice = {
         errno.ENOSPC: "the disk is full; free some space and start the same command again",
         errno.EDQUOT: "your quota is used up; free some space and start the same command again",
@@ -90,6 +108,29 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
+def open_regular(path: Path, mode: str = "rb") -> IO:
+    """Open a regular file. A FIFO would wait for its other end, and a device may never end.
+
+    Raises:
+        OSError: also where it is something else.
+    """
+    file = open(path, mode, opener=_open_without_waiting)  # noqa: SIM115 (the caller closes it)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return file
+
+
+def _open_without_waiting(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NONBLOCK, 0o666)
+
+
+def read_text(path: Path, errors: str = "strict") -> str:
+    """The UTF-8 text of a regular file; see `open_regular`."""
+    with open_regular(path) as file:
+        return file.read().decode(errors=errors)
+
+
 def read_json(path: Path, shape: Any = None) -> Any:
     """Read a JSON file.
 
@@ -100,8 +141,7 @@ def read_json(path: Path, shape: Any = None) -> Any:
         UserError: the file is missing, is not JSON (NaN is not), or has another shape.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        value = parse_json(text)
+        value = parse_json(read_text(path))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -116,7 +156,8 @@ def read_json(path: Path, shape: Any = None) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """`json.loads` of JSON proper: NaN and infinity, or a number as large, are a ValueError."""
+    """`json.loads` of JSON proper: NaN and infinity, or a number too large for a float or an int64,
+    are a ValueError."""
     return _DECODER.decode(text)
 
 
@@ -127,7 +168,14 @@ def _finite(text: str) -> float:
     return value
 
 
-_DECODER = json.JSONDecoder(parse_constant=_finite, parse_float=_finite)
+def _whole(text: str) -> int:
+    value = int(text)
+    if abs(value) >= TOO_LARGE:
+        raise ValueError(f"{text[:20]} is too large a number")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_finite, parse_float=_finite, parse_int=_whole)
 
 
 @contextmanager
@@ -142,8 +190,8 @@ def exclusive(path: Path, message: str | None = None, patience: float = 0.0) -> 
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except OSError as error:
+        file = open_regular(path, "a")
+    except (OSError, ValueError) as error:
         raise write_error(path, error) from error
     with file:
         try:

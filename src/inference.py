@@ -43,10 +43,15 @@ def open_run(path: str | Path) -> Run:
 
 
 def saved_logits(
-    run: Run, split: str, epoch: int | str, tasks: tuple[str, ...], identity: str
+    run: Run,
+    split: str,
+    epoch: int | str,
+    tasks: tuple[str, ...],
+    identity: str,
+    count: int | None = None,
 ) -> Logits | None:
     """The logits on disk, where they come from the weights that validation noted of the epoch and
-    from the rows of `identity`; else None. An unfinished epoch has no note."""
+    from the `count` rows of `identity`; else None. An unfinished epoch has no note."""
     path, noted = run.logits(split, epoch), run.epoch_stats(epoch)
     if not (path.exists() and noted.exists()):
         return None
@@ -56,7 +61,12 @@ def saved_logits(
     except UserError as error:
         print(f"warning: {error}", flush=True)
         return None
-    return saved if (saved.checkpoint, saved.data, saved.tasks) == known else None
+    if (saved.checkpoint, saved.data, saved.tasks) != known:
+        return None
+    if count is not None and len(saved.values) != count:
+        print(f"warning: {path} holds {len(saved.values):,} rows, not {count:,}", flush=True)
+        return None
+    return saved
 
 
 class RunEvaluator:
@@ -106,7 +116,7 @@ class RunEvaluator:
         epoch = find_best_ckpt(self.run, checkpoint)
         rows = self.rows(split)
         identity = data_identity(rows.names, rows.attributes)
-        logits = saved_logits(self.run, split, epoch, self.tasks, identity)
+        logits = saved_logits(self.run, split, epoch, self.tasks, identity, len(rows))
         if logits is None:
             logits = self._predict(epoch, split, identity)
             save_logits(self.run.logits(split, epoch), logits)

@@ -4,7 +4,7 @@
 
 A dict lists the keys that are needed (others may be there too), `{"*": shape}` is a table with any
 keys, `[shape]` a list, a type itself, and `Or(a, b)` either of two. `Number` is int or float, never
-a bool, NaN or infinity.
+a bool, NaN or infinity; no whole number reaches `TOO_LARGE`.
 """
 
 import math
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Number = (int, float)
+TOO_LARGE = 2**63  # does not fit NumPy's int64; from 10**309 on there is no float for it, either
 _NAMES = {dict: "a table", list: "a list", str: "a text", int: "a whole number", bool: "a boolean"}
 
 
@@ -47,6 +48,8 @@ def _misfit(value: Any, shape: Any) -> tuple[str, str] | None:
         return found and _misfit(value, shape.other) and found
     if shape is None:
         return None if value is None else ("", "is not null")
+    if isinstance(value, int) and abs(value) >= TOO_LARGE and shape in (int, Number):
+        return "", "is too large a number"
     odd = isinstance(value, float) and not math.isfinite(value)  # YAML has them
     if isinstance(value, shape) and (shape is bool or not isinstance(value, bool)) and not odd:
         return None

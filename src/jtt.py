@@ -107,11 +107,13 @@ def load_error_set(path: Path, names: Sequence[str], tasks: Sequence[str]) -> Er
     try:
         saved = load_arrays(path)
         saved_names = np.char.decode(saved["names"], "utf-8")
-        saved_tasks = saved["tasks"].tolist()
-        errors = np.unpackbits(saved["errors"], axis=0, count=len(saved_names)).astype(bool)
-        losses = saved["task_losses"]
-        if errors.shape != (len(saved_names), len(saved_tasks)) or losses.shape != errors.shape[1:]:
+        saved_tasks, packed, losses = saved["tasks"].tolist(), saved["errors"], saved["task_losses"]
+        if saved["tasks"].dtype.kind != "U" or saved["tasks"].ndim != 1:
+            raise ValueError("its tasks are no list of texts")
+        bytes_of_tasks = (-(-len(saved_names) // 8), len(saved_tasks))  # unpackbits cuts and pads
+        if packed.shape != bytes_of_tasks or losses.shape != packed.shape[1:]:
             raise ValueError("its arrays do not fit together")
+        errors = np.unpackbits(packed, axis=0, count=len(saved_names)).astype(bool)
     except FileNotFoundError as error:
         raise UserError(f"error set {path} is missing: run stage 1 to make it") from error
     except DAMAGE as error:

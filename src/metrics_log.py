@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
-from src.files import parse_json, write_atomic, write_error
+from src.files import parse_json, read_text, write_atomic, write_error
 from src.runs import Run
 
 _NEEDED = ("step", "epoch")  # of every record
@@ -18,9 +18,20 @@ _NEEDED = ("step", "epoch")  # of every record
 
 def read_metrics(run: Run) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; the half line of a killed process is left out, and so is whatever
-    else is no record."""
+    else is no record.
+
+    Raises:
+        UserError: it cannot be read: it is a folder, or the disk fails.
+    """
     records = []
-    text = run.metrics.read_text(errors="replace") if run.metrics.exists() else ""
+    try:
+        text = read_text(run.metrics, errors="replace")
+    except FileNotFoundError:
+        text = ""
+    except OSError as error:
+        raise UserError(
+            f"{run.metrics} cannot be read ({error.strerror}); move it away to make it anew"
+        ) from error
     for line in text.splitlines():
         with suppress(ValueError, RecursionError):
             record = parse_json(line)

@@ -102,11 +102,20 @@ def read_labels(folder: Path) -> Labels:
 
     def take(arrays: dict[str, np.ndarray]) -> Labels:
         split, data, root = (str(entry) for entry in arrays["about"])
-        attributes = np.unpackbits(arrays["attributes"], axis=1, count=len(ATTRIBUTES))
-        joint, names = arrays["joint"], arrays["names"]
-        if joint.shape != (len(ATTRIBUTES),) * 2 or names.shape != attributes.shape[:1]:
+        packed, joint, names = arrays["attributes"], arrays["joint"], arrays["names"]
+        num_train = arrays["num_train"]
+        if (
+            packed.shape != (*names.shape, len(ATTRIBUTES) // 8)
+            or joint.shape != (len(ATTRIBUTES),) * 2
+            or num_train.shape != ()
+        ):
             raise ValueError("its arrays do not fit together")
-        return Labels(split, data, root, names, attributes, joint, int(arrays["num_train"]))
+        if joint.dtype.kind not in "iu" or num_train.dtype.kind not in "iu":
+            raise ValueError("its counts are no whole numbers")
+        if num_train < 1 or joint.min() < 0 or joint.max() > num_train:
+            raise ValueError(f"its counts are not from 0 to those of {num_train} train examples")
+        attributes = np.unpackbits(packed, axis=1)
+        return Labels(split, data, root, names, attributes, joint, int(num_train))
 
     return _read_arrays(folder / "labels.npz", take)
 
@@ -241,8 +250,12 @@ def _read_task(place: Path, task: str) -> TaskResult:
         raise UserError(
             f"{place}/summary.json is no summary of a task ({error!r}): delete {place}; {_MAKE}"
         ) from error
-    right = _read_arrays(
-        place / "predictions.npz",
-        lambda arrays: np.unpackbits(arrays["right"], count=int(arrays["count"])).astype(bool),
-    )
+    right = _read_arrays(place / "predictions.npz", _unpack_right)
     return TaskResult(task, *about, correct, total, right)
+
+
+def _unpack_right(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    packed, count = arrays["right"], int(arrays["count"])
+    if not 0 <= count <= 8 * packed.size:  # unpackbits would pad it, whatever that takes
+        raise ValueError(f"{packed.size:,} bytes are not the bits of {count:,} predictions")
+    return np.unpackbits(packed, count=count).astype(bool)

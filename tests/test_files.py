@@ -12,6 +12,8 @@ import pytest
 
 from src.errors import UserError, exit_on_user_error
 from src.files import atomic_path, exclusive, read_json, write_atomic, write_error, write_json
+from src.metrics_log import read_metrics
+from src.runs import Run
 
 
 def names_in(folder: Path) -> list[str]:
@@ -84,6 +86,57 @@ def test_a_place_that_cannot_exist_is_a_user_error():
         pass
 
 
+def test_a_link_stays_a_link_and_the_file_it_leads_to_is_written(tmp_path):
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "a.txt"
+    link.symlink_to("there/b.txt")
+    write_atomic(link, "text")
+    assert link.is_symlink() and (tmp_path / "there" / "b.txt").read_text() == "text"
+    assert names_in(tmp_path / "there") == ["b.txt"]
+
+
+def test_a_folder_or_a_device_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "full").symlink_to("/dev/full")
+    for path in (tmp_path, tmp_path / "fifo", tmp_path / "full", Path("/dev/full")):
+        with pytest.raises(UserError, match="no regular file; choose another name"):
+            write_atomic(path, "text")
+        assert path.exists() and not path.is_file()
+    assert names_in(tmp_path) == ["fifo", "full"]
+
+
+def test_a_name_that_no_file_can_have_is_a_user_error():
+    for name in ("a\0b/c", "a\0b", "\udfff"):
+        with pytest.raises(UserError, match="no file can have this name"):
+            write_atomic(Path(name), "")
+        lock = exclusive(Path(name))
+        with pytest.raises(UserError, match="no file can have this name"), lock:
+            pass
+    with pytest.raises(UserError, match="File name too long"):
+        write_atomic(Path("a" * 300), "")
+
+
+def test_a_fifo_is_neither_read_nor_locked_and_nobody_waits(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with pytest.raises(UserError, match="no regular file"):
+        read_json(fifo)
+    with pytest.raises(UserError, match=r"cannot write .*fifo"), exclusive(fifo):
+        pass
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(UserError, match=r"cannot write .*fifo"), exclusive(fifo):
+        pass
+    os.close(reader)
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_metrics_that_are_no_file_are_a_user_error(tmp_path, make):
+    assert read_metrics(Run(tmp_path)) == []
+    make(tmp_path / "metrics.jsonl")
+    with pytest.raises(UserError, match=r"metrics\.jsonl cannot be read .*; move it away"):
+        read_metrics(Run(tmp_path))
+
+
 def test_json_comes_back_and_nan_is_refused_before_anything_is_written(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, {"a": [1, None, 0.1]})
@@ -94,7 +147,9 @@ def test_json_comes_back_and_nan_is_refused_before_anything_is_written(tmp_path)
     assert json.loads(path.read_text()) == {"a": [1, None, 0.1]}
 
 
-@pytest.mark.parametrize("text", ["", '{"a": ', "\x00\xff", "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", '{"a": ', "\x00\xff", "[" * 100_000, "9" * 400, "9" * 5000, "-9223372036854775808"]
+)
 def test_json_that_cannot_be_read_is_a_user_error_that_names_the_file(tmp_path, text):
     path = tmp_path / "a.json"
     path.write_text(text)

@@ -33,6 +33,8 @@ def test_a_value_that_fits_has_no_misfit_and_more_keys_are_allowed():
         ({"epochs": {"1": {"best": float("nan")}}}, "epochs.1.best is not a number"),
         ({"epochs": {"1": {"best": float("inf")}}}, "epochs.1.best is not a number"),
         ({"selected": {"best": 1.5}}, "selected.best is not a whole number"),
+        ({"selected": {"best": 2**63}}, "selected.best is too large a number"),
+        ({"epochs": {"1": {"best": -(10**400)}}}, "epochs.1.best is too large a number"),
         ({"note": 3}, "note is not a text"),
         ({"all": {}}, "all is not a list"),
         ({"all": [1, None]}, "all[1] is not a whole number"),
