@@ -35,8 +35,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     with exit_on_user_error():
-        if args.batch_size is not None and args.batch_size < 1:
-            raise UserError(f"--batch_size {args.batch_size}: at least 1")
+        if args.batch_size is not None and not 1 <= args.batch_size <= 10**9:
+            raise UserError(f"--batch_size {args.batch_size}: at least 1, at most 1,000,000,000")
         groupings = parse_groupings(read_list(args.groupings)) if args.groupings else None
         # Imported here so that a mistake above is answered before torch is loaded.
         from src.inference import RunEvaluator, open_run

@@ -15,6 +15,9 @@ _PLAIN = re.compile(r"([A-Za-z_/]|[0-9]_[A-Za-z])[A-Za-z0-9_./:+-]*")
 
 CONFIG_DIR = Path(__file__).parent.parent / "configs"
 
+# A number that Python reads at all has at most 4,300 digits; no text of ours has so many.
+_LONG_NUMBER = re.compile(r"[0-9_]{1000}")
+
 # Second spellings, resolved before anything is composed or saved.
 ALIASES = {
     "exp.total_epochs": "exp.train.total_epochs",
@@ -57,10 +60,15 @@ def _open_brackets(text: str) -> int:
 
 
 def resolve_aliases(overrides: list[str]) -> tuple[list[str], list[str]]:
-    """Replace second spellings of keys; the two spellings with different values are a problem."""
+    """Replace second spellings of keys; the two spellings with different values are a problem, and
+    so is a number that nobody can read."""
     resolved, seen, problems = [], {}, []
     for override in overrides:
         spelled, equals, value = override.partition("=")
+        if _LONG_NUMBER.search(override):
+            shown = f"{spelled[:80]}{equals}{value[:20]}"
+            problems.append(f"{shown}...: a number of 1,000 digits or more; write a shorter one")
+            continue
         key = ALIASES.get(spelled, spelled)
         first_spelled, first_value = seen.setdefault(key, (spelled, value))
         if first_spelled != spelled and first_value != value:
@@ -85,10 +93,10 @@ def check_overrides(overrides: list[str], schema: type) -> tuple[list[str], list
     for text in overrides:
         try:
             override = parser.parse_override(text)
-        except HydraException:
+        except (HydraException, RecursionError):
             problems.append(
-                f"'{text}' cannot be read: write key=value, and put quotes inside the value where "
-                f"it holds a comma, a space or an equals sign: key='\"a=b\"'"
+                f"'{text[:200]}' cannot be read: write key=value, and put quotes inside the value "
+                f"where it holds a comma, a space or an equals sign: key='\"a=b\"'"
             )
             continue
         key = override.key_or_group

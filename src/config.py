@@ -76,7 +76,8 @@ def _quiet_on_ctrl_c() -> Iterator[None]:
 def _launch_by_hydra(main: Callable[[Any], None], schema: type, argv: list[str]) -> None:
     import hydra
 
-    keys, _ = resolve_aliases([piece for piece in argv if not piece.startswith("-")])
+    keys, problems = resolve_aliases([piece for piece in argv if not piece.startswith("-")])
+    raise_if(problems)
     aliased = iter(keys)
     sys.argv[1:] = [piece if piece.startswith("-") else next(aliased) for piece in argv]
 
@@ -128,9 +129,13 @@ def _method(overrides: list[str]) -> str:
 def expand_tables(composed: DictConfig) -> None:
     """Put the pairs in the place of `@table.csv:top5` among the groupings; the saved configuration
     then holds them, not the table (see src/spurious_table.py)."""
-    groupings = OmegaConf.select(composed, "dataset.groupings")
-    if OmegaConf.is_list(groupings) and any(str(text).startswith("@") for text in groupings):
-        composed.dataset.groupings = expand_groupings([str(text) for text in groupings])
+    try:
+        groupings = OmegaConf.select(composed, "dataset.groupings")
+        texts = [str(text) for text in groupings] if OmegaConf.is_list(groupings) else []
+    except OmegaConfBaseException as error:
+        raise UserError(f"exp.dataset.groupings: {str(error).splitlines()[0]}") from error
+    if any(text.startswith("@") for text in texts):
+        composed.dataset.groupings = expand_groupings(texts)
 
 
 def raise_if(problems: list[str]) -> None:

@@ -1,5 +1,6 @@
 """Whether values fit: their types, their ranges, and what must hold between them."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import MISSING, fields, is_dataclass
 from types import UnionType
@@ -64,6 +65,10 @@ KIND_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: 
 
 def _typed_value(value: Any, kind: Any, key: str, problems: dict[str, str]) -> Any:
     kinds = kind.__args__ if isinstance(kind, UnionType) else (kind,)
+    if type(value) is int and abs(value) >= 2**64:
+        shown = str(value)[:20]
+        problems[key] = f"exp.{key}={shown}...: a number below 2**64 is expected"
+        return None
     if type(value) in kinds:
         return value
     base = kinds[0]
@@ -121,6 +126,9 @@ LOWEST = {
     "lambda_up": (1, True),
     "epochs_stage_1": (1, True),
 }
+# Whole numbers end at 10**9, but for these; a seed is what torch takes for one.
+HIGHEST = {"seed": 2**64 - 1, "dataset.synthetic.seed": 2**64 - 1}
+HIGHEST |= {"lambda_up": 10**9, "dataloader.lambda_up": 10**9}
 
 
 def check(config: Config, broken: Iterable[str] = ()) -> list[str]:
@@ -137,9 +145,14 @@ def check(config: Config, broken: Iterable[str] = ()) -> list[str]:
         if rule in LOWEST and value is not None:
             lowest, inclusive = LOWEST[rule]
             # `not (x >= y)` rather than `x < y`: it also catches NaN.
-            if not (value >= lowest if inclusive else value > lowest) or value == float("inf"):
+            highest = HIGHEST.get(rule, math.inf if isinstance(value, float) else 10**9)
+            if not (value >= lowest if inclusive else value > lowest) or value == math.inf:
                 bound = f"at least {lowest}" if inclusive else f"more than {lowest}"
                 problems.append(f"exp.{key}={value}: a number of {bound} is expected")
+            elif value > highest:
+                problems.append(f"exp.{key}={value}: a number of at most {highest:,} is expected")
+        if value == "":
+            problems.append(f"exp.{key}= is empty: give a text, or leave it out")
     rules = {
         _check_groupings: {"dataset.groupings"},
         _check_resolution: {"dataset.target_resolution"},

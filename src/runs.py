@@ -1,6 +1,7 @@
 """A run directory: its files and its state. A run's state is what its folder shows."""
 
 import os
+import re
 import socket
 import threading
 import time
@@ -25,6 +26,11 @@ STATUS_FIELDS = dict.fromkeys(("pid", "step", "total_steps", "epoch", "total_epo
 STATUS_FIELDS |= dict.fromkeys(("heartbeat", "started", "queued", "images_per_second"), Number)
 STATUS_FIELDS |= dict.fromkeys(("host", "error", "stage", "slurm_job"), str)
 HISTORY = {"epochs": {"*": {"*": Number}}, "selected": {"*": int}}
+
+
+def is_epoch(name: str) -> bool:
+    """Whether a checkpoint's name is a number (`isdigit` also says so of what int() refuses)."""
+    return re.fullmatch("[0-9]{1,9}", name) is not None
 
 
 class Run:
@@ -54,7 +60,7 @@ class Run:
     def saved_epochs(self) -> list[int]:
         """Epochs whose checkpoints are kept."""
         names = (path.name.split(".")[1] for path in self.ckpts.glob("ckpt.*.pt"))
-        return sorted(int(name) for name in names if name.isdigit())
+        return sorted(int(name) for name in names if is_epoch(name))
 
     def status(self) -> dict[str, Any]:
         """What status.json says; where the process is dead, `state` is failed and `died` true."""

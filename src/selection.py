@@ -5,7 +5,7 @@ from typing import Any
 from src.errors import UserError
 from src.evaluation import evaluations, read_report
 from src.files import write_json
-from src.runs import Run
+from src.runs import Run, is_epoch
 
 
 def scores(stats: dict[str, Any], by_group: bool) -> dict[str, float]:
@@ -63,7 +63,7 @@ def find_best_ckpt(run: Run, rule: str) -> int | str:
     if rule == "last":
         done = run.status()["state"] == "done" and run.saved_epochs()
         return max(run.saved_epochs()) if done else "last"
-    if rule.isdigit():
+    if is_epoch(rule):
         kept = run.saved_epochs()
         if int(rule) not in kept:
             raise UserError(
@@ -73,9 +73,9 @@ def find_best_ckpt(run: Run, rule: str) -> int | str:
             )
         return int(rule)
     if not run.val_stats.exists():
-        raise UserError(f"{run.path} has no validated epoch yet, so nothing is {rule}")
+        raise UserError(f"{run.path} has no validated epoch yet, so nothing is {rule[:80]}")
     selected = run.history()["selected"]
     if rule not in selected:
         allowed = ", ".join(["a number", "last", "best", *selected])
-        raise UserError(f"checkpoint '{rule}' of {run.path}: use {allowed}")
+        raise UserError(f"checkpoint '{rule[:80]}' of {run.path}: use {allowed}")
     return selected[rule]

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -205,7 +206,23 @@ def test_all_problems_are_told_at_once():
         ("~exp.seed", "exp.seed is missing"),
         ("~exp.dataset", "exp.dataset=None: a section with keys of its own is expected"),
         ("exp.model.name=${nothing}", "nothing"),
+        ("exp.dataset.groupings=[${exp.nothing}]", "key 'exp.nothing' not found"),
+        ("exp.dataset.groupings=${exp.nothing}", "key 'exp.nothing' not found"),
+        ("exp.dataset.groupings=[${oc.env:NOPE}]", "variable 'NOPE' not found"),
+        ("exp.optimizer.lr=1" + "0" * 400, "a number below 2**64 is expected"),
+        ("exp.dataset.task_weights=[1" + "0" * 400 + "]", "a number below 2**64 is expected"),
+        ("exp.dataloader.lambda_up=1" + "0" * 400, "a number below 2**64 is expected"),
+        ("exp.dataloader.lambda_up=1e300", "at most 1,000,000,000"),
+        ("exp.total_epochs=1" + "0" * 400, "a number below 2**64 is expected"),
+        ("exp.total_epochs=9223372036854775808", "at most 1,000,000,000"),
+        ("exp.dataloader.batch_size=inf", "an integer is expected"),
+        ("exp.seed=18446744073709551616", "a number below 2**64 is expected"),
+        ("exp.seed=" + "9" * 5000, "a number of 1,000 digits or more"),
+        ("exp.train.log_dir=", "exp.train.log_dir= is empty"),
+        ("exp.dataset.root=''", "exp.dataset.root= is empty"),
+        ("exp.dataset.groupings=" + "[" * 3000 + "]" * 3000, "cannot be read"),
     ],
+    ids=lambda text: text[:60],
 )
 def test_one_mistake_gives_one_problem(override, message):
     problems = problems_of(override)
@@ -233,6 +250,12 @@ def test_one_mistake_gives_one_problem(override, message):
 def test_task_weights_are_one_per_task_and_all_1_or_of_sum_1(overrides, message):
     problems = problems_of(*overrides)
     assert len(problems) == 1 and message in problems[0]
+
+
+def test_every_seed_that_torch_takes_is_accepted():
+    seed = 2**64 - 1
+    torch.manual_seed(seed)
+    assert load_config([f"exp.seed={seed}"]).seed == seed
 
 
 def test_valid_task_weights_are_accepted():
