@@ -27,8 +27,8 @@ def train(config: Config, run: Run) -> None:
     import torch
 
     from src.data.dataset import labels_of, open_dataset
-    from src.devices import choose_device, choose_precision
-    from src.models import build_model
+    from src.devices import choose_device, choose_precision, explain_out_of_memory
+    from src.models import build_model, check_resolution
     from src.objectives import build_objective
     from src.training import Settings, Trainer
     from src.validation import Validation
@@ -46,6 +46,9 @@ def train(config: Config, run: Run) -> None:
         print(note, flush=True)
     network = config.model
     model = build_model(network.name, len(tasks), network.pretrained, network.weights, config.seed)
+    model.to(device, memory_format=torch.channels_last)
+    with explain_out_of_memory():
+        check_resolution(model, network.name, data.target_resolution)
     lbtw_alpha = data.lbtw_alpha if data.loss_balanced_task_weighting else None
     validation = Validation(
         run, dataset, groupings, data.subgroup_labels, loader.eval_batch_size, device, precision
@@ -56,7 +59,7 @@ def train(config: Config, run: Run) -> None:
     del settings["log_dir"]
     Trainer(
         run,
-        model.to(device, memory_format=torch.channels_last),
+        model,
         build_objective(len(tasks), data.task_weights, lbtw_alpha, device),
         plan,
         dataset.images("train", full_frame=data.data_augmentation),
@@ -96,8 +99,10 @@ def plot_task_weights(run: Run, tasks: list[str]) -> None:
     from src.plots import task_weights
     from src.plots_groups import save_figure
 
-    lines = [line for line in read_metrics(run) if "train/loss" in line]
-    weights = np.array([[line[f"train/{task}/weight"] for task in tasks] for line in lines])
+    keys = [f"train/{task}/weight" for task in tasks]
+    # A line that a disk or an editor spoilt is no reason to lose the picture of all others.
+    lines = [line for line in read_metrics(run) if {type(line.get(key)) for key in keys} == {float}]
+    weights = np.array([[line[key] for key in keys] for line in lines]).reshape(-1, len(tasks))
     figure = task_weights([line["step"] for line in lines], weights, tasks)
     save_figure(figure, run.results / "task_weights.png")
 

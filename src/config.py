@@ -22,6 +22,7 @@ from src.config_rules import check, typed
 from src.config_schema import Config, JTTConfig, flatten
 from src.errors import UserError, exit_on_user_error
 from src.files import write_atomic
+from src.json_shapes import TOO_LARGE
 from src.plain_yaml import parse_yaml
 from src.run_names import default_log_dir
 from src.runs import Run
@@ -286,7 +287,7 @@ def _plain(value: Any) -> bool:
         return all(isinstance(key, str) and _plain(inner) for key, inner in value.items())
     if isinstance(value, list):
         return all(map(_plain, value))
-    return not isinstance(value, int) or abs(value) < 2**64
+    return not isinstance(value, int) or abs(value) < TOO_LARGE
 
 
 def load_saved_config(path: Path, schema: type = Config) -> Any:

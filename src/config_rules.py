@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from src.config_schema import Config, flatten, schema_keys
 from src.data.groupings import did_you_mean, parse_groupings
 from src.errors import UserError
+from src.json_shapes import TOO_LARGE
 
 
 def typed(node: DictConfig | dict, schema: type) -> tuple[Any, dict[str, str]]:
@@ -65,9 +66,9 @@ KIND_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: 
 
 def _typed_value(value: Any, kind: Any, key: str, problems: dict[str, str]) -> Any:
     kinds = kind.__args__ if isinstance(kind, UnionType) else (kind,)
-    if type(value) is int and abs(value) >= 2**64:
+    if type(value) is int and abs(value) >= TOO_LARGE:
         shown = str(value)[:20]
-        problems[key] = f"exp.{key}={shown}...: a number below 2**64 is expected"
+        problems[key] = f"exp.{key}={shown}...: a number below 2**63 is expected"
         return None
     if type(value) in kinds:
         return value
@@ -126,9 +127,9 @@ LOWEST = {
     "lambda_up": (1, True),
     "epochs_stage_1": (1, True),
 }
-# Whole numbers end at 10**9, but for these; a seed is what torch takes for one.
-HIGHEST = {"seed": 2**64 - 1, "dataset.synthetic.seed": 2**64 - 1}
-HIGHEST |= {"lambda_up": 10**9, "dataloader.lambda_up": 10**9}
+# Whole numbers end at 10**9, and so do these; a seed may be any that our files can hold.
+HIGHEST = {"lambda_up": 10**9, "dataloader.lambda_up": 10**9}
+HIGHEST |= {"seed": TOO_LARGE - 1, "dataset.synthetic.seed": TOO_LARGE - 1}
 
 
 def check(config: Config, broken: Iterable[str] = ()) -> list[str]:

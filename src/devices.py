@@ -1,6 +1,7 @@
 """Where a network runs, and in which precision."""
 
 import ctypes
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,8 @@ from src.errors import UserError
 
 def choose_device(device: str) -> torch.device:
     """`auto` is the first GPU where there is one, else the CPU."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device):
+        raise UserError(f"exp.train.device={device[:80]}: use auto, cpu or cuda (or cuda:1, ...)")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -1,6 +1,7 @@
 """Torchvision classifiers by name, with one logit per task."""
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -48,6 +49,32 @@ def build_model(
     elif pretrained:
         load_backbone(model, download_weights(name), source="torchvision's ImageNet weights")
     return model
+
+
+def check_resolution(model: nn.Module, name: str, resolution: Sequence[int]) -> None:
+    """Try a network on one black image, on the device where it is. Nothing of it changes: in eval
+    mode batch norm counts nothing and dropout draws nothing.
+
+    Raises:
+        UserError: it takes no images of `resolution`, (height, width).
+    """
+    height, width = resolution
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, 3, height, width, device=device))
+    except torch.OutOfMemoryError:
+        raise  # says nothing about the network
+    except (RuntimeError, AssertionError) as error:  # torchvision asserts, torch raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(
+            f"exp.model.name={name} takes no images of {height}x{width} ({reason}): choose another "
+            f"exp.dataset.target_resolution, such as [224,224], or another network"
+        ) from error
+    finally:
+        model.train(training)
 
 
 def head_of(model: nn.Module) -> tuple[nn.Module, str, nn.Linear]:

@@ -127,6 +127,26 @@ def test_lbtw_and_ones_as_task_weights_compose_and_the_weights_are_logged(tiny_o
         assert second[f"train/{task}/weight"] == pytest.approx(ratio**0.5, rel=1e-5)
 
 
+@pytest.mark.parametrize("sound", [0, 2])
+def test_a_damaged_line_of_the_log_is_left_out_of_the_picture_of_task_weights(tmp_path, sound):
+    run = Run(tmp_path)
+    line = '{"step": 1, "epoch": 1, "train/loss": 1.0, "train/Young/weight": 1.0}\n'
+    damaged = [line.replace("weight", "weighu"), line.replace('weight": 1.0', 'weight": "x"')]
+    run.metrics.write_text("".join([line] * sound + damaged))
+    train_erm.plot_task_weights(run, ["Young"])
+    assert (run.results / "task_weights.png").stat().st_size > 0
+
+
+def test_a_network_that_takes_no_small_images_ends_before_the_first_step(
+    tiny_overrides, tmp_path, run_entrypoint
+):
+    code, output = run_entrypoint(
+        "train_erm.py", *tiny_overrides, f"exp.train.log_dir={tmp_path}", "exp.model.name=alexnet"
+    )
+    assert code == 2 and "Traceback" not in output
+    assert "error: exp.model.name=alexnet takes no images of 32x32" in output
+
+
 def test_without_group_labels_there_are_class_metrics_only(tiny_overrides, tmp_path, capsys):
     run = train(
         *tiny_overrides, f"exp.train.log_dir={tmp_path}", "exp.dataset.subgroup_labels=false"

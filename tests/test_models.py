@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from src.errors import UserError
-from src.models import build_model, download_weights, head_of, read_weights
+from src.models import build_model, check_resolution, download_weights, head_of, read_weights
 
 SMALL = "shufflenet_v2_x0_5"  # the smallest of torchvision: its head is `fc`, 1024 wide
 
@@ -29,6 +29,23 @@ def backbone() -> dict[str, torch.Tensor]:
 def test_a_network_has_one_logit_per_task(name):
     model = build_model(name, 3, False, None, seed=0).eval()
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "inception_v3", "vit_b_16"])
+def test_a_network_that_cannot_take_the_images_is_named_with_their_size(name):
+    model = build_model(name, 1, False, None, seed=0)
+    with pytest.raises(UserError, match=rf"exp.model.name={name} takes no images of 32x32 \(.+\)"):
+        check_resolution(model, name, [32, 32])
+
+
+def test_trying_a_network_changes_nothing_of_it_nor_of_the_generator():
+    model = build_model("mobilenet_v3_small", 1, False, None, seed=0)  # batch norm and dropout
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    generator = torch.random.get_rng_state()
+    check_resolution(model, "mobilenet_v3_small", [32, 32])
+    assert model.training
+    assert torch.equal(torch.random.get_rng_state(), generator)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_initial_weights_are_a_function_of_the_seed_and_leave_the_global_generator_alone():

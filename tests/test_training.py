@@ -277,7 +277,7 @@ def test_auto_is_fp32_on_a_cpu_and_a_device_that_is_not_there_is_a_user_error():
     assert choose_precision("auto", CPU) == "fp32"
     assert choose_precision("bf16", CPU) == "bf16"
     assert choose_device("cpu") == CPU
-    for device in ("gpu", "meta:x", "cuda:99"):
+    for device in ("gpu", "meta", "meta:x", "hpu", "privateuseone", "cuda:-1", "cuda:99"):
         with pytest.raises(UserError, match=f"exp.train.device={device}: .*use auto, cpu or cuda"):
             choose_device(device)
 
