@@ -10,6 +10,8 @@ import hashlib
 import io
 import os
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,11 @@ import torch
 
 from src.errors import UserError
 from src.files import atomic_path
+from src.json_shapes import TOO_LARGE
 from src.runs import Run
 from src.tensor_files import read_tensors
+
+COUNTERS = ("epoch", "batch", "step")  # finished ones, as the training loop counts them
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -64,6 +69,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state = read_tensors(path)
         if not isinstance(state, dict) or "model" not in state:
             raise ValueError("it holds no model")
+        # An epoch's own checkpoint is known by its number; the last one only by its step.
+        if path.name == "ckpt.last.pt" and "step" not in state:
+            raise ValueError("it holds no step")
+        for name in COUNTERS:
+            value = state.get(name, 0)
+            if type(value) is not int or not 0 <= value < TOO_LARGE:
+                raise ValueError(f"its {name} is no number of at least 0")
         return state
     except Exception as error:  # zip, pickle and torch raise many kinds for a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -79,17 +91,44 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def load_newest(run: Run) -> dict[str, Any] | None:
-    """The newest sound checkpoint of a run, or None. A damaged one is named and passed over; one
-    that only cannot be read now is not, as the work since the one before would be lost."""
+def load_newest(
+    run: Run, use: Callable[[dict[str, Any]], Any] = lambda state: None
+) -> dict[str, Any] | None:
+    """The newest sound checkpoint of a run, or None, handed to `use` first. A damaged one is named
+    and passed over; one that only cannot be read now is not, as the work since the one before would
+    be lost.
+
+    Raises:
+        UserError: such a one, or `use` could not: the checkpoint is sound, but of something else.
+    """
     for name in ["last", *reversed(run.saved_epochs())]:
         path = run.checkpoint(name)
         if path.exists():
             try:
-                return load_checkpoint(path)
+                state = load_checkpoint(path)
             except Damaged as error:
                 print(f"warning: {error}", flush=True)
+                continue
+            with _named(path):
+                use(state)
+            return state
     return None
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say which file it was whose state could not be taken over."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise  # the file may be sound
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()[:200]
+        reason = f"it lacks {reason}" if isinstance(error, KeyError) else reason
+        raise UserError(
+            f"{path} does not hold this run's state ({reason}): put the run's own file back, or "
+            f"delete this one; training then goes on from another checkpoint"
+        ) from error
 
 
 def prune(run: Run, selected: dict[str, int], last: int) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from src.checkpoints import link_checkpoint, load_newest, prune, save_checkpoint
+from src.checkpoints import COUNTERS, link_checkpoint, load_newest, prune, save_checkpoint
 from src.cuda_graph import CapturedStep
 from src.data.batches import iterate_batches
 from src.data.device_cache import keep_on_device
@@ -123,9 +123,7 @@ class Trainer:
     def train(self) -> None:
         """Train to the end, or until a signal: then save and raise `Stopped`."""
         settings = self.settings
-        state = load_newest(self.run)
-        if state is not None:
-            self._load_state(state)
+        if load_newest(self.run, self._load_state) is not None:
             print(f"continuing at epoch {self.epoch + 1}, step {self.step}", flush=True)
             if self.run.epoch_stats(self.epoch).exists():
                 self._choose()  # again, where a kill came between saving and choosing
@@ -319,11 +317,22 @@ class Trainer:
         }
 
     def _load_state(self, state: dict[str, Any]) -> None:
+        self.epoch, self.batch, self.step = (state[name] for name in COUNTERS)
+        # An epoch that max_steps cut short has fewer steps than others.
+        done = self.epoch * self.steps_per_epoch + self.batch
+        if self.epoch > self.settings.total_epochs or self.batch > self.steps_per_epoch:
+            raise ValueError("its epoch and batch are not of this training")
+        if self.step > done:
+            raise ValueError(f"its step {self.step} comes after epoch {self.epoch}")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for parameter, kept in self.optimizer.state.items():
+            if any(buffer.shape != parameter.shape for buffer in kept.values()):
+                raise ValueError("its momentum is of another network")
         self.objective.load_state_dict(state["objective"])
         if state["scaler"]:  # empty where the run began on a device that needs no fp16
             self.scaler.load_state_dict(state["scaler"])
+        if state["sums"].shape != self.sums.shape:  # copy_ would repeat one number
+            raise ValueError("its sums are of another number of tasks")
         self.sums.copy_(state["sums"])
-        self.epoch, self.batch, self.step = state["epoch"], state["batch"], state["step"]
         self.device_step.fill_(self.step)

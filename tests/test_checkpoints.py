@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.checkpoints import (
+    Damaged,
     link_checkpoint,
     load_checkpoint,
     load_newest,
@@ -88,6 +89,22 @@ def test_a_missing_checkpoint_and_one_without_model_are_user_errors(tmp_path):
     torch.save({"step": 1}, tmp_path / "ckpt.1.pt")
     with pytest.raises(UserError, match="it holds no model"):
         load_checkpoint(tmp_path / "ckpt.1.pt")
+
+
+@pytest.mark.parametrize("value", ["x", -1, 10**30, True, 1.0, None])
+@pytest.mark.parametrize("name", ["epoch", "batch", "step"])
+def test_a_checkpoint_whose_counters_are_no_numbers_is_damaged(tmp_path, name, value):
+    save_checkpoint(tmp_path / "ckpt.1.pt", STATE | {name: value})
+    with pytest.raises(Damaged, match=f"its {name} is no number of at least 0"):
+        load_checkpoint(tmp_path / "ckpt.1.pt")
+
+
+def test_the_last_checkpoint_tells_its_step(tmp_path):
+    for name in ("1", "last"):
+        save_checkpoint(tmp_path / f"ckpt.{name}.pt", {"model": STATE["model"]})
+    load_checkpoint(tmp_path / "ckpt.1.pt")
+    with pytest.raises(Damaged, match="it holds no step"):
+        load_checkpoint(tmp_path / "ckpt.last.pt")
 
 
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(run, capsys):

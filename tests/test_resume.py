@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from src import training, validation
-from src.checkpoints import load_checkpoint
+from src.checkpoints import load_checkpoint, save_checkpoint
 from src.errors import UserError
 from src.files import read_json
 from src.runs import Run
@@ -205,6 +206,36 @@ def test_a_damaged_last_checkpoint_is_passed_over_and_the_result_is_the_same(
     said = capsys.readouterr().out
     assert "warning:" in said and "continuing at epoch 3, step 6" in said
     assert outcome(tmp_path) == uninterrupted
+
+
+FOREIGN = {
+    "a model alone": lambda state: {"model": state["model"], "step": 6},
+    "another network": lambda state: state | {"model": {"fc.weight": torch.zeros(2)}},
+    "no table of tensors": lambda state: state | {"model": 3},
+    "an epoch after the last": lambda state: state | {"epoch": 9, "step": 20},
+    "a batch after the last": lambda state: state | {"batch": 4},
+    "a step to come": lambda state: state | {"step": 10**15},
+    "no optimizer": lambda state: state | {"optimizer": {}},
+    "momentum of another shape": lambda state: state | {"optimizer": reshaped(state["optimizer"])},
+    "sums of one task": lambda state: state | {"sums": state["sums"][:4]},
+    "sums that are none": lambda state: state | {"sums": None},
+}
+
+
+def reshaped(optimizer: dict) -> dict:
+    buffers = {place: {"momentum_buffer": torch.zeros(1)} for place in optimizer["state"]}
+    return optimizer | {"state": buffers}
+
+
+@pytest.mark.parametrize("change", FOREIGN.values(), ids=FOREIGN)
+def test_a_sound_checkpoint_of_something_else_is_named(tmp_path, change):
+    make_trainer(tmp_path, total_epochs=2).train()
+    last = Run(tmp_path).checkpoint("last")
+    save_checkpoint(last, change(load_checkpoint(last)))
+    with pytest.raises(
+        UserError, match=r"ckpt\.last\.pt does not hold this run's state \(.+\): put"
+    ):
+        make_trainer(tmp_path).train()
 
 
 def test_with_no_sound_checkpoint_the_run_begins_again(tmp_path, uninterrupted):
