@@ -17,7 +17,7 @@ SAMPLERS = ("rwy", "rwg")
 SUBSAMPLE_TYPES = ("suby", "subg")
 WARN_SHARE = 0.01  # fewer examples than this share of the split are too few to learn from
 SHOWN = 20  # names listed in one note
-SUBSET_STREAM, EPOCH_STREAM = 1, 2  # keep the draws of one seed apart
+SUBSET_STREAM, EPOCH_STREAM, DROPOUT_STREAM = 1, 2, 3  # keep the draws of one seed apart
 
 
 @dataclass(frozen=True)

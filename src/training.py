@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -24,7 +25,7 @@ from src.errors import UserError
 from src.metrics_log import Clock, MetricsLog
 from src.objectives import task_losses
 from src.runs import Heartbeat, Run
-from src.sampling import IndexPlan, epoch_positions, split_batches
+from src.sampling import DROPOUT_STREAM, IndexPlan, epoch_positions, split_batches
 from src.signals import Stopped, stop_on_signal
 
 
@@ -189,6 +190,9 @@ class Trainer:
             lr = self.device_lr
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        # Dropout and stochastic depth draw from torch's global generator.
+        entropy = np.random.SeedSequence((self.settings.seed, DROPOUT_STREAM, self.step))
+        torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
         self.compute(images, labels)
         self.step += 1
         self.batch += 1

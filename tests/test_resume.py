@@ -96,6 +96,7 @@ def test_a_run_that_ends_before_its_last_picture_is_not_done_and_draws_it_when_s
     "options",
     [
         {"lbtw": True},
+        {"dropout": 0.5},
         {"augment": True},
         {"schedule": "cosine"},
         {"max_steps": 7},

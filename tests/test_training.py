@@ -290,3 +290,12 @@ def test_lower_precision_trains_to_almost_the_same_weights(tmp_path, precision):
     for first, second in zip(one.model.parameters(), other.model.parameters()):
         assert second.dtype == torch.float32
         torch.testing.assert_close(first, second, atol=0.05, rtol=0.05)
+
+
+def test_dropout_is_drawn_from_the_seed_whatever_was_drawn_before(tmp_path):
+    runs = {}
+    for name, seed in (("one", 0), ("again", 0), ("other", 1)):
+        torch.rand(7)  # the global generator stands elsewhere each time
+        make_trainer(tmp_path / name, dropout=0.5, seed=seed).train()
+        runs[name] = outcome(tmp_path / name)
+    assert runs["one"] == runs["again"] != runs["other"]

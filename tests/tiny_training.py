@@ -58,9 +58,11 @@ class MemoryDataset:
 class TinyNet(nn.Module):
     """One convolution with batch norm; one logit per task."""
 
-    def __init__(self, num_tasks: int):
+    def __init__(self, num_tasks: int, dropout: float = 0.0):
         super().__init__()
         self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+        if dropout:
+            self.body.append(nn.Dropout(dropout))
         self.head = nn.Linear(4, num_tasks)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -74,13 +76,14 @@ def make_trainer(
     lbtw: bool = False,
     plan: IndexPlan | None = None,
     hook: Callable[[training.Trainer], Any] = lambda trainer: None,
+    dropout: float = 0.0,
     **changes: Any,
 ) -> training.Trainer:
     """A trainer in `folder`; `hook` is called before each forward pass, `changes` are settings."""
     run = Run(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        model = TinyNet(len(tasks))
+        model = TinyNet(len(tasks), dropout)
     device = changes.get("device", CPU)
     settings = training.Settings(
         **{
