@@ -72,3 +72,13 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context of a forward pass; for fp32 it is disabled."""
     dtype = torch.float16 if precision == "fp16" else torch.bfloat16
     return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
+
+
+def seed_draws(device: torch.device, seed: int) -> None:
+    """Seed what dropout on `device` draws from. torch.manual_seed, which does so for every kind of
+    device there is, takes a hundred times as long: too much for each step of a small batch."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)

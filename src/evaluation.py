@@ -15,6 +15,7 @@ from src.errors import UserError
 from src.files import atomic_path, read_json
 from src.json_shapes import Number, Or, misfit
 from src.metrics import count_groups, log_loss, summarise
+from src.runs import is_epoch
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def evaluate(
 
 def report(run: Path, logits: Logits, name: str, stats: dict[str, Any]) -> dict[str, Any]:
     """An evaluation JSON: where the figures come from, and the figures by grouping."""
-    epoch = int(logits.epoch) if logits.epoch.isdigit() else logits.epoch
+    epoch = int(logits.epoch) if is_epoch(logits.epoch) else logits.epoch
     checkpoint = {"name": name, "epoch": epoch, "hash": logits.checkpoint}
     return {"run": str(run), "checkpoint": checkpoint, "split": logits.split, **stats}
 

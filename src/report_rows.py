@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from src.runs import is_epoch
+
 Row = dict[str, Any]
 
 # Rules in the order of a switch. `-own`: each task at the epoch that is best for itself.
@@ -76,7 +78,7 @@ def positions(rows: Sequence[Row]) -> list[list[str]]:
 def rule_positions(rows: Sequence[Row]) -> list[str]:
     """All positions of the switch, numbers of epochs last."""
     found = {rule for row in rows if (rule := own_rule(row)) is not None}
-    numbers = sorted((rule for rule in found if rule.isdigit()), key=int)
+    numbers = sorted((rule for rule in found if is_epoch(rule)), key=int)
     others = sorted(found.difference(RULES, numbers))
     return [*(rule for rule in RULES if rule in found), *others, *numbers]
 

@@ -20,7 +20,7 @@ from src.checkpoints import COUNTERS, link_checkpoint, load_newest, prune, save_
 from src.cuda_graph import CapturedStep
 from src.data.batches import iterate_batches
 from src.data.device_cache import keep_on_device
-from src.devices import autocast, explain_out_of_memory
+from src.devices import autocast, explain_out_of_memory, seed_draws
 from src.errors import UserError
 from src.metrics_log import Clock, MetricsLog
 from src.objectives import task_losses
@@ -192,7 +192,7 @@ class Trainer:
             group["lr"] = lr
         # Dropout and stochastic depth draw from torch's global generator.
         entropy = np.random.SeedSequence((self.settings.seed, DROPOUT_STREAM, self.step))
-        torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
+        seed_draws(self.settings.device, int(entropy.generate_state(1, np.uint64)[0]))
         self.compute(images, labels)
         self.step += 1
         self.batch += 1

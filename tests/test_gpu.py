@@ -62,10 +62,11 @@ def test_augmented_batches_are_replayed_too(tmp_path):
     assert_same(replayed, eager, 1e-4)
 
 
-def test_a_resumed_run_records_anew_and_ends_alike(tmp_path):
-    whole = train(tmp_path / "whole")
-    make_trainer(tmp_path / "parts", device=CUDA, log_every_n_steps=1, total_epochs=3).train()
-    parts = train(tmp_path / "parts", total_epochs=6)
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_resumed_run_records_anew_and_ends_alike(tmp_path, dropout):
+    whole = train(tmp_path / "whole", dropout=dropout)
+    train(tmp_path / "parts", dropout=dropout, total_epochs=3)
+    parts = train(tmp_path / "parts", dropout=dropout, total_epochs=6)
     assert_same(whole, parts, 1e-4)
 
 
