@@ -1,9 +1,12 @@
 """The one error a user is meant to see: a message without a traceback, and exit code 2."""
 
 import errno
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 
@@ -31,18 +34,41 @@ def printable(text: str) -> str:
 def exit_on_user_error() -> Iterator[None]:
     """Print a `UserError` on stderr and leave with exit code 2; every entrypoint runs inside it.
 
-    A disk that is full or fails under the output itself (a log file) ends the same way.
+    Whatever else the system refuses (a name that is too long, a folder without permission, a full
+    disk under the output itself) ends the same way. Where a reader such as `head` has seen enough
+    the command ends without a word, with the code a shell gives to that.
     """
     try:
         yield
+        sys.stdout.flush()  # here, where an error is caught, and not when Python ends
     except UserError as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
-        sys.exit(2)
+        _leave(error.problems)
     except OSError as error:
-        if error.errno not in _DISK:
-            raise
-        with suppress(OSError):
-            where = error.filename or "the output"
-            print(f"error: cannot write {where}: {error.strerror}", file=sys.stderr)
-        sys.exit(2)
+        if error.errno == errno.EPIPE:
+            _drop_unprinted()
+            sys.exit(128 + signal.SIGPIPE)
+        _leave(UserError(_told(error)).problems)
+
+
+def _told(error: OSError) -> str:
+    name, what = error.filename, error.strerror or str(error) or type(error).__name__
+    where = os.fsdecode(name) if isinstance(name, bytes) else name
+    if error.errno in _DISK:
+        return f"cannot write {where or 'the output'}: {what}"
+    return what if where is None else f"{where}: {what}"
+
+
+def _drop_unprinted() -> None:
+    """What stdout does not take is dropped: Python would try again at its end and say so."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _leave(problems: list[str]) -> NoReturn:
+    _drop_unprinted()
+    with suppress(OSError):  # where stderr goes to the same full disk
+        for problem in problems:
+            print(f"error: {problem}", file=sys.stderr)
+    sys.exit(2)

@@ -6,7 +6,10 @@ import math
 import multiprocessing
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -222,10 +225,45 @@ def test_what_a_terminal_would_obey_or_could_not_print_is_shown_by_its_code():
     assert str(UserError([f"{name}: no", "2nd"])) == f"{shown}: no\n2nd"
 
 
-def test_output_that_cannot_be_written_ends_with_2_and_other_errors_of_the_system_stay(capsys):
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "No space"), "cannot write the output: No space"),
+        (OSError(errno.EIO, "It fails", "a"), "cannot write a: It fails"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", b"a\n\xff"), r"a\n\udcff: File name"),
+        (PermissionError(errno.EACCES, "Permission denied", "a"), "a: Permission denied"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "a"), "a: Is a directory"),
+        (OSError("no errno"), "no errno"),
+        (ConnectionResetError(), "ConnectionResetError"),
+    ],
+)
+def test_what_the_system_refuses_is_a_line_and_exit_code_2(capsys, error, line):
     with pytest.raises(SystemExit) as raised, exit_on_user_error():
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
     assert raised.value.code == 2
-    assert capsys.readouterr().err == "error: cannot write the output: No space left on device\n"
-    with pytest.raises(FileNotFoundError), exit_on_user_error():
-        raise FileNotFoundError(errno.ENOENT, "No such file", "a")
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {line}") and told.count("\n") == 1
+
+
+@pytest.mark.parametrize("much", [1, 100_000])
+def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word(much):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stdout:
+        done = run_in_errors(f"print('x' * {much})", stdout)
+    assert (done.returncode, done.stderr) == (128 + 13, "")
+
+
+def test_output_on_a_full_disk_is_told_once():
+    with Path("/dev/full").open("w") as full:
+        done = run_in_errors("print('x')", full)
+    line = "error: cannot write the output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (2, line)
+
+
+def run_in_errors(body: str, stdout: IO) -> subprocess.CompletedProcess:
+    code = "from src.errors import UserError, exit_on_user_error\n"
+    code += f"with exit_on_user_error():\n    {body}\n"
+    return subprocess.run(
+        [sys.executable, "-c", code], stdout=stdout, stderr=subprocess.PIPE, text=True, check=False
+    )

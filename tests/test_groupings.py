@@ -153,3 +153,10 @@ def test_groups_of_the_complete_annotations_have_the_published_sizes(celeba_root
 def test_no_attribute_name_is_two_others_joined_so_run_folders_stay_apart():
     joined = {f"{a}_{b}" for a, b in itertools.permutations(ATTRIBUTES, 2)}
     assert not joined & set(ATTRIBUTES)
+
+
+def test_more_attributes_than_a_table_of_groups_can_hold_are_refused():
+    names = [name for name in ATTRIBUTES if name != "Young"]
+    assert parse_grouping("Young:" + "+".join(names[:10])).num_groups == 2048
+    with pytest.raises(UserError, match="39 attributes make 1,099,511,627,776 groups; name at"):
+        parse_grouping("Young:" + "+".join(names))

@@ -56,6 +56,7 @@ ATTRIBUTES = (
     "Young",
 )
 LONGEST = 1000  # letters of a grouping: all 40 names make 500
+MOST_ATTRIBUTES = 10  # of a grouping: 2,048 groups; each more doubles them
 COLUMN = {name: column for column, name in enumerate(ATTRIBUTES)}
 
 
@@ -130,6 +131,11 @@ def parse_grouping(text: str) -> Grouping:
     if len(set(attributes)) < len(attributes):
         twice = next(name for name in attributes if attributes.count(name) > 1)
         raise UserError(f"{where}: attribute '{twice}' is given twice; name it once")
+    if len(attributes) > MOST_ATTRIBUTES:
+        raise UserError(
+            f"{where}: {len(attributes)} attributes make {2 ** (1 + len(attributes)):,} groups; "
+            f"name at most {MOST_ATTRIBUTES}, which make {2 ** (1 + MOST_ATTRIBUTES):,}"
+        )
     return Grouping(task, tuple(attributes))
 
 

@@ -23,7 +23,7 @@ def find_root(root: str | Path) -> Path:
     Raises:
         UserError: there is no CelebA; the message says how to get it.
     """
-    root = Path(root).expanduser()
+    root = _expand(root)
     for folder in (root, root / "celeba"):
         if any((folder / f"list_attr_celeba{suffix}").is_file() for suffix in (".txt", ".csv")):
             return folder
@@ -41,7 +41,14 @@ def cache_folder(root: str | Path, cache_dir: str | Path | None = None) -> Path:
     (default `data/cache`), so that two data sets never mix."""
     resolved = find_root(root).resolve()
     tag = hashlib.sha256(str(resolved).encode()).hexdigest()[:12]
-    return Path(cache_dir or "data/cache").expanduser() / tag
+    return _expand(cache_dir or "data/cache") / tag
+
+
+def _expand(path: str | Path) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"'{path}': there is no such user; write the folder in full") from error
 
 
 def annotation_file(root: Path, stem: str) -> Path:

@@ -391,3 +391,8 @@ def test_every_real_row_has_its_image(real_root, tmp_path):
 def test_official_text_holds_what_the_parser_is_tested_with():
     text = official_attributes(["000001.jpg"], np.zeros((1, 40), np.uint8))
     assert text == f"1\n{HEADER} \n000001.jpg{MINUS}\n"
+
+
+def test_a_home_folder_of_nobody_is_a_user_error():
+    with pytest.raises(UserError, match="there is no such user"):
+        find_root("~nosuchuser/x")
