@@ -15,6 +15,7 @@ from src.arrays import DAMAGE, load_arrays
 from src.data.groupings import Grouping
 from src.errors import UserError
 from src.files import atomic_path
+from src.sampling import LONGEST_EPOCH
 
 JOINS = ("inv", "union", "xor", "task")
 
@@ -60,8 +61,10 @@ def multiplicities(
     """
     if join not in JOINS:
         raise UserError(f"mtl_join_type={join!r}: use inv, union, xor or task")
-    if not 1 <= lambda_up < np.inf:
-        raise UserError(f"lambda_up={lambda_up}: use a number of at least 1")
+    if not 1 <= lambda_up <= LONGEST_EPOCH:
+        raise UserError(
+            f"lambda_up={lambda_up}: use a number of at least 1 and at most {LONGEST_EPOCH:,}"
+        )
     wrong = errors.sum(axis=1)  # (N,)
     share, whole = (wrong > 0).astype(np.float64), np.ones(1)  # v = share / whole
     if join == "inv":

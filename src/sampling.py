@@ -16,6 +16,7 @@ from src.errors import UserError
 SAMPLERS = ("rwy", "rwg")
 SUBSAMPLE_TYPES = ("suby", "subg")
 WARN_SHARE = 0.01  # fewer examples than this share of the split are too few to learn from
+LONGEST_EPOCH = 2**31  # examples; their positions alone take 16 GiB
 SHOWN = 20  # names listed in one note
 SUBSET_STREAM, EPOCH_STREAM, DROPOUT_STREAM = 1, 2, 3  # keep the draws of one seed apart
 
@@ -113,7 +114,13 @@ def subsample(levels: Levels, seed: int) -> IndexPlan:
 
 def repeat(plan: IndexPlan, multiplicities: np.ndarray) -> IndexPlan:
     """JTT: each position as often as `multiplicities` (N,) says of its example."""
-    positions = np.repeat(plan.positions, multiplicities[plan.positions])
+    times = multiplicities[plan.positions]
+    if times.sum() > LONGEST_EPOCH:
+        raise UserError(
+            f"jtt: an epoch of {times.sum():,} examples, at most {LONGEST_EPOCH:,} are possible: "
+            "lower exp.dataloader.lambda_up"
+        )
+    positions = np.repeat(plan.positions, times)
     note = f"jtt: {len(plan.positions):,} examples, {len(positions):,} with repeats"
     return IndexPlan(positions, None, (*plan.notes, note))
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from src import sampling
 from src.balance import effective_sample_size
 from src.data.celeba import load_annotations
 from src.data.groupings import parse_groupings
@@ -404,3 +405,8 @@ def test_four_tasks_take_200_ms_at_most(attributes, name):
         return time.process_time() - start
 
     assert min(seconds() for _ in range(5)) <= 0.2
+
+
+def test_an_epoch_too_long_for_any_memory_is_refused():
+    with pytest.raises(UserError, match=r"2,147,483,649 examples, .* lower exp\.dataloader"):
+        sampling.repeat(sampling.erm(2), np.array([2**31, 1]))

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from src.errors import UserError
+from src.files import open_regular
 
-MAX_MEMBER = 1 << 26  # bytes of one image in an archive; CelebA's have 10 kB
+MAX_MEMBER = 1 << 26  # bytes of one image; CelebA's have 10 kB
 IMAGES = "img_align_celeba"
 HOMEPAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 
@@ -58,6 +59,13 @@ def annotation_file(root: Path, stem: str) -> Path:
     raise UserError(f"{root}: {stem}.txt (or .csv) is missing; get it from {HOMEPAGE}")
 
 
+def _is_file(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself
+        return False
+
+
 class ImageFiles:
     """The image files of a CelebA folder, by name.
 
@@ -99,7 +107,11 @@ class ImageFiles:
         if self.archive is not None:
             return self._archive.read(name)
         try:
-            return (self.folder / name).read_bytes()
+            with open_regular(self.folder / name) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > MAX_MEMBER:
+                    raise OSError(f"{size:,} bytes; at most {MAX_MEMBER:,} are read")
+                return file.read()
         except ValueError as error:  # a zero byte or a lone surrogate in the name
             raise OSError(f"no file can have this name ({error})") from error
 
@@ -107,7 +119,7 @@ class ImageFiles:
         """All files that are there."""
         if self.archive is not None:
             return set(self._archive.members)
-        return {entry.name for entry in os.scandir(self.folder) if entry.is_file()}
+        return {entry.name for entry in os.scandir(self.folder) if _is_file(entry)}
 
     def missing(self, names: Sequence[str]) -> list[str]:
         """Those of `names` that are not there."""

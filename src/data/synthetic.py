@@ -31,6 +31,7 @@ from src.files import exclusive, write_error, write_json
 VERSION = 1
 JPEG_QUALITY = 92
 _BYTES_PER_FACE = 16_384  # of disk space, measured and rounded up
+_MOST = 10_000_000  # faces of a split, 160 GB
 _CHUNK = 50  # faces per task of a worker
 
 
@@ -51,6 +52,11 @@ class Options:
             for name, value in asdict(self).items()
             for least in [0 if name == "seed" else 1]
             if name != "correlation" and (value != int(value) or value < least)
+        ]
+        problems += [
+            f"{name}={getattr(self, name)}: give at most {_MOST:,}"
+            for name in ("num_train", "num_val", "num_test")
+            if getattr(self, name) > _MOST
         ]
         if not 0 <= self.correlation <= 1:
             problems.append(f"correlation={self.correlation}: give a number from 0 to 1")
@@ -114,14 +120,14 @@ def _make(folder: Path, options: Options, workers: int, progress: bool) -> None:
     """Draw the faces that `folder` lacks and write the annotation files."""
     images = folder / "img_align_celeba"
     images.mkdir(parents=True, exist_ok=True)
-    attributes = sample_attributes(sum(options.sizes), options.seed, options.correlation)
-    missing = [k for k in range(len(attributes)) if not _is_whole(images / _name(k))]
+    missing = [k for k in range(sum(options.sizes)) if not _is_whole(images / _name(k))]
     needed, free = len(missing) * _BYTES_PER_FACE, shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
             f"the stand-in needs {needed / 1e6:.0f} MB in {folder.parent}, {free / 1e6:.0f} MB are "
             "free: free some space, or choose a smaller num_train, num_val or num_test"
         )
+    attributes = sample_attributes(sum(options.sizes), options.seed, options.correlation)
     bar = tqdm(
         total=len(attributes),
         initial=len(attributes) - len(missing),

@@ -313,6 +313,7 @@ def is_running(pid: str) -> bool:
     ("options", "message"),
     [
         ({"num_train": 0}, "num_train=0"),
+        ({"num_train": 10**30}, "num_train=10*: give at most 10,000,000"),
         ({"num_val": 2.5}, "num_val=2.5"),
         ({"seed": -1}, "seed=-1"),
         ({"correlation": 1.5}, "correlation=1.5: give a number from 0"),
