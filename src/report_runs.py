@@ -181,8 +181,9 @@ class Sources:
 
     def logits(self, run: ReportRun, rule: str, split: str) -> Logits:
         """Those on disk; missing ones are made in one pass and saved."""
-        identity = self.rows(run, split).identity
-        saved = saved_logits(run.result, split, run.epochs[rule], run.tasks, identity)
+        rows = self.rows(run, split)
+        count, epoch = len(rows.attributes), run.epochs[rule]
+        saved = saved_logits(run.result, split, epoch, run.tasks, rows.identity, count)
         return self._evaluator(run).logits(rule, split) if saved is None else saved
 
     def _evaluator(self, run: ReportRun) -> RunEvaluator:

@@ -269,9 +269,8 @@ def test_names_stay_data_in_the_script_for_slurm(tmp_path, name):
 
     from scripts.job_manager import Job
 
-    job = Job(name, ["python", "x.py", name], tmp_path / "job")
+    job = Job("x", ["python", "x.py", name], tmp_path / "job")
     wanted = dict(parameters(SlurmSettings(), [job]))
-    wanted["job_name"] = "x"
     wanted.pop("array_parallelism")
     text = _make_sbatch_string("run", tmp_path, **wanted)
     assert name not in text
