@@ -48,7 +48,7 @@ def saved_logits(
     epoch: int | str,
     tasks: tuple[str, ...],
     identity: str,
-    count: int | None = None,
+    count: int,
 ) -> Logits | None:
     """The logits on disk, where they come from the weights that validation noted of the epoch and
     from the `count` rows of `identity`; else None. An unfinished epoch has no note."""
@@ -63,7 +63,7 @@ def saved_logits(
         return None
     if (saved.checkpoint, saved.data, saved.tasks) != known:
         return None
-    if count is not None and len(saved.values) != count:
+    if len(saved.values) != count:
         print(f"warning: {path} holds {len(saved.values):,} rows, not {count:,}", flush=True)
         return None
     return saved
