@@ -12,7 +12,7 @@ from src.files import read_json
 from tests.report_study import study, write_study
 
 REPOSITORY = Path(__file__).parent.parent
-RUNS, SECONDS = 1000, 40  # 13 s of CPU time were measured
+RUNS, SECONDS = 1000, 40  # 13 to 16 s of CPU time were measured
 
 
 def cpu_seconds() -> float:
