@@ -59,10 +59,12 @@ def _read_part(parts: zipfile.ZipFile, part: zipfile.ZipInfo) -> bytes:
 def _read_array(data: bytes) -> np.ndarray:
     """The array of an .npy file, whose header must promise as many bytes as there are."""
     file = io.BytesIO(data)
-    shape, _, dtype = _HEADERS[npy.read_magic(file)](file)
-    count = math.prod(shape)
+    shape, by_columns, dtype = _HEADERS[npy.read_magic(file)](file)
+    count, start = math.prod(shape), file.tell()
+    if dtype.hasobject:
+        raise ValueError("it holds pickled objects")
     # Without bytes to a value, a header can promise any number of them.
-    if count * dtype.itemsize != len(data) - file.tell() or (count and not dtype.itemsize):
-        raise ValueError(f"an array of {count:,} values has {len(data) - file.tell():,} bytes")
-    file.seek(0)
-    return npy.read_array(file, allow_pickle=False)
+    if count * dtype.itemsize != len(data) - start or (count and not dtype.itemsize):
+        raise ValueError(f"an array of {count:,} values has {len(data) - start:,} bytes")
+    values = np.ndarray(count, dtype, data, start).copy()
+    return values.reshape(shape, order="F" if by_columns else "C")
