@@ -21,7 +21,7 @@ from src.command_line import CONFIG_DIR, check_overrides, join_brackets, resolve
 from src.config_rules import check, typed
 from src.config_schema import Config, JTTConfig, flatten
 from src.errors import UserError, exit_on_user_error
-from src.files import write_atomic
+from src.files import read_text, write_atomic
 from src.json_shapes import TOO_LARGE
 from src.plain_yaml import parse_yaml
 from src.run_names import default_log_dir
@@ -270,7 +270,7 @@ def save_config(config: Config, path: Path) -> None:
 def read_config_file(path: Path) -> dict[str, Any]:
     """The section `exp` of a saved config.yaml, as plain values."""
     try:
-        saved = parse_yaml(path.read_text(encoding="utf-8"))["exp"]
+        saved = parse_yaml(read_text(path))["exp"]
         if not isinstance(saved, dict) or not _plain(saved):
             raise ValueError("exp is no table of our keys and values")
         return saved
