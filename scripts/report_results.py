@@ -17,9 +17,9 @@ from scripts.experiments import FAMILIES
 from scripts.job_states import count_states
 from scripts.status import print_table
 from src.errors import UserError, exit_on_user_error
-from src.files import exclusive, write_atomic, write_json
+from src.files import exclusive, write_atomic
 from src.report_rows import rule_positions
-from src.report_tables import comparison_table, csv_text, latex_text, result_table
+from src.report_tables import comparison_table, csv_text, json_text, latex_text, result_table
 
 BY = {
     "method": lambda row: row["method"],
@@ -66,29 +66,40 @@ def main(argv: list[str] | None = None) -> int:
             find_runs(folders), args.split, args.rules, args.threshold, args.root, args.device
         )
         report["rows"].sort(key=lambda row: [BY[name](row) for name in order] + [row["rule"]])
-        # Files first: whoever reads the output may close it early.
-        write(report, args.out_dir, args.split, not args.no_figures)
-        show(report, args.split)
-        print(f"\n{args.out_dir / 'index.html'}")
+        # The files belong together: of two reports at once, all are those of the later one.
+        waiting = f"waiting for another report that is written to {args.out_dir}"
+        with exclusive(args.out_dir / ".lock", waiting):
+            write(report, args.out_dir)
+            closed = None
+            try:
+                show(report, args.split)
+                print(f"\n{args.out_dir / 'index.html'}", flush=True)
+            except BrokenPipeError as error:  # `head` has seen enough; all files are still wanted
+                closed = error
+            if not args.no_figures:  # last: of a large study they take longer than all else
+                draw(report, args.out_dir / "figures", args.split)
+            if closed is not None:
+                raise closed
         return 0
 
 
-def write(report: dict[str, Any], out_dir: Path, split: str, figures: bool = True) -> None:
-    """All files of a report."""
+def write(report: dict[str, Any], out_dir: Path) -> None:
+    """The tables and the page."""
     from src.report_page import write_report_page
 
-    # The files belong together: of two reports at once, all are those of the later one.
-    with exclusive(out_dir / ".lock", f"waiting for another report that is written to {out_dir}"):
-        write_json(out_dir / "report.json", report)
-        write_atomic(out_dir / "results.csv", csv_text(report["rows"]))
-        write_atomic(out_dir / "results.tex", latex_text(report["rows"]))
-        write_report_page(report, out_dir, FAMILIES)
-        if figures:
-            from src.plots_report import plot_report
+    write_atomic(out_dir / "report.json", json_text(report))
+    write_atomic(out_dir / "results.csv", csv_text(report["rows"]))
+    write_atomic(out_dir / "results.tex", latex_text(report["rows"]))
+    write_report_page(report, out_dir, FAMILIES)
 
-            rules = rule_positions(report["rows"])
-            rule = "best-group" if "best-group" in rules or not rules else rules[0]
-            plot_report(out_dir / "figures", report, FAMILIES, split, rule)
+
+def draw(report: dict[str, Any], folder: Path, split: str) -> None:
+    """The figures, as PNG files."""
+    from src.plots_report import plot_report
+
+    rules = rule_positions(report["rows"])
+    rule = "best-group" if "best-group" in rules or not rules else rules[0]
+    plot_report(folder, report, FAMILIES, split, rule)
 
 
 def show(report: dict[str, Any], split: str) -> None:

@@ -3,10 +3,12 @@
 import io
 import lzma
 import math
+import os
 import struct
 import tokenize
 import zipfile
 import zlib
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ DAMAGE = (
 # Bytes of all arrays of a file. The largest that is written, logits of 40 tasks for the 202,599
 # images of CelebA, has 32 MB; a few kB can unpack to many GB.
 MAX_SIZE = 1 << 30
+MAX_HEADER = 10_000  # numpy's own limit
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those of numpy
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -39,16 +42,23 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         FileNotFoundError, or another of `DAMAGE` where the file is damaged.
     """
-    with open_regular(path) as file, zipfile.ZipFile(file) as parts:
+    with open_regular(path) as file:
+        _check_size(os.fstat(file.fileno()).st_size)
+        # One read: zipfile alone asks for a few bytes at a time, slow where files are far away.
+        packed = io.BytesIO(file.read())
+    with zipfile.ZipFile(packed) as parts:
         if any(part.compress_type not in _METHODS for part in parts.infolist()):
             raise ValueError("packed with a method other than stored or deflated")
-        size = sum(part.file_size for part in parts.infolist())
-        if size > MAX_SIZE:
-            raise ValueError(f"it holds {size:,} bytes; at most {MAX_SIZE:,} are read")
+        _check_size(sum(part.file_size for part in parts.infolist()))
         return {
             part.filename.removesuffix(".npy"): _read_array(_read_part(parts, part))
             for part in parts.infolist()
         }
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_SIZE:
+        raise ValueError(f"it holds {size:,} bytes; at most {MAX_SIZE:,} are read")
 
 
 def _read_part(parts: zipfile.ZipFile, part: zipfile.ZipInfo) -> bytes:
@@ -58,9 +68,9 @@ def _read_part(parts: zipfile.ZipFile, part: zipfile.ZipInfo) -> bytes:
 
 def _read_array(data: bytes) -> np.ndarray:
     """The array of an .npy file, whose header must promise as many bytes as there are."""
-    file = io.BytesIO(data)
-    shape, by_columns, dtype = _HEADERS[npy.read_magic(file)](file)
-    count, start = math.prod(shape), file.tell()
+    # A header ends with a line break; before byte 12 that may be part of its length.
+    shape, by_columns, dtype, start = _read_header(data[: data.find(b"\n", 12, MAX_HEADER) + 1])
+    count = math.prod(shape)
     if dtype.hasobject:
         raise ValueError("it holds pickled objects")
     # Without bytes to a value, a header can promise any number of them.
@@ -68,3 +78,11 @@ def _read_array(data: bytes) -> np.ndarray:
         raise ValueError(f"an array of {count:,} values has {len(data) - start:,} bytes")
     values = np.ndarray(count, dtype, data, start).copy()
     return values.reshape(shape, order="F" if by_columns else "C")
+
+
+@lru_cache(maxsize=256)
+def _read_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Shape, whether by columns, dtype, where the values begin. Thousands of files have the same
+    few headers, and numpy parses each as a Python expression."""
+    file = io.BytesIO(data)
+    return *_HEADERS[npy.read_magic(file)](file), file.tell()

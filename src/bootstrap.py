@@ -35,7 +35,7 @@ it would be if every group that cannot be told from the worst were equally bad, 
 so the interval is not symmetric, and where groups are tied it covers more than it says, not less.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -47,121 +47,180 @@ from src.metrics import wilson, worst_group
 
 RESAMPLES = 1000
 LEVEL = 0.95
+# Numbers drawn at once: 2 MB. Of many small rows most of the time is NumPy's own per call.
+MOST_DRAWN = 2**18
+# An accuracy that no group has: an empty group is never the lowest.
+EMPTY = 9.0
+
+# Of one row of a report, for each of G groups (S, N_g) bool: whether the network of each of S seeds
+# is right about each of the group's images.
+Right = Sequence[np.ndarray]
 
 
 def over_seeds(
-    right: np.ndarray,
-    groups: np.ndarray,
-    num_groups: int,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Average, worst-group and group accuracies over seeds, with 95 % intervals.
+    rows: Sequence[Right], resamples: int = RESAMPLES, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Average, worst-group and group accuracies over seeds, with 95 % intervals, of each row.
+
+    Returns:
+        For each row `average` and `worst_group` with mean, std (n-1; None for one seed), n, low,
+        high and values by seed, `worst_group` also with `ids` and `totals` of the worst group by
+        seed; `groups`, a list of G with total, mean, low, high and values, None where a group is
+        empty. Fractions. With one seed the limits are those of src/metrics.py and tell of the test
+        images only.
+    """
+
+    def of_alike(part: Sequence[Right]) -> list[dict[str, Any]]:
+        return _over_seeds(*counts(part), resamples, seed)
+
+    return _in_parts(of_alike, rows, [(len(row), len(row[0])) for row in rows], resamples)
+
+
+def differences(
+    pairs: Sequence[tuple[Right, Right]], resamples: int = RESAMPLES, seed: int = 0
+) -> list[dict[str, dict[str, float]]]:
+    """How much better the first of two methods is than the second on the same images, of each pair.
+
+    Returns:
+        For each pair `average` and `worst_group` with difference, low, high and n, the smaller
+        number of seeds. Where it is 1 the interval tells of the test images only.
+    """
+
+    def of_alike(part: Sequence[tuple[Right, Right]]) -> list[dict[str, dict[str, float]]]:
+        joined = [[np.concatenate(group) for group in zip(*pair)] for pair in part]
+        num_ours, num_theirs = (len(right[0]) for right in part[0])
+        mine = np.arange(num_ours + num_theirs) < num_ours
+        return _differences(*counts(joined), mine, resamples, seed)
+
+    shapes = [(len(ours), len(ours[0]), len(theirs[0])) for ours, theirs in pairs]
+    return _in_parts(of_alike, pairs, shapes, resamples)
+
+
+def _in_parts(
+    function: Callable[[list[Any]], list[Any]],
+    rows: Sequence[Any],
+    shapes: Sequence[tuple[int, ...]],
+    resamples: int,
+) -> list[Any]:
+    """`function` of the rows, in their order; it is given rows of one shape, some at a time.
 
     Args:
-        right: (S, N) bool, whether each seed's network is right about each image.
-        groups: (N,) group ids in [0, num_groups).
-
-    Returns:
-        `average` and `worst_group` with mean, std (n-1; None for one seed), n, low, high and values
-        by seed, `worst_group` also with `ids` and `totals` of the worst group by seed; `groups`, a
-        list of G with total, mean, low, high and values, None where a group is empty. Fractions.
-        With one seed the limits are those of src/metrics.py and tell of the test images only.
+        shapes: of each row its number of groups, and the numbers of networks.
     """
-    total = np.bincount(groups, minlength=num_groups)  # (G,)
-    present = np.flatnonzero(total)
-    size, share = total[present], total[present] / total.sum()  # (P,)
-    both = right_together(right, groups, present)  # (P, S, S)
-    correct = both.diagonal(axis1=1, axis2=2)  # (P, S)
-    accuracy = correct / size[:, None]  # (P, S)
-    places = accuracy.argmin(axis=0)  # (S,)
-    # A row for each group, the average, and the worst group.
-    values = np.vstack([accuracy, correct.sum(axis=0) / size.sum(), accuracy.min(axis=0)])
-    if len(right) == 1:
-        limits = _limits_of_images(correct[:, 0].astype(int), size)  # (P + 2, 2)
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for place, shape in enumerate(shapes):
+        alike.setdefault(shape, []).append(place)
+    results: dict[int, Any] = {}
+    for (groups, *networks), places in alike.items():
+        step = max(1, MOST_DRAWN // (groups * sum(networks) * resamples))
+        for start in range(0, len(places), step):
+            part = places[start : start + step]
+            results |= zip(part, function([rows[place] for place in part]))
+    return [results[place] for place in range(len(rows))]
+
+
+def counts(rows: Sequence[Right]) -> tuple[np.ndarray, np.ndarray]:
+    """On how many images of each group two networks are both right (K, G, M, M), and how many
+    images there are (K, G), of K rows; the diagonal counts those on which a network is right.
+
+    Counted in float32, exact for groups of fewer than 2**24 images.
+    """
+    size = np.array([[group.shape[1] for group in row] for row in rows])  # (K, G)
+    found = [[group.astype(np.float32) for group in row] for row in rows]
+    both = np.array([[group @ group.T for group in row] for row in found], dtype=float)
+    return both, size
+
+
+def _over_seeds(
+    both: np.ndarray, size: np.ndarray, resamples: int, seed: int
+) -> list[dict[str, Any]]:
+    """`over_seeds` of the `counts` (K, G, S, S) and (K, G) of K rows."""
+    seeds = both.shape[-1]
+    correct = both.diagonal(axis1=2, axis2=3)  # (K, G, S)
+    accuracy = _accuracy(correct, size)  # (K, G, S)
+    places = accuracy.argmin(axis=1)  # (K, S)
+    all_sizes = size.sum(axis=1, keepdims=True)  # (K, 1)
+    # Of each row the groups, the average, and the worst group.
+    average = correct.sum(axis=1) / all_sizes  # (K, S)
+    values = np.concatenate([accuracy, average[:, None], accuracy.min(axis=1)[:, None]], axis=1)
+    of_worst = np.take_along_axis(size, places, axis=1)  # (K, S)
+    if seeds == 1:
+        limits = np.stack([_limits_of_images(*of) for of in zip(correct[:, :, 0], size)])
     else:
         images = Resampled.of(both, size, 4, 2.0)
-        drawn = images.draw(resamples, seed)  # (P, S, B)
-        variance = images.variance(np.full(len(right), 1 / len(right)))  # (P,)
-        of_worst = drawn.min(axis=0).mean(axis=0).var()
+        drawn = images.draw(resamples, seed)  # (K, G, S, B)
+        variance = images.variance(np.full(seeds, 1 / seeds))  # (K, G)
+        of_average = ((size / all_sizes) ** 2 * variance).sum(axis=1)  # (K,)
+        of_lowest = drawn.min(axis=1).mean(axis=1).var(axis=1)  # (K,)
         half = half_width(
-            np.array([*variance, share**2 @ variance, of_worst]),
+            np.column_stack([variance, of_average, of_lowest]),
             [values],
-            np.array([*size, size.sum(), size[places].min()]),
+            np.column_stack([size, all_sizes, of_worst.min(axis=1)]),
+        )  # (K, G + 2)
+        centre = np.column_stack(
+            [
+                images.mean.mean(axis=2),
+                values[:, -2].mean(axis=1),
+                images.mean.min(axis=1).mean(axis=1),
+            ]
         )
-        centre = [*images.mean.mean(axis=1), values[-2].mean(), images.mean.min(axis=0).mean()]
-        limits = np.stack([centre - half, centre + half], axis=1)  # (P + 2, 2)
-        limits[-1, 1] += minimum_bias(drawn, images, images.mean, slice(None))
-    *of_groups, average, worst = _figures(values, limits)
-    known = dict(zip(present.tolist(), of_groups))
-    none = {"mean": None, "low": None, "high": None, "values": [None] * len(right)}
-    return {
-        "average": average,
-        "worst_group": worst | {"ids": present[places].tolist(), "totals": size[places].tolist()},
-        "groups": [
-            {"total": count} | {key: known.get(group, none)[key] for key in none}
-            for group, count in enumerate(total.tolist())
-        ],
-    }
+        limits = np.stack([centre - half, centre + half], axis=2)  # (K, G + 2, 2)
+        limits[:, -1, 1] += minimum_bias(drawn, images, images.mean, slice(None))
+    return [
+        _row_figures(*of)
+        for of in zip(values, limits, size.tolist(), places.tolist(), of_worst.tolist())
+    ]
 
 
-def difference(
-    ours: np.ndarray,
-    theirs: np.ndarray,
-    groups: np.ndarray,
-    num_groups: int,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> dict[str, dict[str, float]]:
-    """How much better `ours` (S, N) is than `theirs` (R, N) on the same images, with intervals.
-
-    Returns:
-        `average` and `worst_group` with difference, low, high and n, the smaller number of seeds.
-        Where it is 1 the interval tells of the test images only.
-    """
-    total = np.bincount(groups, minlength=num_groups)
-    present = np.flatnonzero(total)
-    size, share = total[present], total[present] / total.sum()  # (P,)
-    mine = np.arange(len(ours) + len(theirs)) < len(ours)
-    both = right_together(np.concatenate([ours, theirs]), groups, present)  # (P, S + R, S + R)
-    accuracy = both.diagonal(axis1=1, axis2=2) / size[:, None]  # (P, S + R)
+def _differences(
+    both: np.ndarray, size: np.ndarray, mine: np.ndarray, resamples: int, seed: int
+) -> list[dict[str, dict[str, float]]]:
+    """`differences` of the `counts` (K, G, M, M) and (K, G) of K pairs, both methods' networks in a
+    row; mine: (M,) which are the first method's."""
+    num_ours, num_theirs = int(mine.sum()), int((~mine).sum())
+    correct = both.diagonal(axis1=2, axis2=3)  # (K, G, M)
+    accuracy = _accuracy(correct, size)  # (K, G, M)
+    all_sizes = size.sum(axis=1, keepdims=True)  # (K, 1)
     # Agresti and Min 2005: half an image of each kind, both methods right, one of them, none;
     # without a discordant image all were certain.
     images = Resampled.of(both, size, 2, np.where(mine == mine[:, None], 1.0, 0.5))
-    weights = np.where(mine, 1 / len(ours), -1 / len(theirs))  # (S + R,)
-    drawn = images.draw(resamples, seed)  # (P, S + R, B)
-    values = np.stack([share @ accuracy, accuracy.min(axis=0)])  # average and worst group
-    least = min(len(ours), len(theirs))
+    weights = np.where(mine, 1 / num_ours, -1 / num_theirs)  # (M,)
+    drawn = images.draw(resamples, seed)  # (K, G, M, B)
+    average = correct.sum(axis=1) / all_sizes  # (K, M)
+    values = np.stack([average, accuracy.min(axis=1)], axis=1)  # (K, 2, M): average, worst group
+    least = min(num_ours, num_theirs)
+    of_average = ((size / all_sizes) ** 2 * images.variance(weights)).sum(axis=1)  # (K,)
+    of_worst = np.take_along_axis(size, accuracy.argmin(axis=1), axis=1)  # (K, M)
     half = half_width(
-        np.array([share**2 @ images.variance(weights), (weights @ drawn.min(axis=0)).var()]),
-        [] if least == 1 else [values[:, mine], values[:, ~mine]],
-        np.array([size.sum(), size[accuracy.argmin(axis=0)].min()]),
-    )
-    gap = values[:, mine].mean(axis=1) - values[:, ~mine].mean(axis=1)
+        np.column_stack([of_average, (weights @ drawn.min(axis=1)).var(axis=1)]),
+        [] if least == 1 else [values[..., mine], values[..., ~mine]],
+        np.column_stack([all_sizes, of_worst.min(axis=1)]),
+    )  # (K, 2)
+    gap = values[..., mine].mean(axis=2) - values[..., ~mine].mean(axis=2)  # (K, 2)
     low, high = gap - half, gap + half
-    low[1] -= minimum_bias(drawn, images, accuracy, ~mine)
-    high[1] += minimum_bias(drawn, images, accuracy, mine)
-    columns = zip(gap.tolist(), low.clip(-1).tolist(), high.clip(max=1).tolist())
-    return {
-        name: dict(zip(("difference", "low", "high"), column)) | {"n": least}
-        for name, column in zip(("average", "worst_group"), columns)
-    }
+    low[:, 1] -= minimum_bias(drawn, images, accuracy, ~mine)
+    high[:, 1] += minimum_bias(drawn, images, accuracy, mine)
+    figures = np.stack([gap, low.clip(-1), high.clip(max=1)], axis=2)  # (K, 2, 3)
+    return [
+        {
+            name: dict(zip(("difference", "low", "high"), of)) | {"n": least}
+            for name, of in zip(("average", "worst_group"), row)
+        }
+        for row in figures.tolist()
+    ]
 
 
-def right_together(right: np.ndarray, groups: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """On how many images of each group two networks are both right: (P, M, M) of (M, N) bool.
-
-    The diagonal counts the images on which a network is right.
-    """
-    parts = [right[:, groups == group].astype(float) for group in present]
-    return np.stack([part @ part.T for part in parts])
+def _accuracy(correct: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Of `correct` (K, G, M) right of `size` (K, G) images; `EMPTY` where there are none."""
+    size = size[:, :, None]
+    return np.where(size > 0, correct / size.clip(min=1), EMPTY)
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """Accuracies of M networks in P groups on resampled images, the same images for all.
+    """Accuracies of M networks in G groups on resampled images, the same images for all, of K rows.
 
-    mean: (P, M); covariance: (P, M, M), zero between groups.
+    mean: (K, G, M), `EMPTY` where a group is; covariance: (K, G, M, M), zero between groups.
     """
 
     mean: np.ndarray
@@ -173,25 +232,28 @@ class Resampled:
     ) -> "Resampled":
         """
         Args:
-            both: `right_together` (P, M, M); size: images of each group (P,).
+            both, size: `counts` (K, G, M, M) and (K, G).
             extra: images that each group gets besides; extra_both: on how many of these two
                 networks are both right, (M, M) or the same for all.
         """
-        size = (size + extra)[:, None, None]
-        moment = (both + extra_both) / size  # (P, M, M)
-        mean = moment.diagonal(axis1=1, axis2=2)  # (P, M)
-        return cls(mean, (moment - mean[:, :, None] * mean[:, None]) / size)
+        more = (size + extra)[..., None, None]
+        moment = (both + extra_both) / more  # (K, G, M, M)
+        mean = moment.diagonal(axis1=2, axis2=3)  # (K, G, M)
+        covariance = (moment - mean[..., None] * mean[..., None, :]) / more
+        return cls(np.where(size[..., None] > 0, mean, EMPTY), covariance)
 
     def variance(self, weights: np.ndarray) -> np.ndarray:
-        """Of each group's accuracy (P,), summed over networks with `weights` (M,)."""
+        """Of each group's accuracy (K, G), summed over networks with `weights` (M,)."""
         return self.covariance @ weights @ weights
 
     def draw(self, resamples: int, seed: int) -> np.ndarray:
-        """Normal draws (P, M, B) with this mean and covariance."""
+        """Normal draws (K, G, M, B) with this mean and covariance."""
         values, vectors = np.linalg.eigh(self.covariance)
-        scale = np.sqrt(values.clip(min=0))[:, None]  # (P, 1, M)
-        root = (vectors * scale) @ vectors.transpose(0, 2, 1)  # (P, M, M)
-        return self.mean[:, :, None] + root @ _normals(*self.mean.shape, resamples, seed)
+        scale = np.sqrt(values.clip(min=0))[..., None, :]  # (K, G, 1, M)
+        root = (vectors * scale) @ vectors.swapaxes(-1, -2)  # (K, G, M, M)
+        drawn = root @ _normals(*self.mean.shape[1:], resamples, seed)
+        drawn += self.mean[..., None]
+        return drawn
 
 
 @lru_cache(maxsize=8)
@@ -210,18 +272,18 @@ def _normals(groups: int, networks: int, resamples: int, seed: int) -> np.ndarra
 
 
 def half_width(images: np.ndarray, seeds: Sequence[np.ndarray], n: np.ndarray) -> np.ndarray:
-    """Half the intervals (K,) of K means over seeds, or of differences of two.
+    """Half the intervals (...) of means over seeds, or of differences of two.
 
     Args:
-        images: (K,) variance under resampled images; seeds: for each method its values (K, S).
-        n: (K,) images that each figure rests on.
+        images: (...) variance under resampled images; seeds: for each method its values (..., S).
+        n: (...) images that each figure rests on.
     """
     quantile = 0.5 + LEVEL / 2
     square = stdtrit(np.maximum(n - 1, 1), quantile) ** 2 * images
     if seeds:
-        parts = np.stack([of.var(axis=1, ddof=1) / of.shape[1] for of in seeds])  # (M, K)
-        total, less_one = parts.sum(axis=0), np.array([[of.shape[1] - 1] for of in seeds])
-        spread = (parts**2 / less_one).sum(axis=0)  # (K,)
+        parts = [of.var(axis=-1, ddof=1) / of.shape[-1] for of in seeds]  # (...) of each method
+        total = sum(parts)
+        spread = sum(part**2 / (of.shape[-1] - 1) for part, of in zip(parts, seeds))
         freedom = np.divide(total**2, spread, out=np.ones_like(total), where=spread > 0)
         square += stdtrit(freedom, quantile) ** 2 * total
     return np.sqrt(square)
@@ -229,41 +291,62 @@ def half_width(images: np.ndarray, seeds: Sequence[np.ndarray], n: np.ndarray) -
 
 def minimum_bias(
     drawn: np.ndarray, images: Resampled, accuracy: np.ndarray, chosen: np.ndarray | slice
-) -> float:
-    """How far the mean over seeds of the lowest group accuracy lies below the truth, at most.
+) -> np.ndarray:
+    """How far the mean over seeds of the lowest group accuracy lies below the truth, at most (K,).
 
     Args:
-        drawn: (P, M, B) of `images`; accuracy: (P, M), measured or smoothed; chosen: which
+        drawn: (K, G, M, B) of `images`; accuracy: (K, G, M), measured or smoothed; chosen: which
             networks. A group counts as tied with the worst of its seed where it is less than two
             standard errors of the difference above it.
     """
-    accuracy = accuracy[:, chosen]  # (P, S)
-    variance = images.covariance.diagonal(axis1=1, axis2=2)[:, chosen]  # (P, S)
-    of_worst = np.take_along_axis(variance, accuracy.argmin(axis=0)[None], axis=0)  # (1, S)
-    tied = accuracy - accuracy.min(axis=0) <= 2 * np.sqrt(variance + of_worst)  # (P, S)
-    if not (tied.sum(axis=0) > 1).any():
-        return 0.0  # the noise of one group alone has mean 0
-    noise = drawn[:, chosen] - images.mean[:, chosen, None]  # (P, S, B)
-    lowest = np.where(tied[:, :, None], noise, np.inf).min(axis=0)  # (S, B)
-    return max(0.0, float(-lowest.mean()))
+    accuracy = accuracy[..., chosen]  # (K, G, S)
+    variance = images.covariance.diagonal(axis1=2, axis2=3)[..., chosen]  # (K, G, S)
+    lowest = accuracy.argmin(axis=1)[:, None]  # (K, 1, S)
+    of_lowest = np.take_along_axis(variance, lowest, axis=1)
+    above = accuracy - accuracy.min(axis=1, keepdims=True)
+    tied = above <= 2 * np.sqrt(variance + of_lowest)  # (K, G, S)
+    noise = drawn[:, :, chosen] - images.mean[..., chosen, None]  # (K, G, S, B)
+    noise[~tied] = np.inf
+    # The noise of a group that is alone has mean 0.
+    return np.maximum(0.0, -noise.min(axis=1).mean(axis=(1, 2)))
 
 
 def _limits_of_images(correct: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Limits (P + 2, 2) of one network's groups, average and worst group."""
-    worst = worst_group(correct, size)
-    of_groups = [wilson(*of) for of in zip(correct.tolist(), size.tolist())]
+    """Limits (G + 2, 2) of one network's groups, average and worst group."""
+    worst = worst_group(correct.astype(int), size)
+    of_groups = [wilson(int(right), int(of)) or (0.0, 1.0) for right, of in zip(correct, size)]
     average = wilson(int(correct.sum()), int(size.sum()))
     return np.array([*of_groups, average, (worst["low"], worst["high"])])
 
 
-def _figures(values: np.ndarray, limits: np.ndarray) -> list[dict[str, Any]]:
-    """Mean, std, limits and values of each row of `values` (K, S); limits (K, 2)."""
+def _row_figures(
+    values: np.ndarray,
+    limits: np.ndarray,
+    size: list[int],
+    places: list[int],
+    of_worst: list[int],
+) -> dict[str, Any]:
+    """A row of `over_seeds`.
+
+    Args:
+        values: (G + 2, S), groups, average and worst group; limits: (G + 2, 2); size: (G,);
+            places, of_worst: the worst group of each seed, and how many images it has.
+    """
     seeds = values.shape[1]
-    mean = values.mean(axis=1)  # (K,)
+    mean = values.mean(axis=1)  # (G + 2,)
     std = values.std(axis=1, ddof=1).tolist() if seeds > 1 else [None] * len(values)
     low, high = np.minimum(limits[:, 0], mean).clip(0), np.maximum(limits[:, 1], mean).clip(max=1)
     columns = zip(mean.tolist(), std, low.tolist(), high.tolist(), values.tolist())
-    return [
-        {"mean": mean, "std": std, "n": seeds, "low": low, "high": high, "values": row}
-        for mean, std, low, high, row in columns
-    ]
+    *of_groups, average, worst = (
+        {"mean": mean, "std": std, "n": seeds, "low": low, "high": high, "values": of_seeds}
+        for mean, std, low, high, of_seeds in columns
+    )
+    none = {"mean": None, "low": None, "high": None, "values": [None] * seeds}
+    return {
+        "average": average,
+        "worst_group": worst | {"ids": places, "totals": of_worst},
+        "groups": [
+            {"total": count} | {key: (group if count else none)[key] for key in none}
+            for group, count in zip(of_groups, size)
+        ],
+    }

@@ -213,12 +213,9 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def effective(config: Config | dict[str, Any]) -> dict[str, Any]:
     """The leaf values that decide a run's result: two runs are the same where these are equal."""
+    endings = tuple(f".{name}" for name in WITHOUT_EFFECT)
     leaves = flatten(config)
-    return {
-        key: value
-        for key, value in leaves.items()
-        if not any(key == name or key.endswith("." + name) for name in WITHOUT_EFFECT)
-    }
+    return {key: value for key, value in leaves.items() if not f".{key}".endswith(endings)}
 
 
 def train_once(config: Config, train: Callable[[Any, Run], None]) -> None:

@@ -27,6 +27,8 @@ class UserError(Exception):
 
 def printable(text: str) -> str:
     """`text` with what would move a terminal's cursor, or begin a line, shown by its code."""
+    if text.isprintable():  # nearly all are
+        return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

@@ -12,16 +12,16 @@ from src.data.dataset import Dataset, open_dataset
 from src.data.groupings import Grouping, parse_groupings
 from src.errors import UserError
 from src.evaluation import (
+    REPORT,
     Logits,
     data_identity,
     evaluate,
     load_logits,
     predict,
-    read_report,
     report,
     save_logits,
 )
-from src.files import write_json
+from src.files import read_json, write_json
 from src.runs import Run
 from src.selection import find_best_ckpt
 
@@ -55,7 +55,7 @@ def saved_logits(
     path, noted = run.logits(split, epoch), run.epoch_stats(epoch)
     if not (path.exists() and noted.exists()):
         return None
-    known = (read_report(noted)["checkpoint"]["hash"], identity, tasks)
+    known = (read_json(noted, REPORT)["checkpoint"]["hash"], identity, tasks)
     try:
         saved = load_logits(path)
     except UserError as error:

@@ -17,27 +17,39 @@ _NEEDED = ("step", "epoch")  # of every record
 
 
 def read_metrics(run: Run) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; the half line of a killed process is left out, and so is whatever
-    else is no record.
+    """The records of metrics.jsonl; the half line of a killed process is left out, and so is
+    whatever else is no record.
+
+    Raises:
+        UserError: see `read_lines`.
+    """
+    return [record for line in read_lines(run) if (record := parse_record(line)) is not None]
+
+
+def read_lines(run: Run) -> list[str]:
+    """The lines of metrics.jsonl as they stand there, none where there is no such file.
 
     Raises:
         UserError: it cannot be read: it is a folder, or the disk fails.
     """
-    records = []
     try:
-        text = read_text(run.metrics, errors="replace")
+        return read_text(run.metrics, errors="replace").splitlines()
     except FileNotFoundError:
-        text = ""
+        return []
     except OSError as error:
         raise UserError(
             f"{run.metrics} cannot be read ({error.strerror}); move it away to make it anew"
         ) from error
-    for line in text.splitlines():
-        with suppress(ValueError, RecursionError):
-            record = parse_json(line)
-            if isinstance(record, dict) and {type(record.get(key)) for key in _NEEDED} == {int}:
-                records.append(record)
-    return records
+
+
+def parse_record(line: str) -> dict[str, Any] | None:
+    """The record in a line of metrics.jsonl; None where it is none."""
+    try:
+        record = parse_json(line)
+    except (ValueError, RecursionError):
+        return None
+    sound = isinstance(record, dict) and all(type(record.get(key)) is int for key in _NEEDED)
+    return record if sound else None
 
 
 class MetricsLog:

@@ -3,8 +3,8 @@
 Everything is arithmetic on saved logits and annotations; logits that are missing are made once.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from src.bootstrap import difference, over_seeds
+from src.bootstrap import Right, differences, over_seeds
 from src.data.groupings import COLUMN, Grouping
 from src.errors import UserError
 from src.evaluation import Logits
@@ -25,23 +25,14 @@ from src.report_runs import ReportRun, Sources, SplitRows, by_setting
 class Answers:
     """What the networks of one setting, each at one epoch, make of one grouping.
 
-    right: (S, N) which predictions are right; groups: (N,); data: the identity of the images;
+    right: for each group (S, N_g), which predictions are right; data: the identity of the images;
     figures: of `bootstrap.over_seeds`. Rules that choose the same epochs share one of these, and
     their rows its figures: nobody writes into them.
     """
 
-    right: np.ndarray
-    groups: np.ndarray
+    right: Right
     data: str
     figures: dict[str, Any]
-    _gaps: dict[int, dict[str, Any]] = field(default_factory=dict)
-
-    def against(self, other: "Answers") -> dict[str, Any]:
-        """Their paired difference, see `bootstrap.difference`."""
-        if id(other) not in self._gaps:
-            num_groups = len(self.figures["groups"])
-            self._gaps[id(other)] = difference(self.right, other.right, self.groups, num_groups)
-        return self._gaps[id(other)]
 
 
 @dataclass(frozen=True)
@@ -82,14 +73,13 @@ def build_report(
     # Tasks alone come first: the others are held against them.
     in_order = sorted(settings, key=lambda same: len(same[0].groupings) > 1)
     for same in bar(in_order, "measuring", unit="setting"):
-        for measured in measure(same, rules, split, threshold, sources):
-            rows.append(measured.row)
-            if len(same[0].groupings) == 1:
-                alone.setdefault(comparison_key(measured, measured.row["rule"]), []).append(
-                    measured
-                )
-            else:
-                comparisons += compare(measured, alone)
+        measured = measure(same, rules, split, threshold, sources)
+        rows += [of.row for of in measured]
+        if len(same[0].groupings) == 1:
+            for single in measured:
+                alone.setdefault(comparison_key(single, single.row["rule"]), []).append(single)
+        else:
+            comparisons += compare(measured, alone)
     about = {"threshold": threshold, "runs": [run.describe() for run in runs]}
     return about | {"rows": rows, "comparisons": comparisons}
 
@@ -111,49 +101,67 @@ def measure(
     split: str,
     threshold: float,
     sources: Sources,
-) -> Iterator[Measured]:
+) -> list[Measured]:
     """The rows of one setting, whose runs differ in their seed: for each rule each task.
 
     A rule that goes by one task of several has a row of that task only.
     """
     wanted = runs[0].history["selected"] if rules is None else rules
-    rows = [sources.rows(run, split) for run in runs]
-    if len({of_run.identity for of_run in rows}) > 1:
+    images = [sources.rows(run, split) for run in runs]
+    if len({of_run.identity for of_run in images}) > 1:
         raise UserError(
             f"{runs[0].folder.parent}: the seeds were measured on different images; report on one "
             f"data set at a time"
         )
+    epochs = {
+        rule: tuple(run.epochs[rule] for run in runs)
+        for rule in wanted
+        if all(rule in run.epochs for run in runs)
+    }
     logits: dict[tuple[Path, int], Logits] = {}
-    known: dict[tuple, Answers] = {}
-    for rule in wanted:
-        if not all(rule in run.epochs for run in runs):
-            continue
-        epochs = tuple(run.epochs[rule] for run in runs)
-        for run, epoch in zip(runs, epochs):
-            if (run.folder, epoch) not in logits:
-                logits[run.folder, epoch] = sources.logits(run, rule, split)
-        for grouping in runs[0].groupings:
-            if own_rule({"rule": rule, "grouping": grouping.name}) is not None:
-                if (epochs, grouping) not in known:
-                    found = [logits[run.folder, epoch] for run, epoch in zip(runs, epochs)]
-                    known[epochs, grouping] = answer(found, grouping, threshold, rows[0])
-                answers = known[epochs, grouping]
-                yield Measured(result_row(runs, rule, split, grouping, answers), answers)
+    right: dict[tuple, Right] = {}  # by epochs and grouping
+    rows = [
+        (rule, grouping)
+        for rule in epochs
+        for grouping in runs[0].groupings
+        if own_rule({"rule": rule, "grouping": grouping.name}) is not None
+    ]
+    for rule, grouping in rows:
+        chosen = [(run.folder, epoch) for run, epoch in zip(runs, epochs[rule])]
+        for run, one in zip(runs, chosen):
+            if one not in logits:
+                logits[one] = sources.logits(run, rule, split)
+        if (epochs[rule], grouping) not in right:
+            found = [logits[one] for one in chosen]
+            right[epochs[rule], grouping] = right_by_group(found, grouping, threshold, images[0])
+    figures = dict(zip(right, over_seeds(list(right.values()))))
+    answers = {
+        (key, grouping): Answers(of, images[0].identity, named(figures[key, grouping], grouping))
+        for (key, grouping), of in right.items()
+    }
+    return [
+        Measured(result_row(runs, rule, split, grouping, found), found)
+        for rule, grouping in rows
+        for found in [answers[epochs[rule], grouping]]
+    ]
 
 
-def answer(
-    logits: Sequence[Logits], grouping: Grouping, threshold: float, rows: SplitRows
-) -> Answers:
-    """The answers of networks with these logits, and their figures with names of groups."""
-    positive = rows.attributes[:, COLUMN[grouping.task]] == 1  # (N,)
+def right_by_group(
+    logits: Sequence[Logits], grouping: Grouping, threshold: float, images: SplitRows
+) -> Right:
+    """Which predictions of networks with these logits are right: for each group (S, N_g) bool."""
+    positive = images.attributes[:, COLUMN[grouping.task]] == 1  # (N,)
     right = np.stack([(of.of_task(grouping.task) > threshold) == positive for of in logits])
-    groups = rows.groups(grouping)
-    figures = over_seeds(right, groups, grouping.num_groups)
+    return [right.take(members, axis=1) for members in images.members(grouping)]
+
+
+def named(figures: dict[str, Any], grouping: Grouping) -> dict[str, Any]:
+    """Figures of `bootstrap.over_seeds` with names of groups in the place of ids."""
     worst = figures["worst_group"]
     worst["groups"] = [grouping.group_names[group] for group in worst.pop("ids")]
     for name, group in zip(grouping.group_names, figures["groups"]):
         group["name"] = name
-    return Answers(right, groups, rows.identity, figures)
+    return figures
 
 
 def result_row(
@@ -190,26 +198,42 @@ def interval_kind(seeds: int) -> str:
     return "seeds and images" if seeds > 1 else "test-set variation only"
 
 
-def compare(together: Measured, alone: dict[tuple, list[Measured]]) -> list[dict[str, Any]]:
-    """A task trained with others against the same task alone: one method, network, input and
-    rule, the same images. Of several settings alone the one of the same values counts, else the
-    first; none gives an empty list.
+def compare(
+    together: Sequence[Measured], alone: dict[tuple, list[Measured]]
+) -> list[dict[str, Any]]:
+    """Rows of a setting of several tasks against the same tasks alone: one method, network, input
+    and rule, the same images. Rows without a match are left out.
 
     Args:
         alone: by `comparison_key`, the rows of networks of one task.
     """
-    row, own = together.row, own_rule(together.row)
-    found = alone.get(comparison_key(together, SAME_FOR_ONE_TASK.get(own, own)), [])
-    found = [single for single in found if single.row["settings"] == row["settings"]] or found
-    if not found:
-        return []
-    single = found[0]
-    gaps = together.answers.against(single.answers)
+    pairs = [(row, single) for row in together if (single := counterpart(row, alone)) is not None]
+    # Rules that choose the same epochs share their answers, and the difference.
+    unique = {
+        (id(row.answers), id(single.answers)): (row.answers.right, single.answers.right)
+        for row, single in pairs
+    }
+    gaps = dict(zip(unique, differences(list(unique.values()))))
     keys = ("split", "rule", "method", "weighting", "settings", "grouping", "groupings", "seeds")
     keys += ("runs",)
-    kind = interval_kind(min(len(row["seeds"]), len(single.row["seeds"])))
-    about = {"alone": single.row["runs"], "interval": kind}
-    return [{key: row[key] for key in keys} | about | gaps]
+    return [
+        {key: of.row[key] for key in keys}
+        | {
+            "alone": single.row["runs"],
+            "interval": interval_kind(min(len(of.row["seeds"]), len(single.row["seeds"]))),
+        }
+        | gaps[id(of.answers), id(single.answers)]
+        for of, single in pairs
+    ]
+
+
+def counterpart(together: Measured, alone: dict[tuple, list[Measured]]) -> Measured | None:
+    """The row of the same task alone; of several settings the one of the same values, else the
+    first."""
+    own = own_rule(together.row)
+    found = alone.get(comparison_key(together, SAME_FOR_ONE_TASK.get(own, own)), [])
+    same = [single for single in found if single.row["settings"] == together.row["settings"]]
+    return next(iter(same or found), None)
 
 
 def comparison_key(measured: Measured, rule: str) -> tuple:

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from src.metrics_log import read_metrics
+from src.metrics_log import parse_record, read_lines
 from src.runs import Run
 
 # Points kept of a curve: more do not show at its width, and hundreds of runs must stay small.
 MOST_POINTS = 150
+DECIMALS = 5  # thousandths of a percent
 
 
 def run_curves(run: Run, tasks: Sequence[str]) -> dict[str, Any]:
@@ -17,13 +18,20 @@ def run_curves(run: Run, tasks: Sequence[str]) -> dict[str, Any]:
     move are left out.
     """
     second = Run(run.path / "stage_2")
-    records = read_metrics(second if second.config.exists() else run)
-    validated = thin([r for r in records if any(key.startswith("val/") for key in r)])
-    trained = thin([r for r in records if "train/loss" in r])
+    lines = read_lines(second if second.config.exists() else run)
+    # Thinned before they are parsed: long runs have thousands of lines.
+    validated, trained = (
+        [
+            record
+            for line in thin([of for of in lines if key in of])
+            if (record := parse_record(line))
+        ]
+        for key in ('"val/', '"train/loss"')
+    )
 
     def column(kept: Sequence[Mapping[str, Any]], key: str) -> list[float | None]:
-        values = (record.get(key) for record in kept)
-        return [rounded(value) if type(value) in (int, float) else None for value in values]
+        values = [record.get(key) for record in kept]
+        return [round(value, DECIMALS) if type(value) in (int, float) else None for value in values]
 
     weights = {task: column(trained, f"train/{task}/weight") for task in tasks}
     constant = all(len(set(values)) <= 1 for values in weights.values())
@@ -45,9 +53,9 @@ def thin(records: Sequence[Any], most: int = MOST_POINTS) -> list[Any]:
 
 
 def rounded(value: Any) -> Any:
-    """Floats to five decimals: thousandths of a percent. Settings keep all theirs."""
+    """Floats to `DECIMALS`. Settings keep all theirs."""
     if isinstance(value, dict):
         return {key: entry if key == "settings" else rounded(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [rounded(entry) for entry in value]
-    return round(value, 5) if isinstance(value, float) else value
+    return round(value, DECIMALS) if isinstance(value, float) else value

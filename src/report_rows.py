@@ -126,11 +126,13 @@ def in_family(row: Row, runs: Sequence[Sequence[str]]) -> bool:
 
 def differing_settings(rows: Sequence[Row]) -> list[str]:
     """Names of the settings that are not the same in all rows, in order of appearance."""
-    names = dict.fromkeys(name for row in rows for name in row["settings"])
+    # Few of many rows differ: each kind is looked at once.
+    kinds = {json.dumps(row["settings"]): row["settings"] for row in rows}.values()
+    names = dict.fromkeys(name for settings in kinds for name in settings)
     return [
         name
         for name in names
-        if len({json.dumps(row["settings"].get(name), sort_keys=True) for row in rows}) > 1
+        if len({json.dumps(settings.get(name), sort_keys=True) for settings in kinds}) > 1
     ]
 
 

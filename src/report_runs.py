@@ -152,13 +152,16 @@ class SplitRows:
     def __init__(self, rows: Annotations):
         self.attributes = rows.attributes
         self.identity = data_identity(rows.names, rows.attributes)
-        self._groups: dict[str, np.ndarray] = {}
+        self._members: dict[Grouping, list[np.ndarray]] = {}
 
-    def groups(self, grouping: Grouping) -> np.ndarray:
-        """Group ids (N,); the same array each time, as many runs share a grouping."""
-        if grouping.name not in self._groups:
-            self._groups[grouping.name] = grouping.group_ids(self.attributes)
-        return self._groups[grouping.name]
+    def members(self, grouping: Grouping) -> list[np.ndarray]:
+        """For each group the rows (N_g,) of its images; found once, as runs share groupings."""
+        if grouping not in self._members:
+            ids = grouping.group_ids(self.attributes)
+            self._members[grouping] = [
+                np.flatnonzero(ids == group) for group in range(grouping.num_groups)
+            ]
+        return self._members[grouping]
 
 
 class Sources:

@@ -1,5 +1,8 @@
 """The rows of a report as text: for the terminal, as CSV and as LaTeX. People see percent."""
 
+import csv
+import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -79,8 +82,6 @@ def published(found: Mapping[str, Any] | None) -> str:
 
 def csv_text(rows: Sequence[Row]) -> str:
     """Fractions in full, for other programs; a column for each setting."""
-    import pandas as pd
-
     settings = dict.fromkeys(name for row in rows for name in row["settings"])
     measures = [
         (f"{measure}_{key}", measure, key)
@@ -102,7 +103,29 @@ def csv_text(rows: Sequence[Row]) -> str:
     ]
     heads = ["split", "rule", "grouping", "method", "weighting", "trained_with", "seeds"]
     heads = list(table[0]) if table else [*heads, *(column for column, *_ in measures)]
-    return pd.DataFrame(table, columns=heads).to_csv(index=False)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, heads, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def json_text(report: Mapping[str, Any]) -> str:
+    """report.json: each run, row and comparison on a line of its own."""
+
+    def compact(value: Any) -> str:
+        return json.dumps(value, allow_nan=False)
+
+    parts = (
+        f"{compact(key)}: "
+        + (
+            "[\n" + ",\n".join(map(compact, value)) + "\n]"
+            if isinstance(value, list)
+            else compact(value)
+        )
+        for key, value in report.items()
+    )
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def words(values: Sequence[Any]) -> str:

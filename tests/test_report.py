@@ -31,8 +31,7 @@ def row(groupings, grouping, rule, seeds=(0, 1), **changes):
 
 def predictions(shares, data="d"):
     """Of 4 groups of 100 images, a share that is right; the same for two seeds."""
-    right = np.concatenate([np.arange(100) < 100 * share for share in shares])
-    return np.stack([right, right]), np.repeat(np.arange(4), 100), data
+    return [np.tile(np.arange(100) < 100 * share, (2, 1)) for share in shares], data
 
 
 A, B = "Young:Male", "Bald:Chubby"
@@ -47,7 +46,7 @@ def compared(rows, measured):
     for single in singles:
         key = comparison_key(single, single.row["rule"])
         alone.setdefault(key, []).append(single)
-    return compare(together, alone)
+    return compare([together], alone)
 
 
 def test_a_task_together_is_held_against_the_same_task_alone_by_the_rule_that_is_the_same():
