@@ -4,20 +4,18 @@ A report reads a thousand of them. libyaml parses where PyYAML was built with it
 """
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import yaml
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """As OmegaConf has it: 1e-4 is a number, a date is a text, no key is there twice."""
+    """Resolves as OmegaConf has it: 1e-4 is a number, a date is a text."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if len(set(keys)) < len(keys):
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise ValueError(f"the key '{twice}' is there twice")
-        return super().construct_mapping(node, deep)
+    def resolve(self, kind: type, value: Any, implicit: tuple[bool, bool]) -> str:
+        of_scalar = kind is yaml.ScalarNode
+        return _resolve(value, implicit) if of_scalar else super().resolve(kind, value, implicit)
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -47,8 +45,32 @@ def parse_yaml(text: str) -> Any:
     tokens = yaml.scan(text, Loader=_Loader) if "*" in text else ()
     if any(isinstance(token, yaml.AliasToken) for token in tokens):
         raise ValueError("it holds YAML aliases")
-    loader = _Loader(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
+    return _value(yaml.compose(text, _Loader))
+
+
+def _value(node: yaml.Node | None) -> Any:
+    """What a node stands for. No key is there twice; the only tags are those of plain values."""
+    if node is None:  # an empty text
+        return None
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(node.tag, node.value)
+    if node.tag == "tag:yaml.org,2002:seq":
+        return [_value(entry) for entry in node.value]
+    if node.tag != "tag:yaml.org,2002:map":
+        raise ValueError(f"it holds a {node.tag}")
+    keys = [_value(key) for key, _ in node.value]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key '{twice}' is there twice")
+    return dict(zip(keys, (_value(entry) for _, entry in node.value)))
+
+
+# A thousand configurations hold the same few scalars.
+@lru_cache(maxsize=4096)
+def _resolve(value: str, implicit: tuple[bool, bool]) -> str:
+    return yaml.resolver.BaseResolver.resolve(_Loader(""), yaml.ScalarNode, value, implicit)
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _scalar(tag: str, value: str) -> Any:
+    return _Loader("").construct_object(yaml.ScalarNode(tag, value))

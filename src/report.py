@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from src.bootstrap import Right, differences, over_seeds
+from src.bootstrap import differences, over_seeds
 from src.data.groupings import COLUMN, Grouping
 from src.errors import UserError
 from src.evaluation import Logits
 from src.published import reference
 from src.report_rows import SAME_FOR_ONE_TASK, Row, alike, own_rule
 from src.report_runs import ReportRun, Sources, SplitRows, by_setting
+from src.resampled import Right
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ def thin(records: Sequence[Any], most: int = MOST_POINTS) -> list[Any]:
 
 def rounded(value: Any) -> Any:
     """Floats to `DECIMALS`. Settings keep all theirs."""
+    if type(value) is float:
+        return round(value, DECIMALS)
     if isinstance(value, dict):
         return {key: entry if key == "settings" else rounded(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [rounded(entry) for entry in value]
-    return round(value, DECIMALS) if isinstance(value, float) else value
+    return list(map(rounded, value)) if isinstance(value, list) else value

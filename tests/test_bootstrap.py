@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from src.bootstrap import Resampled, counts, differences, half_width, over_seeds
+from src.bootstrap import differences, half_width, over_seeds
 from src.metrics import wilson, worst_group
+from src.resampled import Resampled, counts
 
 SIZES = (350, 250, 100, 60)
 
