@@ -59,17 +59,19 @@ def main(argv: list[str] | None = None) -> int:
         folders = [Path(match) for found in matches for match in found]
         if not folders:
             raise UserError(f"--log_dirs {' '.join(args.log_dirs)}: no such folder")
-        from src.report import build_report  # loads torch
+        from src.report import build_report
+        from src.report_details import reading_details
         from src.report_runs import find_runs
 
-        report = build_report(
-            find_runs(folders), args.split, args.rules, args.threshold, args.root, args.device
-        )
+        runs, about = find_runs(folders), (args.split, args.rules, args.threshold)
+        with reading_details(runs) as wait_for_details:
+            report = build_report(runs, *about, args.root, args.device)
+            details = wait_for_details()
         report["rows"].sort(key=lambda row: [BY[name](row) for name in order] + [row["rule"]])
         # The files belong together: of two reports at once, all are those of the later one.
         waiting = f"waiting for another report that is written to {args.out_dir}"
         with exclusive(args.out_dir / ".lock", waiting):
-            write(report, args.out_dir)
+            write(report, details, args.out_dir)
             closed = None
             try:
                 show(report, args.split)
@@ -83,14 +85,14 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
 
-def write(report: dict[str, Any], out_dir: Path) -> None:
+def write(report: dict[str, Any], details: dict[str, Any], out_dir: Path) -> None:
     """The tables and the page."""
     from src.report_page import write_report_page
 
     write_atomic(out_dir / "report.json", json_text(report))
     write_atomic(out_dir / "results.csv", csv_text(report["rows"]))
     write_atomic(out_dir / "results.tex", latex_text(report["rows"]))
-    write_report_page(report, out_dir, FAMILIES)
+    write_report_page(report, out_dir, FAMILIES, details=details)
 
 
 def draw(report: dict[str, Any], folder: Path, split: str) -> None:

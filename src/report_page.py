@@ -2,13 +2,12 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from src.errors import UserError
 from src.pages import write_page
-from src.report_curves import rounded, run_curves
+from src.report_curves import rounded
+from src.report_details import Details, run_details
 from src.report_rows import (
     ABLATIONS,
     CONTRAST_NOTES,
@@ -20,7 +19,6 @@ from src.report_rows import (
     positions,
     rule_positions,
 )
-from src.runs import Run
 
 _MEASURES = ("average", "worst_group")
 # Scripts and styles of src/pages, in this order; report.js starts the page.
@@ -32,24 +30,26 @@ def write_report_page(
     out_dir: Path,
     families: Families | None = None,
     explorer: Path | None = Path("outputs/spurious_eval/index.html"),
+    details: Details | None = None,
 ) -> Path:
     """Write `out_dir`/index.html and return its path.
 
     Args:
-        report: the dict of report.json; its run folders are read for configuration and curves.
+        report: the dict of report.json.
         families: name to the lists of groupings that were trained together, for the figures.
         explorer: the page of spurious correlations; linked where it exists.
+        details: those of the runs; what is not there is read from the run folders.
     """
     path = Path(out_dir) / "index.html"
     link = None
     if explorer is not None and explorer.exists():
         link = Path(os.path.relpath(explorer, path.parent)).as_posix()
-    data = page_data(report, families or {}) | {"explorer": link}
+    data = page_data(report, families or {}, details or {}) | {"explorer": link}
     write_page(path, "report", "Results", data, PARTS)
     return path
 
 
-def page_data(report: Mapping[str, Any], families: Families) -> dict[str, Any]:
+def page_data(report: Mapping[str, Any], families: Families, details: Details) -> dict[str, Any]:
     """What the page's script reads: rows refer to runs, and configurations to lines, by number."""
     rows, lines = report["rows"], {}
     known = differences(report["comparisons"])
@@ -58,7 +58,10 @@ def page_data(report: Mapping[str, Any], families: Families) -> dict[str, Any]:
         "splits": sorted({row["split"] for row in rows}, key=("test", "val", "train").index),
         "rules": rule_positions(rows),
         "settings": differing_settings(rows),
-        "runs": [_run(run, lines) for run in report["runs"]],
+        "runs": [
+            _run(run, details.get(run["run"]) or run_details(run["run"], run["tasks"]), lines)
+            for run in report["runs"]
+        ],
         "rows": [
             _row(row, shown, places, known.get(place(row)))
             for row, shown in zip(rows, positions(rows))
@@ -92,15 +95,7 @@ def _row(
     )
 
 
-def _run(run: dict[str, Any], lines: dict[str, int]) -> dict[str, Any]:
-    """A run with its error, configuration (as numbers of `lines`, which grows) and curves."""
-    folder = Run(run["run"])
-    error = None
-    with suppress(UserError):
-        error = folder.status().get("error")
-    text = folder.config.read_text().splitlines() if folder.config.is_file() else []
-    return run | {
-        "error": error,
-        "config": [lines.setdefault(line, len(lines)) for line in text],
-        "curves": run_curves(folder, run["tasks"]),
-    }
+def _run(run: dict[str, Any], details: dict[str, Any], lines: dict[str, int]) -> dict[str, Any]:
+    """A run and its details, its configuration as numbers of `lines`, which grows."""
+    numbers = [lines.setdefault(line, len(lines)) for line in details["config"]]
+    return run | details | {"config": numbers}

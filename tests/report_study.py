@@ -1,6 +1,6 @@
 """A whole study as run folders, drawn: every family, three seeds, 1,000 runs.
 
-python -m tests.report_study FOLDER [RUNS]
+python -m tests.report_study FOLDER [RUNS [IMAGES]]
 """
 
 import json
@@ -23,7 +23,7 @@ from src.selection import record_validation, scores
 from src.validation import flat_metrics
 from tests.data.small_celeba import write_annotations
 
-IMAGES, EPOCHS, LINES = 400, 3, 30  # of a split; of a run; of metrics.jsonl in an epoch
+EPOCHS, LINES = 3, 30  # of a run; of metrics.jsonl in an epoch
 METHODS = {  # sampler, subset
     "erm": (None, None),
     "suby": (None, "suby"),
@@ -50,10 +50,11 @@ def study() -> Iterator[tuple[str, Tasks, str, int]]:
                     yield method, tasks, weighting, seed
 
 
-def write_study(folder: Path, runs: int = 1000) -> list[Path]:
-    """Write `runs` finished runs below `folder`/logs, and their data set; returns their folders."""
+def write_study(folder: Path, runs: int = 1000, images: int = 400) -> list[Path]:
+    """Write `runs` finished runs below `folder`/logs, and their data set with `images` in each of
+    its splits, of which CelebA's test split has 19,962; returns their folders."""
     root = folder / "data"
-    write_annotations(root, [1] * IMAGES + [2] * IMAGES)
+    write_annotations(root, [1] * images + [2] * images)
     places = [f"exp.dataset.root={root}", f"exp.dataset.cache_dir={root}/cache"]
     plain = load_config([*places, "exp.train.log_dir=anywhere", f"exp.train.total_epochs={EPOCHS}"])
     rows = load_annotations(root, root / "cache")
@@ -107,4 +108,4 @@ def write_results(
 
 
 if __name__ == "__main__":
-    write_study(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1000)
+    write_study(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -1,9 +1,9 @@
 """A report on a study of 1,000 runs: soon there, and with every run in it."""
 
 import os
-import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,19 +12,15 @@ from src.files import read_json
 from tests.report_study import study, write_study
 
 REPOSITORY = Path(__file__).parent.parent
-RUNS, SECONDS = 1000, 40  # 13 to 16 s of CPU time were measured
-
-
-def cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+RUNS = 1000
+SECONDS = 20  # 6 to 8 s were measured on 2 cores; shared ones may be twice as slow
 
 
 @pytest.mark.slow
-def test_1000_runs_are_reported_in_40_seconds_of_one_core(tmp_path):
+def test_1000_runs_are_reported_in_seconds(tmp_path):
     """Tables and page of 3,740 rows and 3,600 differences, from 4,300 files of results."""
     write_study(tmp_path, RUNS)
-    start = cpu_seconds()
+    start = time.monotonic()
     command = ["-m", "scripts.report_results", "--log_dirs", tmp_path / "logs", "--no_figures"]
     subprocess.run(
         [sys.executable, *map(str, command), "--out_dir", str(tmp_path / "out")],
@@ -33,7 +29,7 @@ def test_1000_runs_are_reported_in_40_seconds_of_one_core(tmp_path):
         stdout=subprocess.DEVNULL,
         check=True,
     )
-    assert cpu_seconds() - start < SECONDS
+    assert time.monotonic() - start < SECONDS
     report = read_json(tmp_path / "out" / "report.json")
     assert len(report["runs"]) == RUNS and all(run["repeats"] is None for run in report["runs"])
     counted = {run for row in report["rows"] for run in row["runs"]}
