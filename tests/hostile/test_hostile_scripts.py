@@ -1,6 +1,7 @@
 """What scripts read from strangers or from a command line stays data, and a mistake is one line."""
 
 import argparse
+import errno
 import sys
 import time
 from pathlib import Path
@@ -136,19 +137,21 @@ def test_a_time_left_that_cannot_be_told_hides_no_run(tmp_path, batch_size, caps
     assert capsys.readouterr().out.splitlines()[-1] == "1 runs: 1 running"
 
 
-def test_a_report_is_written_before_it_is_shown(tmp_path, monkeypatch):
-    """Whoever reads the output may stop after a few lines."""
+def test_a_report_is_written_whole_though_nobody_reads_the_output(tmp_path, monkeypatch):
+    """As with `| head -1`; the figures, which come last, are drawn all the same."""
     report = {"rows": [], "comparisons": [], "runs": [], "threshold": 0}
     monkeypatch.setattr("src.report.build_report", lambda *_: report)
+    drawn = []
+    monkeypatch.setattr(report_results, "draw", lambda *about: drawn.append(about))
 
     def closed(*_):
-        raise UserError("nobody reads on")
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
     monkeypatch.setattr(report_results, "show", closed)
-    argv = ["--log_dirs", str(tmp_path), "--no_figures", "--out_dir", str(tmp_path / "out")]
-    with pytest.raises(SystemExit):
-        report_results.main(argv)
-    assert (tmp_path / "out" / "index.html").exists()
+    with pytest.raises(SystemExit) as end:
+        report_results.main(["--log_dirs", str(tmp_path), "--out_dir", str(tmp_path / "out")])
+    assert end.value.code == 141 and (tmp_path / "out" / "index.html").exists()
+    assert drawn == [(report, tmp_path / "out" / "figures", "test")]
 
 
 def test_faces_have_a_seed_from_0(monkeypatch, tmp_path):
