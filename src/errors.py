@@ -1,6 +1,7 @@
 """The one error a user is meant to see: a message without a traceback, and exit code 2."""
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -40,6 +41,8 @@ def exit_on_user_error() -> Iterator[None]:
     disk under the output itself) ends the same way. Where a reader such as `head` has seen enough
     the command ends without a word, with the code a shell gives to that.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the locale has no letters for
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
         sys.stdout.flush()  # here, where an error is caught, and not when Python ends

@@ -21,6 +21,9 @@ from typing import IO, Any
 from src.errors import UserError
 from src.json_shapes import TOO_LARGE, misfit
 
+# Bytes of a text: a million lines of metrics.jsonl. As values it takes tens of times as many.
+MAX_TEXT = 1 << 28
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -126,8 +129,16 @@ def _open_without_waiting(name: str, flags: int) -> int:
 
 
 def read_text(path: Path, errors: str = "strict") -> str:
-    """The UTF-8 text of a regular file; see `open_regular`."""
+    """The UTF-8 text of a regular file; see `open_regular`.
+
+    Raises:
+        OSError: also where it is larger than `MAX_TEXT`.
+    """
     with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > MAX_TEXT:
+            raise OSError(
+                errno.EFBIG, f"more than {MAX_TEXT >> 20:,} MiB are no text of ours", path
+            )
         return file.read().decode(errors=errors)
 
 

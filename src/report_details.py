@@ -12,6 +12,7 @@ from typing import Any
 from src.config import read_config_file
 from src.data.groupings import parse_groupings
 from src.errors import UserError
+from src.files import read_text
 from src.report_curves import run_curves
 from src.runs import Run
 
@@ -25,7 +26,7 @@ def run_details(folder: Path | str, tasks: Sequence[str]) -> dict[str, Any]:
     run, error = Run(folder), None
     with suppress(UserError):
         error = run.status().get("error")
-    lines = run.config.read_text().splitlines() if run.config.is_file() else []
+    lines = read_text(run.config).splitlines() if run.config.is_file() else []
     return {"error": error, "config": lines, "curves": run_curves(run, tasks)}
 
 

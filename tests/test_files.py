@@ -132,6 +132,16 @@ def test_a_fifo_is_neither_read_nor_locked_and_nobody_waits(tmp_path):
     os.close(reader)
 
 
+def test_a_text_too_large_for_the_memory_is_not_read(tmp_path):
+    """A sparse file of 1 TB costs nothing to make."""
+    with (tmp_path / "metrics.jsonl").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(UserError, match="more than 256 MiB"):
+        read_json(tmp_path / "metrics.jsonl")
+    with pytest.raises(UserError, match="more than 256 MiB"):
+        read_metrics(Run(tmp_path))
+
+
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
 def test_metrics_that_are_no_file_are_a_user_error(tmp_path, make):
     assert read_metrics(Run(tmp_path)) == []

@@ -2,6 +2,8 @@
 
 import argparse
 import errno
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,6 +25,7 @@ from src.errors import UserError
 from src.files import write_json
 from src.runs import Run
 
+REPOSITORY = Path(__file__).parent.parent.parent
 SHELL_LINE = "x\ntouch /tmp/planted\n#"
 
 
@@ -152,6 +155,21 @@ def test_a_report_is_written_whole_though_nobody_reads_the_output(tmp_path, monk
         report_results.main(["--log_dirs", str(tmp_path), "--out_dir", str(tmp_path / "out")])
     assert end.value.code == 141 and (tmp_path / "out" / "index.html").exists()
     assert drawn == [(report, tmp_path / "out" / "figures", "test")]
+
+
+def test_a_name_that_the_terminal_has_no_letters_for_is_shown_by_its_code(tmp_path):
+    run = Run(tmp_path / "größe")
+    run.set_status(state="stopped")
+    run.config.touch()
+    told = subprocess.run(
+        [sys.executable, "-m", "scripts.status", str(tmp_path)],
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == 0, told.stderr
+    assert r"gr\xf6\xdfe" in told.stdout
 
 
 def test_faces_have_a_seed_from_0(monkeypatch, tmp_path):
