@@ -28,7 +28,6 @@ DAMAGE = (
 # Bytes of all arrays of a file. The largest that is written, logits of 40 tasks for the 202,599
 # images of CelebA, has 32 MB; a few kB can unpack to many GB.
 MAX_SIZE = 1 << 30
-MAX_HEADER = 10_000  # numpy's own limit
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those of numpy
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -68,8 +67,9 @@ def _read_part(parts: zipfile.ZipFile, part: zipfile.ZipInfo) -> bytes:
 
 def _read_array(data: bytes) -> np.ndarray:
     """The array of an .npy file, whose header must promise as many bytes as there are."""
-    # A header ends with a line break; before byte 12 that may be part of its length.
-    shape, by_columns, dtype, start = _read_header(data[: data.find(b"\n", 12, MAX_HEADER) + 1])
+    length, start = ("<H", 10) if data[6:7] == b"\1" else ("<I", 12)
+    end = start + struct.unpack_from(length, data, 8)[0]
+    shape, by_columns, dtype, start = _read_header(data[:end])
     count = math.prod(shape)
     if dtype.hasobject:
         raise ValueError("it holds pickled objects")

@@ -41,9 +41,9 @@ def exit_on_user_error() -> Iterator[None]:
     disk under the output itself) ends the same way. Where a reader such as `head` has seen enough
     the command ends without a word, with the code a shell gives to that.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the locale has no letters for
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+            sys.stdout.reconfigure(errors="backslashreplace")  # names in letters it has not
         yield
         sys.stdout.flush()  # here, where an error is caught, and not when Python ends
     except UserError as error:

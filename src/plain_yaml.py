@@ -26,6 +26,9 @@ _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), [*"-+0123456789"]
 )
 
+_TAG = "tag:yaml.org,2002:"
+_SCALARS = {_TAG + kind for kind in ("null", "bool", "int", "float", "str")}
+
 # Each level of a nested text opens a bracket, or stands further right behind nothing but spaces and
 # the signs that may open a block: so few of both bound its depth. libyaml has no bound of its own,
 # and 40,000 levels end the process without a word.
@@ -49,20 +52,22 @@ def parse_yaml(text: str) -> Any:
 
 
 def _value(node: yaml.Node | None) -> Any:
-    """What a node stands for. No key is there twice; the only tags are those of plain values."""
+    """What a node stands for: plain values, lists and tables of them, no key there twice."""
     if node is None:  # an empty text
         return None
     if isinstance(node, yaml.ScalarNode):
         return _scalar(node.tag, node.value)
-    if node.tag == "tag:yaml.org,2002:seq":
+    if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
         return [_value(entry) for entry in node.value]
-    if node.tag != "tag:yaml.org,2002:map":
+    if node.tag != _TAG + "map" or not isinstance(node, yaml.MappingNode):
         raise ValueError(f"it holds a {node.tag}")
-    keys = [_value(key) for key, _ in node.value]
+    if not all(isinstance(key, yaml.ScalarNode) for key, _ in node.value):
+        raise ValueError("a key is no plain value")
+    keys = [key.value for key, _ in node.value]
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"the key '{twice}' is there twice")
-    return dict(zip(keys, (_value(entry) for _, entry in node.value)))
+    return {_value(key): _value(entry) for key, entry in node.value}
 
 
 # A thousand configurations hold the same few scalars.
@@ -71,6 +76,8 @@ def _resolve(value: str, implicit: tuple[bool, bool]) -> str:
     return yaml.resolver.BaseResolver.resolve(_Loader(""), yaml.ScalarNode, value, implicit)
 
 
-@lru_cache(maxsize=4096, typed=True)
+@lru_cache(maxsize=4096)
 def _scalar(tag: str, value: str) -> Any:
+    if tag not in _SCALARS:  # of `<<`, merging tables, too, which we never write
+        raise ValueError(f"it holds a {tag}")
     return _Loader("").construct_object(yaml.ScalarNode(tag, value))

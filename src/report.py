@@ -108,8 +108,8 @@ def measure(
     A rule that goes by one task of several has a row of that task only.
     """
     wanted = runs[0].history["selected"] if rules is None else rules
-    images = [sources.rows(run, split) for run in runs]
-    if len({of_run.identity for of_run in images}) > 1:
+    rows = [sources.rows(run, split) for run in runs]
+    if len({of_run.identity for of_run in rows}) > 1:
         raise UserError(
             f"{runs[0].folder.parent}: the seeds were measured on different images; report on one "
             f"data set at a time"
@@ -121,39 +121,39 @@ def measure(
     }
     logits: dict[tuple[Path, int], Logits] = {}
     right: dict[tuple, Right] = {}  # by epochs and grouping
-    rows = [
+    shown = [
         (rule, grouping)
         for rule in epochs
         for grouping in runs[0].groupings
         if own_rule({"rule": rule, "grouping": grouping.name}) is not None
     ]
-    for rule, grouping in rows:
+    for rule, grouping in shown:
         chosen = [(run.folder, epoch) for run, epoch in zip(runs, epochs[rule])]
         for run, one in zip(runs, chosen):
             if one not in logits:
                 logits[one] = sources.logits(run, rule, split)
         if (epochs[rule], grouping) not in right:
             found = [logits[one] for one in chosen]
-            right[epochs[rule], grouping] = right_by_group(found, grouping, threshold, images[0])
+            right[epochs[rule], grouping] = right_by_group(found, grouping, threshold, rows[0])
     figures = dict(zip(right, over_seeds(list(right.values()))))
     answers = {
-        (key, grouping): Answers(of, images[0].identity, named(figures[key, grouping], grouping))
+        (key, grouping): Answers(of, rows[0].identity, named(figures[key, grouping], grouping))
         for (key, grouping), of in right.items()
     }
     return [
-        Measured(result_row(runs, rule, split, grouping, found), found)
-        for rule, grouping in rows
-        for found in [answers[epochs[rule], grouping]]
+        Measured(result_row(runs, rule, split, grouping, of), of)
+        for rule, grouping in shown
+        for of in [answers[epochs[rule], grouping]]
     ]
 
 
 def right_by_group(
-    logits: Sequence[Logits], grouping: Grouping, threshold: float, images: SplitRows
+    logits: Sequence[Logits], grouping: Grouping, threshold: float, rows: SplitRows
 ) -> Right:
     """Which predictions of networks with these logits are right: for each group (S, N_g) bool."""
-    positive = images.attributes[:, COLUMN[grouping.task]] == 1  # (N,)
+    positive = rows.attributes[:, COLUMN[grouping.task]] == 1  # (N,)
     right = np.stack([(of.of_task(grouping.task) > threshold) == positive for of in logits])
-    return [right.take(members, axis=1) for members in images.members(grouping)]
+    return [right.take(members, axis=1) for members in rows.members(grouping)]
 
 
 def named(figures: dict[str, Any], grouping: Grouping) -> dict[str, Any]:

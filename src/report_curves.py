@@ -19,15 +19,10 @@ def run_curves(run: Run, tasks: Sequence[str]) -> dict[str, Any]:
     """
     second = Run(run.path / "stage_2")
     lines = read_lines(second if second.config.exists() else run)
-    # Thinned before they are parsed: long runs have thousands of lines.
-    validated, trained = (
-        [
-            record
-            for line in thin([of for of in lines if key in of])
-            if (record := parse_record(line))
-        ]
-        for key in ('"val/', '"train/loss"')
-    )
+    while lines and parse_record(lines[-1]) is None:  # cut short by a kill
+        lines.pop()
+    validated = [r for r in _records(lines, '"val/') if any(key.startswith("val/") for key in r)]
+    trained = [r for r in _records(lines, '"train/loss"') if "train/loss" in r]
 
     def column(kept: Sequence[Mapping[str, Any]], key: str) -> list[float | None]:
         values = [record.get(key) for record in kept]
@@ -43,6 +38,13 @@ def run_curves(run: Run, tasks: Sequence[str]) -> dict[str, Any]:
         "loss": column(trained, "train/loss"),
         "weights": {} if constant else weights,
     }
+
+
+def _records(lines: Sequence[str], mark: str) -> list[dict[str, Any]]:
+    """Of the lines that hold `mark` some, as records. A long run has thousands of lines, so they
+    are thinned before they are parsed."""
+    kept = thin([line for line in lines if mark in line])
+    return [record for line in kept if (record := parse_record(line)) is not None]
 
 
 def thin(records: Sequence[Any], most: int = MOST_POINTS) -> list[Any]:

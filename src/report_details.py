@@ -3,9 +3,8 @@
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +33,38 @@ def run_details(folder: Path | str, tasks: Sequence[str]) -> dict[str, Any]:
 def reading_details(folders: Sequence[Path]) -> Iterator[Callable[[], Details]]:
     """Reads `run_details` of many runs in a process beside, while their results are measured.
 
-    Yields what waits for them and gives those that there are: of few runs none.
+    Yields a function that waits for them and returns them: nothing of fewer than `MANY_RUNS` runs,
+    or where that process died. The caller reads what is missing itself.
     """
     if len(folders) < MANY_RUNS:
         yield dict
         return
     spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads
-    ignore = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked
-    with ProcessPoolExecutor(1, spawn, signal.signal, ignore) as beside:
-        reading = beside.submit(_details_of, folders)
+    receiver, sender = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_send_details, args=(sender, folders), daemon=True)
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is for this one
+    try:
+        process.start()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        sender.close()  # so that its end is seen here
 
-        def wait() -> Details:
-            with suppress(BrokenProcessPool):
-                return reading.result()
-            return {}
+    def wait() -> Details:
+        with suppress(EOFError):
+            return receiver.recv()
+        return {}
 
+    try:
         yield wait
+    finally:
+        process.terminate()
+        process.join()
+        receiver.close()
+
+
+def _send_details(sender: Connection, folders: Sequence[Path]) -> None:
+    with suppress(OSError):  # nobody listens any more
+        sender.send(_details_of(folders))
 
 
 def _details_of(folders: Sequence[Path]) -> Details:

@@ -77,14 +77,14 @@ class Resampled:
 
 @lru_cache(maxsize=8)
 def _normals(groups: int, networks: int, resamples: int, seed: int) -> np.ndarray:
-    """Standard normals (P, M, B) for P groups; the second half mirrors the first.
+    """Standard normals (G, M, B) for G groups; the second half mirrors the first.
 
     So their mean is 0, and within a group their covariance is made exactly 1: they are the same for
     every row of a report, and their errors would be, too.
     """
     count = max((resamples + 1) // 2, networks)
     drawn = np.random.default_rng(seed).standard_normal((groups, count, networks))
-    half = np.linalg.qr(drawn).Q.transpose(0, 2, 1) * count**0.5  # (P, M, B / 2)
+    half = np.linalg.qr(drawn).Q.transpose(0, 2, 1) * count**0.5  # (G, M, B / 2)
     both = np.concatenate([half, -half], axis=2)
     both.flags.writeable = False
     return both

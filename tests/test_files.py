@@ -136,9 +136,9 @@ def test_a_text_too_large_for_the_memory_is_not_read(tmp_path):
     """A sparse file of 1 TB costs nothing to make."""
     with (tmp_path / "metrics.jsonl").open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(UserError, match="more than 256 MiB"):
+    with pytest.raises(UserError, match="more than 1,024 MiB"):
         read_json(tmp_path / "metrics.jsonl")
-    with pytest.raises(UserError, match="more than 256 MiB"):
+    with pytest.raises(UserError, match="more than 1,024 MiB"):
         read_metrics(Run(tmp_path))
 
 

@@ -389,6 +389,7 @@ def test_the_file_of_the_project_holds_every_setting_and_its_default():
         ("time: 1\nsignal_seconds: 60", "signal_seconds=60"),
         ("- a", "slurm.yaml"),
         ("a: [", "slurm.yaml"),
+        ("account: {{ name }}", "slurm.yaml"),
     ],
 )
 def test_a_wrong_settings_file_is_named(tmp_path, text, message):

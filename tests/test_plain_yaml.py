@@ -46,9 +46,25 @@ def test_not_a_number_is_a_number():
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("a: &x 1\nb: *x", "aliases"), ("a: 1\na: 2", "'a' is there twice")]
+    ("text", "message"),
+    [
+        ("a: &x 1\nb: *x", "aliases"),
+        ("a: 1\na: 2", "'a' is there twice"),
+        ("1: a\n'1': b", "'1' is there twice"),
+        ("account: {{ name }}", "a key is no plain value"),  # a template that nobody filled
+        ("[]: 1", "a key is no plain value"),
+        ("? {a: 1}\n: 2", "a key is no plain value"),
+        ("a: !!seq x", "it holds a tag:yaml.org,2002:seq"),
+        ("a: !!map x", "it holds a tag:yaml.org,2002:map"),
+        ("a: !!seq {x: 1}", "it holds a tag:yaml.org,2002:seq"),
+        ("a: !!map [x]", "it holds a tag:yaml.org,2002:map"),
+        ("a: !!set {x}", "it holds a tag:yaml.org,2002:set"),
+        ("a: !!binary eA==", "it holds a tag:yaml.org,2002:binary"),
+        ("a: !!python/name:os.system", "it holds a tag:yaml.org,2002:python"),
+        ("a: {<<: {b: 1}}", "it holds a tag:yaml.org,2002:merge"),
+    ],
 )
-def test_aliases_and_a_key_given_twice_are_refused(text, message):
+def test_what_we_never_write_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
         parse_yaml(text)
 

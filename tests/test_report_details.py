@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -33,17 +36,45 @@ def test_a_run_that_cannot_be_read_is_left_to_whoever_measures_it(folders):
 
 
 def test_where_the_process_beside_is_killed_there_are_no_details(folders, monkeypatch):
-    monkeypatch.setattr(report_details, "_details_of", _die)
+    monkeypatch.setattr(report_details, "_send_details", _die)
     with reading_details(folders) as details:
         assert details() == {}
 
 
 def test_of_few_runs_none_are_read_beside(folders, monkeypatch):
     monkeypatch.setattr(report_details, "MANY_RUNS", 4)
-    monkeypatch.setattr(report_details, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(report_details, "multiprocessing", None)
     with reading_details(folders) as details:
         assert details() == {}
 
 
-def _die(folders: list[Path]) -> None:
+def test_where_the_command_is_killed_the_process_beside_ends(folders):
+    code = (
+        "import multiprocessing, sys, time; from pathlib import Path\n"
+        "from src import report_details\n"
+        "report_details.MANY_RUNS = 1\n"
+        "with report_details.reading_details([Path(name) for name in sys.argv[1:]]):\n"
+        "    print(multiprocessing.active_children()[0].pid, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    command = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, folders)], stdout=subprocess.PIPE, text=True
+    )
+    beside = int(command.stdout.readline())
+    command.kill()
+    command.communicate()
+    end = time.monotonic() + 30
+    while lives(beside):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def lives(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _die(*_) -> None:
     os.kill(os.getpid(), signal.SIGKILL)

@@ -86,6 +86,20 @@ def test_a_jtt_run_shows_its_second_stage(tmp_path):
     assert curves["worst_group"]["Big_Lips"] == [None]
 
 
+def test_the_half_line_of_a_killed_run_costs_its_curve_no_end(tmp_path):
+    lines = [json.dumps({"step": s, "epoch": 1, "train/loss": 0.5}) for s in range(1, 1001)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 1001, "train/loss": 0.']))
+    steps = run_curves(Run(tmp_path), ["Big_Lips"])["steps"]
+    assert (len(steps), steps[0], steps[-1]) == (150, 1, 1000)
+
+
+def test_what_only_looks_like_a_validation_is_none(tmp_path):
+    line = {"step": 1, "epoch": 1, "note": ["val/x"], "train/loss": 0.5}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    curves = run_curves(Run(tmp_path), ["Big_Lips"])
+    assert (curves["epochs"], curves["steps"]) == ([], [1])
+
+
 def test_thinning_keeps_the_ends_and_spreads_the_rest():
     assert thin([1, 2, 3], most=3) == [1, 2, 3]
     assert thin(list(range(101)), most=5) == [0, 25, 50, 75, 100]
