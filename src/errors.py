@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NoReturn
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
@@ -41,6 +42,8 @@ def exit_on_user_error() -> Iterator[None]:
     disk under the output itself) ends the same way. Where a reader such as `head` has seen enough
     the command ends without a word, with the code a shell gives to that.
     """
+    if sys.stdout is None:  # closed by the caller, as by `>&-`
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (as long as the process)
     try:
         if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
             sys.stdout.reconfigure(errors="backslashreplace")  # names in letters it has not

@@ -172,6 +172,14 @@ def test_a_name_that_the_terminal_has_no_letters_for_is_shown_by_its_code(tmp_pa
     assert r"gr\xf6\xdfe" in told.stdout
 
 
+def test_a_command_whose_output_is_closed_works_all_the_same(tmp_path):
+    command = f"{sys.executable} -m scripts.status {tmp_path} >&-"
+    told = subprocess.run(
+        ["bash", "-c", command], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+    )
+    assert (told.returncode, told.stderr) == (0, "")
+
+
 def test_faces_have_a_seed_from_0(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["draw_faces", "--seed", "-1", "--out", str(tmp_path / "out")])
     with pytest.raises(UserError, match="--seed -1"):
