@@ -1,6 +1,7 @@
 """Jobs on a real Slurm: arrays, failures, cancelled and preempted jobs, time limits, repeats."""
 
 import json
+import math
 import os
 import signal
 import time
@@ -167,14 +168,17 @@ def test_a_training_run_that_hits_its_time_limit_ends_bit_identical(slurm, tmp_p
 
     whole, cut = training("whole"), training("cut")
     assert JobManager("shell", Path(), retries=0).run([whole]) == 0  # also draws the data
+    start = time.monotonic()
     number = submit([cut], Path(), signal_seconds=55)
-    wait_for(lambda: len(lines(cut, "metrics.jsonl")) > 4, 60, "the middle of training")
+    wait_for(lambda: len(lines(cut, "metrics.jsonl")) > 4, 120, "the middle of training")
     # Slurm looks at time limits twice a minute; a machine of any speed is still in the middle then.
     trainer = json.loads(status_file(cut).read_text())["pid"]
     os.kill(trainer, signal.SIGSTOP)
-    slurm.ask("scontrol", "update", f"JobId={number}", "TimeLimit=1")
+    # At least 40 s from now, however long the job took to come so far: 1 minute, as a rule.
+    minutes = math.ceil((time.monotonic() - start + 40) / 60)
+    slurm.ask("scontrol", "update", f"JobId={number}", f"TimeLimit={minutes}")
     node_log = Path(".slurm") / f"{number}_0_log.out"
-    wait_for(lambda: "Caught signal SIGUSR2" in node_log.read_text(), 70, "the time limit")
+    wait_for(lambda: "Caught signal SIGUSR2" in node_log.read_text(), 130, "the time limit")
     os.kill(trainer, signal.SIGCONT)
     wait_for(lambda: state(cut) == "queued", 30, "the requeue")
     slurm.ask("scontrol", "update", f"JobId={number}", "TimeLimit=30")
