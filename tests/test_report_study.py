@@ -13,7 +13,7 @@ from tests.report_study import study, write_study
 
 REPOSITORY = Path(__file__).parent.parent
 RUNS = 1000
-SECONDS = 20  # 6 to 8 s were measured on 2 cores; shared ones may be twice as slow
+SECONDS = 20  # 7 s were measured on 2 cores; shared ones may be twice as slow
 
 
 @pytest.mark.slow
