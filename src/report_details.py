@@ -50,7 +50,7 @@ def reading_details(folders: Sequence[Path]) -> Iterator[Callable[[], Details]]:
         sender.close()  # so that its end is seen here
 
     def wait() -> Details:
-        with suppress(EOFError):
+        with suppress(EOFError, OSError):  # it ended before it sent, or amid that
             return receiver.recv()
         return {}
 

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -35,8 +37,12 @@ def test_a_run_that_cannot_be_read_is_left_to_whoever_measures_it(folders):
         assert set(details()) == {str(folders[0]), str(folders[2])}
 
 
-def test_where_the_process_beside_is_killed_there_are_no_details(folders, monkeypatch):
-    monkeypatch.setattr(report_details, "_send_details", _die)
+@pytest.mark.parametrize("already_sent", [b"", b"\0\0\x10\0a tenth"], ids=["before", "amid"])
+def test_where_the_process_beside_is_killed_there_are_no_details(
+    folders, monkeypatch, already_sent
+):
+    """Before it sends them, or amid that: a message begins with its length, here 4,096 bytes."""
+    monkeypatch.setattr(report_details, "_send_details", partial(_die, already_sent))
     with reading_details(folders) as details:
         assert details() == {}
 
@@ -76,5 +82,6 @@ def lives(process: int) -> bool:
         return False
 
 
-def _die(*_) -> None:
+def _die(already_sent: bytes, sender: Connection, folders: list[Path]) -> None:
+    os.write(sender.fileno(), already_sent)
     os.kill(os.getpid(), signal.SIGKILL)

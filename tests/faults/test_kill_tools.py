@@ -40,6 +40,7 @@ def kill_often(commands: Commands, argv: Argv, folder: Path) -> int:
         assert found.keys() == wanted.keys()
         assert [name for name in wanted if found[name] != wanted[name]] == []
         assert list(place.rglob(".*.tmp")) == []
+    assert kills > 0
     return kills
 
 
