@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: audit test-oldest help demo bench test test-slow test-all lint format clean faults fuzz
+.PHONY: golden audit test-oldest help demo bench test test-slow test-all lint format clean faults fuzz
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,15 @@ test-oldest:  ## the fast tests once with the oldest versions that requirements.
 
 audit: $(INSTALLED)  ## look for known vulnerabilities in what is installed (needs the network)
 	$(BIN)/python -m scripts.audit
+
+golden: $(INSTALLED)  ## losses of all presets bit by bit as in another commit: make golden BASE=<commit>
+	@test -n "$(BASE)" || { echo "name a commit: make golden BASE=HEAD~1"; exit 2; }
+	folder=$$(mktemp -d) && trap 'git worktree remove --force "$$folder/base"; rm -rf "$$folder"' EXIT && \
+	git worktree add --quiet --detach "$$folder/base" $(BASE) && \
+	$(BIN)/python -m tests.golden.record --out "$$folder/ours.json" --work "$$folder/data" && \
+	python="$$PWD/$(BIN)/python" && (cd "$$folder/base" && \
+	"$$python" -m tests.golden.record --out "$$folder/base.json" --work "$$folder/base-data") && \
+	$(BIN)/python -m tests.golden.compare "$$folder/base.json" "$$folder/ours.json"
 
 faults: $(INSTALLED)  ## kill runs 200 times, fail their disk, damage their files (an hour)
 	FAULT_KILLS=200 $(BIN)/python -m pytest -q tests/faults
