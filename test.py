@@ -39,8 +39,8 @@ def main(argv: list[str] | None = None) -> None:
             raise UserError(f"--batch_size {args.batch_size}: at least 1, at most 1,000,000,000")
         groupings = parse_groupings(read_list(args.groupings)) if args.groupings else None
         # Imported here so that a mistake above is answered before torch is loaded.
-        from src.inference import RunEvaluator, open_run
-        from src.tables import print_evaluation
+        from src.evaluation.inference import RunEvaluator, open_run
+        from src.evaluation.table import print_evaluation
 
         evaluator = RunEvaluator(open_run(args.log_dir), args.root, args.device, args.batch_size)
         result = evaluator.evaluate(args.ckpt_num, args.split, groupings)

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from src.config import launch, train_once
-from src.config_schema import Config
+from src.config.compose import launch, train_once
+from src.config.schema import Config
 from src.data.groupings import Grouping, parse_groupings
-from src.metrics_log import read_metrics
-from src.runs import Run
+from src.runs.folder import Run
+from src.training.metrics_log import read_metrics
 
 if TYPE_CHECKING:
     from src.data.celeba import Annotations
-    from src.sampling import IndexPlan
+    from src.sampling.plans import IndexPlan
 
 
 def main(config: Config) -> None:
@@ -27,11 +27,11 @@ def train(config: Config, run: Run) -> None:
     import torch
 
     from src.data.dataset import labels_of, open_dataset
-    from src.devices import choose_device, choose_precision, explain_out_of_memory
-    from src.models import build_model, check_resolution
-    from src.objectives import build_objective
-    from src.training import Settings, Trainer
-    from src.validation import Validation
+    from src.models.build import build_model, check_resolution
+    from src.objective.across import build_objective
+    from src.training.devices import choose_device, choose_precision, explain_out_of_memory
+    from src.training.loop import Settings, Trainer
+    from src.training.validation import Validation
 
     data, loader = config.dataset, config.dataloader
     device = choose_device(config.train.device)
@@ -74,8 +74,8 @@ def train(config: Config, run: Run) -> None:
 def index_plan(config: Config, rows: Annotations, groupings: list[Grouping]) -> IndexPlan:
     """Which train examples an epoch sees: the whole difference between the methods."""
     from src.data.dataset import groups_of, labels_of
-    from src.jtt import multiplicities_from
-    from src.sampling import make_plan
+    from src.methods.jtt import multiplicities_from
+    from src.sampling.plans import make_plan
 
     data, loader = config.dataset, config.dataloader
     tasks = [grouping.task for grouping in groupings]
@@ -96,8 +96,8 @@ def plot_task_weights(run: Run, tasks: list[str]) -> None:
     """results/task_weights.png: what LBTW made of the tasks."""
     import numpy as np
 
-    from src.plots import task_weights
-    from src.plots_groups import save_figure
+    from src.report.plots import task_weights
+    from src.report.plots_groups import save_figure
 
     keys = [f"train/{task}/weight" for task in tasks]
     # A line that a disk or an editor spoilt is no reason to lose the picture of all others.

@@ -5,10 +5,10 @@ python train_jtt.py exp=jtt exp.lambda_up=50 ...
 
 import sys
 
-from src.config import launch, train_once
-from src.config_schema import JTTConfig
-from src.runs import Heartbeat, Run
-from src.signals import stop_on_signal
+from src.config.compose import launch, train_once
+from src.config.schema import JTTConfig
+from src.runs.folder import Heartbeat, Run
+from src.runs.signals import stop_on_signal
 
 
 def main(config: JTTConfig) -> None:
@@ -25,7 +25,7 @@ def fill_in_paths(config: JTTConfig, run: Run) -> None:
 
 
 def train(config: JTTConfig, run: Run) -> None:
-    from src.stages import ROOT, make_error_set, run_stage, train_command
+    from src.methods.stages import ROOT, make_error_set, run_stage, train_command
 
     first, second = Run(config.stage_1.train.log_dir), Run(config.stage_2.train.log_dir)
     error_set = config.stage_2.dataloader.error_set

@@ -13,14 +13,14 @@ import torch
 
 import train_erm
 from benchmarks import conventional
-from src import training
-from src.config import load_config, load_saved_config, save_config
+from src.config.compose import load_config, load_saved_config, save_config
 from src.data.dataset import Dataset, labels_of, open_dataset
 from src.data.groupings import parse_groupings
 from src.data.layout import ImageFiles
-from src.metrics_log import read_metrics
-from src.models import build_model
-from src.runs import Run
+from src.models.build import build_model
+from src.runs.folder import Run
+from src.training import loop as training
+from src.training.metrics_log import read_metrics
 
 
 class Bench:

@@ -62,7 +62,7 @@ def bf16_rounding() -> Iterator[None]:
 
 if __name__ == "__main__":
     import train_erm
-    from src.config import launch
+    from src.config.compose import launch
 
     with bf16_rounding():
         launch(train_erm.main)

@@ -11,11 +11,11 @@ import torch
 
 from benchmarks.compare import Row, absolute, compare, interleave
 from benchmarks.ours import Bench, seconds
-from src.data.attribute_table import sample_attributes
 from src.data.batches import iterate_batches
 from src.data.celeba import load_annotations
 from src.data.groupings import ATTRIBUTES, parse_groupings
-from src.sampling import make_plan
+from src.sampling.plans import make_plan
+from src.standin.attribute_table import sample_attributes
 
 BATCH = 32
 CELEBA_ROWS, CELEBA_TRAIN = 202_599, 162_770

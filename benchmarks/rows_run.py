@@ -12,8 +12,8 @@ from benchmarks import conventional
 from benchmarks.compare import Row, absolute, compare
 from benchmarks.ours import Bench
 from src.data.groupings import ATTRIBUTES, parse_groupings
-from src.evaluation import Logits, evaluate, predict
-from src.models import build_model
+from src.evaluation.logits import Logits, evaluate, predict
+from src.models.build import build_model
 
 
 def startup_row(bench: Bench) -> Row:

@@ -13,13 +13,13 @@ import torch
 from benchmarks import conventional
 from benchmarks.compare import Row, absolute, compare, interleave, median_interval
 from benchmarks.ours import Bench, seconds
-from src.config import load_config, save_config
-from src.devices import choose_precision
-from src.evaluation import predict
-from src.metrics_log import read_metrics
-from src.models import build_model
-from src.runs import Run
-from src.sampling import epoch_positions, erm, split_batches
+from src.config.compose import load_config, save_config
+from src.evaluation.logits import predict
+from src.models.build import build_model
+from src.runs.folder import Run
+from src.sampling.plans import epoch_positions, erm, split_batches
+from src.training.devices import choose_precision
+from src.training.metrics_log import read_metrics
 
 
 def constant_row(

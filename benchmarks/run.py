@@ -33,7 +33,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported
-    from src.devices import choose_device
+    from src.training.devices import choose_device
 
     device = choose_device(arguments.device)
     rows = table(device.type)

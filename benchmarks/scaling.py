@@ -22,9 +22,9 @@ from benchmarks.memory import peak
 from benchmarks.rows_data import CELEBA_TRAIN, FOUR_TASKS, write_annotations
 from benchmarks.scaling_paper import VAL, paper
 from benchmarks.scaling_picture import draw
-from src.data.attribute_table import sample_attributes
 from src.data.celeba import load_annotations
 from src.data.groupings import ATTRIBUTES, parse_groupings
+from src.standin.attribute_table import sample_attributes
 
 CASES = {
     "annotations": (1_000, 10_000, 100_000, 1_000_000),
@@ -120,7 +120,7 @@ def prepare_images(size: int, folder: Path):
     from src.data.batches import iterate_batches
     from src.data.cache import Records
     from src.data.pixels import Pixels
-    from src.devices import choose_device
+    from src.training.devices import choose_device
 
     choose_device("cpu")
     pixels, count = Pixels((64, 64)), 1000
@@ -140,9 +140,9 @@ def prepare_images(size: int, folder: Path):
 
 def prepare_tables(case: str, size: int):
     """Evaluations and weights: arithmetic on tables of CelebA's size."""
-    import src.balance  # noqa: F401  SciPy takes longer to load than a few tasks to balance
-    from src.evaluation import Logits, evaluate
-    from src.sampling import make_plan
+    import src.sampling.balance  # noqa: F401  SciPy takes longer to load than a few tasks to balance
+    from src.evaluation.logits import Logits, evaluate
+    from src.sampling.plans import make_plan
 
     if case == "tasks balanced":
         attributes = sample_attributes(CELEBA_TRAIN, 0, 1.0)

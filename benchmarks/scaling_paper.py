@@ -12,8 +12,8 @@ def paper(rates: dict[int, float]) -> list[dict]:
         rates: training images/s of one GPU by batch size; of others the nearest smaller one's, else
             the smallest's. A validation image costs a third of a training one.
     """
-    from scripts.estimate import parameters
     from scripts.experiments import EXPERIMENTS, FAMILIES, MTL_ERM, SEEDS, TUNING_TASKS
+    from scripts.jobs.estimate import parameters
 
     grid, identification = EXPERIMENTS["erm_tune"], EXPERIMENTS["erm_id"]
     chosen = {

@@ -21,13 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from src.command_line import quote_override
-from src.config import load_config
-from src.data.synthetic import ensure_synthetic
+from src.config.compose import load_config
+from src.config.overrides import quote_override
 from src.errors import UserError, exit_on_user_error
-from src.evaluation import read_report
-from src.runs import Run
-from src.signals import Stopped, stop_on_signal
+from src.evaluation.logits import read_report
+from src.runs.folder import Run
+from src.runs.signals import Stopped, stop_on_signal
+from src.standin.dataset import ensure_synthetic
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = Path("outputs/demo")

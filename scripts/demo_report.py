@@ -16,18 +16,18 @@ from src.data.celeba import Annotations, load_annotations
 from src.data.groupings import COLUMN, parse_grouping
 from src.data.layout import ImageFiles
 from src.data.pixels import open_image
-from src.evaluation import load_logits, read_report
+from src.evaluation.logits import load_logits, read_report
+from src.evaluation.metrics import wilson
+from src.evaluation.table import interval, percent
 from src.files import write_atomic, write_json
-from src.metrics import wilson
-from src.plots_groups import (
+from src.report.plots_groups import (
     Accuracies,
     face_sheet,
     group_bars,
     learning_curves,
     save_figure,
 )
-from src.runs import Run
-from src.tables import interval, percent
+from src.runs.folder import Run
 
 GROUPING = parse_grouping("Blond_Hair:Male")
 GROUPS = ("non-blond women", "non-blond men", "blond women", "blond men")  # by group id
@@ -44,7 +44,7 @@ class Outcome:
 
     method: str
     run: Run
-    test: dict[str, Any]  # of the grouping, see src/metrics.py summarise
+    test: dict[str, Any]  # of the grouping, see src/evaluation/metrics.py summarise
     epoch: int
     curve: Accuracies
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from src.data.attribute_table import sample_attributes
-from src.data.faces import draw_face
-from src.data.faces.canvas import HEIGHT, WIDTH
 from src.data.groupings import ATTRIBUTES, COLUMN
 from src.errors import UserError, exit_on_user_error
+from src.standin.attribute_table import sample_attributes
+from src.standin.faces import draw_face
+from src.standin.faces.canvas import HEIGHT, WIDTH
 
 # Attributes that are shown on a man.
 MANLY = (

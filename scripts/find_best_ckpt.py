@@ -8,7 +8,7 @@ import argparse
 
 from scripts.status import print_table
 from src.errors import UserError, exit_on_user_error
-from src.tables import percent
+from src.evaluation.table import percent
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -19,8 +19,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rule", help="best-avg, best-group, ..., last, or an epoch")
     args = parser.parse_args(argv)
     with exit_on_user_error():
-        from src.inference import open_run
-        from src.selection import find_best_ckpt
+        from src.evaluation.inference import open_run
+        from src.runs.selection import find_best_ckpt
 
         run = open_run(args.log_dir)
         if args.rule is not None:

@@ -18,13 +18,13 @@ from scripts.experiments import (
     Setting,
 )
 from scripts.job_manager import Job
-from src.command_line import join_brackets, quote_override, resolve_aliases
-from src.config import WITHOUT_EFFECT
+from src.config.compose import WITHOUT_EFFECT
+from src.config.overrides import join_brackets, quote_override, resolve_aliases
 from src.data.groupings import Grouping, did_you_mean, parse_grouping
 from src.errors import UserError
 from src.files import read_json
 from src.json_shapes import Number, Or
-from src.run_names import default_log_dir
+from src.runs.names import default_log_dir
 
 # What a script chooses for each job, and an override for all jobs cannot.
 CHOSEN = {"exp", "exp.train.log_dir", "exp.dataset.groupings", "exp.seed"}
@@ -77,7 +77,7 @@ def delta_weights(groupings: Sequence[str], folder: Path) -> list[float]:
     """Task weights of static_delta: softmax of delta/100 over the groupings, to 6 digits.
 
     Args:
-        folder: of the spurious matrix (see src/spurious_results.py).
+        folder: of the spurious matrix (see src/spurious/results.py).
 
     Raises:
         UserError: the matrix lacks one of the groupings, or was made on the test split.

@@ -15,14 +15,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.estimate import estimate
-from scripts.job_process import LOCK_NAME, Job
-from scripts.job_states import count_states, forget, is_to_start, slurm_jobs, status_of
-from scripts.shell_jobs import run_here
-from scripts.slurm import SlurmSettings, add_slurm_arguments, check_slurm, read_settings, submit
+from scripts.jobs.estimate import estimate
+from scripts.jobs.process import LOCK_NAME, Job
+from scripts.jobs.shell import run_here
+from scripts.jobs.slurm import (
+    SlurmSettings,
+    add_slurm_arguments,
+    check_slurm,
+    read_settings,
+    submit,
+)
+from scripts.jobs.states import count_states, forget, is_to_start, slurm_jobs, status_of
 from src.errors import UserError
 from src.files import exclusive
-from src.runs import Run
+from src.runs.folder import Run
 
 __all__ = ["Job", "JobManager", "add_job_arguments", "split_overrides"]
 

@@ -5,7 +5,7 @@
 writes `src/data/attribute_table.json`: how often each combination of sex and hair colours occurs
 (exactly), how often each of the other 34 attributes occurs in it (exactly), and for each sex the
 correlations of a Gaussian copula which give the 34 attributes their pair probabilities.
-`src/data/attribute_table.py` samples from it.
+`src/standin/attribute_table.py` samples from it.
 """
 
 import argparse
@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from src.data.attribute_table import COLOURS, REST, TABLE_PATH
 from src.data.celeba import load_annotations
 from src.data.groupings import COLUMN
 from src.errors import exit_on_user_error
 from src.files import write_atomic
+from src.standin.attribute_table import COLOURS, REST, TABLE_PATH
 
 
 def pair_probability(t1: np.ndarray, t2: np.ndarray, r: np.ndarray) -> np.ndarray:

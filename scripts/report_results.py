@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from scripts.experiments import FAMILIES
-from scripts.job_states import count_states
+from scripts.jobs.states import count_states
 from scripts.status import print_table
 from src.errors import UserError, exit_on_user_error
 from src.files import exclusive, write_atomic
-from src.report_rows import rule_positions
-from src.report_tables import comparison_table, csv_text, json_text, latex_text, result_table
+from src.report.rows import rule_positions
+from src.report.text import comparison_table, csv_text, json_text, latex_text, result_table
 
 BY = {
     "method": lambda row: row["method"],
@@ -59,9 +59,9 @@ def main(argv: list[str] | None = None) -> int:
         folders = [Path(match) for found in matches for match in found]
         if not folders:
             raise UserError(f"--log_dirs {' '.join(args.log_dirs)}: no such folder")
-        from src.report import build_report
-        from src.report_details import reading_details
-        from src.report_runs import find_runs
+        from src.report.collect import build_report
+        from src.report.details import reading_details
+        from src.report.runs import find_runs
 
         runs, about = find_runs(folders), (args.split, args.rules, args.threshold)
         with reading_details(runs) as wait_for_details:
@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def write(report: dict[str, Any], details: dict[str, Any], out_dir: Path) -> None:
     """The tables and the page."""
-    from src.report_page import write_report_page
+    from src.report.page import write_report_page
 
     write_atomic(out_dir / "report.json", json_text(report))
     write_atomic(out_dir / "results.csv", csv_text(report["rows"]))
@@ -97,7 +97,7 @@ def write(report: dict[str, Any], details: dict[str, Any], out_dir: Path) -> Non
 
 def draw(report: dict[str, Any], folder: Path, split: str) -> None:
     """The figures, as PNG files."""
-    from src.plots_report import plot_report
+    from src.report.plots_results import plot_report
 
     rules = rule_positions(report["rows"])
     rule = "best-group" if "best-group" in rules or not rules else rules[0]

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.job_manager import Job, JobManager, add_job_arguments, split_overrides
-from scripts.job_states import find_runs
-from src.config import read_config_file
+from scripts.jobs.states import find_runs
+from src.config.compose import read_config_file
 from src.data.groupings import ATTRIBUTES, parse_groupings
 from src.errors import UserError, exit_on_user_error
 from src.json_shapes import misfit
-from src.runs import Run
-from src.spurious_results import is_finished
+from src.runs.folder import Run
+from src.spurious.results import is_finished
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -122,9 +122,9 @@ def is_evaluated(run: Run, tasks: tuple[str, ...], args: argparse.Namespace) -> 
     """Are the pairs of all the run's tasks written, of this checkpoint and split?"""
     if args.rerun == "all":
         return False
-    from src.evaluation import read_report
-    from src.inference import open_run
-    from src.selection import find_best_ckpt
+    from src.evaluation.inference import open_run
+    from src.evaluation.logits import read_report
+    from src.runs.selection import find_best_ckpt
 
     run = open_run(run.path)  # of JTT, its second stage
     epoch = find_best_ckpt(run, args.ckpt_num)

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from scripts.job_manager import Job, split_overrides
-from scripts.job_states import count_states, slurm_jobs, status_of
+from scripts.jobs.states import count_states, slurm_jobs, status_of
 from scripts.run_hparam_grid_train import add_experiment_arguments, experiment_jobs
 from scripts.status import print_table
 from src.errors import UserError, exit_on_user_error
-from src.evaluation import evaluations
-from src.runs import Run
-from src.tables import interval, percent
+from src.evaluation.logits import evaluations
+from src.evaluation.table import interval, percent
+from src.runs.folder import Run
 
 CHECKPOINT_TYPES = ("average", "best-worst", "per-task")
 COLUMNS = ("checkpoint", "epoch", "grouping", "average %", "worst %", "95 % interval", "group", "n")
@@ -102,7 +102,7 @@ def evaluate_all(jobs: Sequence[Job], args: argparse.Namespace) -> int:
 
 def evaluate_run(folder: Path, args: argparse.Namespace) -> list[tuple[str, ...]]:
     """Evaluate a run at each checkpoint that the flags stand for; its rows of the table."""
-    from src.inference import RunEvaluator, open_run  # loads torch
+    from src.evaluation.inference import RunEvaluator, open_run  # loads torch
 
     evaluator = RunEvaluator(open_run(folder), args.root, args.device, args.batch_size)
     names = checkpoint_names(args.checkpoint_metric_type, args.mtl_checkpoint_type, evaluator.tasks)

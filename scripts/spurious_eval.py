@@ -10,22 +10,22 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from src.clusters import find_clusters, svd_features
 from src.errors import UserError, exit_on_user_error
-from src.explorer import write_explorer
 from src.files import write_json
-from src.plots_matrix import plot_all
-from src.spurious import knee
-from src.spurious_matrix import (
+from src.spurious.clusters import find_clusters, svd_features
+from src.spurious.delta import knee
+from src.spurious.explorer import write_explorer
+from src.spurious.matrix import (
     build_matrix,
     describe_clusters,
     phi_rank_correlation,
     resample_clusters,
     table_rows,
 )
-from src.spurious_results import read_labels, read_tasks
-from src.spurious_table import write_table
-from src.thumbnails import choose_thumbnails
+from src.spurious.pairs import write_table
+from src.spurious.plots_matrix import plot_all
+from src.spurious.results import read_labels, read_tasks
+from src.spurious.thumbnails import choose_thumbnails
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -16,11 +16,11 @@ import numpy as np
 import test
 from src.data.groupings import ATTRIBUTES, COLUMN
 from src.errors import UserError, exit_on_user_error
-from src.evaluation import Logits
-from src.inference import RunEvaluator, open_run
-from src.plots_spurious import plot_task
-from src.spurious import count_pairs
-from src.spurious_results import Labels, TaskResult, is_finished, write_labels, write_task
+from src.evaluation.inference import RunEvaluator, open_run
+from src.evaluation.logits import Logits
+from src.spurious.delta import count_pairs
+from src.spurious.plots import plot_task
+from src.spurious.results import Labels, TaskResult, is_finished, write_labels, write_task
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.job_process import LOG_NAME
-from scripts.job_states import count_states, find_runs, slurm_jobs, status_of
-from src.config import read_config_file
+from scripts.jobs.process import LOG_NAME
+from scripts.jobs.states import count_states, find_runs, slurm_jobs, status_of
+from src.config.compose import read_config_file
 from src.errors import UserError, exit_on_user_error, printable
-from src.runs import STATES, Run
-from src.tables import percent
+from src.evaluation.table import percent
+from src.runs.folder import STATES, Run
 
 COLUMNS = ("state", "epoch", "progress", "images/s", "left", "average %", "worst %", "run", "note")
 

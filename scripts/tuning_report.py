@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from scripts.experiments import Experiment, Setting
-from scripts.job_process import Job
+from scripts.jobs.process import Job
 from src.errors import UserError
+from src.evaluation.table import percent
 from src.files import atomic_path
-from src.runs import Run
-from src.tables import percent
+from src.runs.folder import Run
 
 # The rules that choose an epoch of each run; what is averaged is the figure of that epoch.
 RULES = {"best-avg": "average accuracy", "best-group": "worst-group accuracy"}
@@ -92,7 +92,7 @@ def winner_line(rows: Sequence[Row], rule: str, figure: str) -> str:
 
 def plot(rows: Sequence[Row], path: Path) -> None:
     """Weight decay x lr, a panel per rule and batch size."""
-    from src.plots import grid_heatmaps
+    from src.report.plots import grid_heatmaps
 
     decays = sorted({row.setting.weight_decay for row in rows})
     lrs = sorted({row.setting.lr for row in rows})

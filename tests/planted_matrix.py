@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from src.data.groupings import ATTRIBUTES, COLUMN
-from src.evaluation import data_identity
-from src.spurious import count_pairs
-from src.spurious_results import Labels, TaskResult, write_labels, write_task
+from src.evaluation.logits import data_identity
+from src.spurious.delta import count_pairs
+from src.spurious.results import Labels, TaskResult, write_labels, write_task
 
 # Each task is wrong on most examples in which it disagrees with its attribute.
 LEANS_ON = {

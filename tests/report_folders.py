@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from src.config import load_config, save_config
-from src.config_schema import Config, JTTConfig
+from src.config.compose import load_config, save_config
+from src.config.schema import Config, JTTConfig
 from src.data.celeba import load_annotations
 from src.data.groupings import COLUMN, parse_groupings
-from src.evaluation import Logits, data_identity, evaluate, report, save_logits
+from src.evaluation.logits import Logits, data_identity, evaluate, report, save_logits
 from src.files import write_json
-from src.runs import Run
-from src.selection import record_validation, scores
+from src.runs.folder import Run
+from src.runs.selection import record_validation, scores
 from tests.data.small_celeba import official_attributes
 
 # Of each split: how many images have exactly these attributes.

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from scripts.experiments import FAMILIES, SEEDS, SINGLE_TASKS, Tasks
-from src.config import load_config, save_config
+from src.config.compose import load_config, save_config
 from src.data.celeba import Annotations, load_annotations
 from src.data.groupings import parse_groupings
-from src.evaluation import Logits, data_identity, evaluate, report, save_logits
+from src.evaluation.logits import Logits, data_identity, evaluate, report, save_logits
 from src.files import write_json
-from src.runs import Run
-from src.selection import record_validation, scores
-from src.validation import flat_metrics
+from src.runs.folder import Run
+from src.runs.selection import record_validation, scores
+from src.training.validation import flat_metrics
 from tests.data.small_celeba import write_annotations
 
 EPOCHS, LINES = 3, 30  # of a run; of metrics.jsonl in an epoch

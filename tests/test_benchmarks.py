@@ -16,7 +16,7 @@ from benchmarks.picture import draw
 from benchmarks.rounding import bf16_rounding
 from benchmarks.rows_data import generic_weights
 from benchmarks.rows_train import agreement_row, difference
-from src.devices import choose_device
+from src.training.devices import choose_device
 
 
 def test_sides_take_turns():

@@ -13,14 +13,14 @@ import torch
 
 import test as test_entrypoint
 import train_erm
-from src.checkpoints import load_checkpoint
-from src.config import launch, load_config
+from src.config.compose import launch, load_config
 from src.data.celeba import load_annotations
 from src.data.groupings import parse_grouping
 from src.errors import UserError
-from src.evaluation import load_logits
+from src.evaluation.logits import load_logits
 from src.files import read_json
-from src.runs import Run
+from src.runs.folder import Run
+from src.training.checkpoints import load_checkpoint
 from tests.conftest import entrypoint_process
 from tests.tiny_training import outcome
 
@@ -64,7 +64,7 @@ def copy(run, tmp_path) -> Run:
 
 @pytest.fixture
 def no_inference(monkeypatch) -> None:
-    monkeypatch.setattr("src.inference.predict", lambda *args, **options: 1 / 0)
+    monkeypatch.setattr("src.evaluation.inference.predict", lambda *args, **options: 1 / 0)
 
 
 # ---------------------------------------------------------------------------- train_erm.py
@@ -232,12 +232,14 @@ def test_ctrl_c_before_training_ends_without_traceback(monkeypatch):
 def test_many_groupings_come_from_one_pass_and_later_ones_from_its_logits(
     copy, monkeypatch, tmp_path
 ):
-    import src.inference
+    import src.evaluation.inference
 
     passes = []
-    predict = src.inference.predict
+    predict = src.evaluation.inference.predict
     monkeypatch.setattr(
-        src.inference, "predict", lambda *args, **kw: passes.append(1) or predict(*args, **kw)
+        src.evaluation.inference,
+        "predict",
+        lambda *args, **kw: passes.append(1) or predict(*args, **kw),
     )
     three = '["Young:Male", "Young:Chubby+Male", "Bald:Chubby"]'
     evaluate(copy, "--ckpt_num", "2", "--groupings", three, "--save_json", str(tmp_path / "a.json"))

@@ -15,8 +15,8 @@ import pytest
 
 from src.errors import UserError, exit_on_user_error
 from src.files import atomic_path, exclusive, read_json, write_atomic, write_error, write_json
-from src.metrics_log import read_metrics
-from src.runs import Run
+from src.runs.folder import Run
+from src.training.metrics_log import read_metrics
 
 
 def names_in(folder: Path) -> list[str]:

@@ -15,16 +15,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from src import training, validation
-from src.checkpoints import load_checkpoint
 from src.data.celeba import Annotations
 from src.data.groupings import parse_groupings
 from src.data.pixels import Pixels
 from src.files import read_json
-from src.objectives import LossBalancedTaskWeighting, StaticWeights
-from src.runs import Run
-from src.sampling import IndexPlan
-from src.validation import Validation
+from src.objective.across import LossBalancedTaskWeighting, StaticWeights
+from src.runs.folder import Run
+from src.sampling.plans import IndexPlan
+from src.training import loop as training
+from src.training import validation
+from src.training.checkpoints import load_checkpoint
+from src.training.validation import Validation
 
 NUM_TRAIN, STEPS_PER_EPOCH, EPOCHS = 20, 3, 3  # batches of 8, 8 and 4
 CPU = torch.device("cpu")

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from src.config_schema import DatasetConfig
+from src.config.schema import DatasetConfig
 from src.data.cache import open_or_build_cache
 from src.data.celeba import Annotations, load_annotations
 from src.data.groupings import Grouping
 from src.data.layout import ImageFiles
 from src.data.pixels import Pixels, StreamedImages
-from src.data.synthetic import ensure_synthetic
 from src.errors import UserError
+from src.standin.dataset import ensure_synthetic
 
 
 class Dataset:

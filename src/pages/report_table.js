@@ -1,5 +1,5 @@
 // The data: `rows`, one per task, method and rule over seeds; `runs`, one per network; see
-// src/report_page.py. Accuracies are fractions.
+// src/report/page.py. Accuracies are fractions.
 const runs = data.runs;
 const rows = data.rows;
 const MEASURES = { worst_group: "worst group", average: "average" };

@@ -8,7 +8,7 @@ import pytest
 from scripts import spurious_eval
 from src.data.groupings import COLUMN
 from src.pages import write_page
-from src.spurious_results import read_tasks, write_task
+from src.spurious.results import read_tasks, write_task
 from tests.planted_matrix import write_planted
 
 pytestmark = pytest.mark.browser
@@ -172,7 +172,7 @@ def test_faces_of_each_group_are_shown_on_wish_and_wrong_ones_are_framed(
     page_file, tmp_path, tiny_celeba, open_page
 ):
     from src.data.celeba import load_annotations
-    from src.spurious_results import write_labels
+    from src.spurious.results import write_labels
     from tests.planted_matrix import planted_labels, planted_task
 
     rows = load_annotations(tiny_celeba, tmp_path / "cache").of_split("val")

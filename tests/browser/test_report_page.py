@@ -2,7 +2,7 @@
 
 import pytest
 
-from src.report_page import write_report_page
+from src.report.page import write_report_page
 from tests.report_example import LIPS, PAIR, example_grid, example_report, write_runs
 
 pytestmark = pytest.mark.browser

@@ -17,9 +17,20 @@ import traceback
 LIBRARIES = [
     *("torch", "torchvision.models", "torch.utils.tensorboard", "hydra", "pandas"),
     *("scipy.optimize", "sklearn.cluster", "matplotlib.figure", "scripts.job_manager"),
-    *("src.training", "src.validation", "src.inference", "src.models", "src.stages"),
-    *("src.plots_groups", "src.plots_spurious", "src.data.synthetic", "src.plots_report"),
-    *("src.report", "src.report_page"),
+    *(
+        "src.training.loop",
+        "src.training.validation",
+        "src.evaluation.inference",
+        "src.models.build",
+        "src.methods.stages",
+    ),
+    *(
+        "src.report.plots_groups",
+        "src.spurious.plots",
+        "src.standin.dataset",
+        "src.report.plots_results",
+    ),
+    *("src.report.collect", "src.report.page"),
 ]
 
 

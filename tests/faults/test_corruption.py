@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 import torch
 
-from src.checkpoints import load_checkpoint, load_newest
 from src.data import decoding
 from src.data.cache import open_or_build_cache
 from src.data.celeba import cache_folder, load_annotations
 from src.data.pixels import Pixels
 from src.errors import UserError
-from src.evaluation import Logits, load_logits, save_logits
-from src.jtt import ErrorSet, load_error_set, save_error_set
-from src.runs import Run
-from src.signals import Stopped
-from src.spurious_results import Labels, read_labels, write_labels
+from src.evaluation.logits import Logits, load_logits, save_logits
+from src.methods.jtt import ErrorSet, load_error_set, save_error_set
+from src.runs.folder import Run
+from src.runs.signals import Stopped
+from src.spurious.results import Labels, read_labels, write_labels
+from src.training.checkpoints import load_checkpoint, load_newest
 from tests.data.small_celeba import write_celeba
 from tests.faults.conftest import KILLS
 from tests.tiny_training import at, make_trainer, outcome

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from src.checkpoints import load_checkpoint
 from src.data.groupings import ATTRIBUTES
-from src.runs import Run
+from src.runs.folder import Run
+from src.training.checkpoints import load_checkpoint
 from tests.faults.commands import FAIL_FROM, Commands, Fault, contents
 from tests.faults.conftest import KILLS
 from tests.faults.tools import (

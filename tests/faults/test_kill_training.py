@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from src.checkpoints import load_checkpoint
-from src.metrics_log import read_metrics
-from src.runs import Run
+from src.runs.folder import Run
+from src.training.checkpoints import load_checkpoint
+from src.training.metrics_log import read_metrics
 from tests.conftest import entrypoint_process
 from tests.faults.commands import KILL, PATIENCE, Fault, wait_until
 from tests.faults.conftest import KILLS

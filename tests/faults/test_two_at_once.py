@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from src.files import read_json
-from src.metrics_log import read_metrics
-from src.runs import Run
+from src.runs.folder import Run
+from src.training.metrics_log import read_metrics
 from tests.faults.commands import STOP, Commands, Fault, contents, wait_until
 from tests.faults.tools import draw_faces, make_run, make_seeds, prepare_data, report
 from tests.tiny_training import outcome

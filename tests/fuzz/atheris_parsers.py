@@ -20,10 +20,10 @@ import numpy as np
 with atheris.instrument_imports(include=["src"]):
     from src.data.groupings import parse_grouping
     from src.data.record_builder import _read_lines
-    from src.evaluation import Logits, load_logits, read_report, save_logits
+    from src.evaluation.logits import Logits, load_logits, read_report, save_logits
     from src.files import read_json
-    from src.runs import HISTORY
-    from src.spurious_table import read_pairs
+    from src.runs.folder import HISTORY
+    from src.spurious.pairs import read_pairs
 
 from tests.data.small_celeba import write_annotations
 from tests.fuzz.cases import right_or_refused

@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 
-from src.checkpoints import load_checkpoint, save_checkpoint
 from src.data.celeba import load_annotations, parse_annotations
 from src.data.groupings import ATTRIBUTES
 from src.data.layout import ImageFiles
 from src.data.pixels import BadImage, Pixels
 from src.errors import UserError
-from src.evaluation import Logits, load_logits, read_report, save_logits
+from src.evaluation.logits import Logits, load_logits, read_report, save_logits
 from src.files import read_json
-from src.jtt import ErrorSet, load_error_set, save_error_set
-from src.models import read_weights
-from src.runs import HISTORY, Run
-from src.spurious_results import read_labels, read_tasks
+from src.methods.jtt import ErrorSet, load_error_set, save_error_set
+from src.models.build import read_weights
+from src.runs.folder import HISTORY, Run
+from src.spurious.results import read_labels, read_tasks
+from src.training.checkpoints import load_checkpoint, save_checkpoint
 from tests.data.small_celeba import official_attributes, write_annotations
 from tests.fuzz.cases import cases, right_or_refused
 from tests.planted_matrix import write_planted

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from scripts.report_results import csv_text, latex_text
 from src.files import write_json
-from src.report import build_report
-from src.report_page import write_report_page
-from src.report_runs import find_runs
-from src.runs import Run
+from src.report.collect import build_report
+from src.report.page import write_report_page
+from src.report.runs import find_runs
+from src.runs.folder import Run
 from tests.fuzz.cases import cases, right_or_refused
 from tests.fuzz.test_files import JSON, spoil
 from tests.report_folders import four_groups, write_data, write_run

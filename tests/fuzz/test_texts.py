@@ -7,13 +7,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.command_line import check_overrides, join_brackets, quote_override, resolve_aliases
-from src.config import load_config, load_saved_config, read_config_file, to_dict
-from src.config_rules import check, typed
-from src.config_schema import Config, flatten, schema_keys
+from src.config.compose import load_config, load_saved_config, read_config_file, to_dict
+from src.config.overrides import check_overrides, join_brackets, quote_override, resolve_aliases
+from src.config.rules import check, typed
+from src.config.schema import Config, flatten, schema_keys
 from src.data.groupings import ATTRIBUTES, COLUMN, parse_grouping, parse_groupings
 from src.json_shapes import Number
-from src.spurious_table import COLUMNS, expand_groupings, read_pairs
+from src.spurious.pairs import COLUMNS, expand_groupings, read_pairs
 from test import read_list
 from tests.fuzz.cases import cases, right_or_refused
 

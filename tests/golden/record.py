@@ -2,7 +2,7 @@
 
 python -m tests.golden.record --out FILE [--work FOLDER]
 
-`make golden BASE=<commit>` runs this file of two commits and compares the results bit by bit, so each
+`make golden BASE=<commit>` runs this file of two commits and compares the results bit by bit. Each
 commit records itself in its own way; only the format of the file is shared:
 {run: {"losses": [[total, each task...] per step], "indices": [hash per epoch], "pixels": hash}}.
 """
@@ -58,8 +58,10 @@ def train(patch: pytest.MonkeyPatch, preset: str, work: Path, folder: Path) -> N
     import test
     import train_erm
     import train_jtt
-    from src import config, models, stages
-    from src.config_schema import Config, JTTConfig
+    from src.config import compose as config
+    from src.config.schema import Config, JTTConfig
+    from src.methods import stages
+    from src.models import build as models
 
     def run_stage(command: list[str], *_: Any) -> None:
         if Path(command[1]).name == "test.py":
@@ -90,7 +92,7 @@ def build_small_network(
 
 def watch_batches(patch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     """Hash what the training loop reads: run folder -> {"indices": [...], "pixels": ...}."""
-    from src import training
+    from src.training import loop as training
 
     seen: dict[str, dict[str, Any]] = {}
     train_epoch, iterate = training.Trainer._train_epoch, training.iterate_batches

@@ -15,12 +15,12 @@ import pytest
 from src.arrays import DAMAGE, load_arrays
 from src.data.groupings import ATTRIBUTES
 from src.errors import UserError
-from src.evaluation import Logits, _checksum, load_logits, save_logits
+from src.evaluation.inference import saved_logits
+from src.evaluation.logits import Logits, _checksum, load_logits, save_logits
 from src.files import write_json
-from src.inference import saved_logits
-from src.jtt import ErrorSet, load_error_set, save_error_set
-from src.runs import Run
-from src.spurious_results import _unpack_right, read_labels
+from src.methods.jtt import ErrorSet, load_error_set, save_error_set
+from src.runs.folder import Run
+from src.spurious.results import _unpack_right, read_labels
 
 MEMORY = 200 << 20  # bytes; what a refusal may take at most
 

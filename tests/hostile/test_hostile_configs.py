@@ -4,7 +4,7 @@ import pytest
 
 from src.errors import UserError
 from src.files import write_atomic
-from src.runs import Run
+from src.runs.folder import Run
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from scripts import draw_faces, report_results, run_create_spurious_matrix, status
 from scripts.grids import read_delta
 from scripts.job_manager import Job
-from scripts.slurm import (
+from scripts.jobs.slurm import (
     SlurmSettings,
     add_slurm_arguments,
     parameters,
@@ -23,7 +23,7 @@ from scripts.slurm import (
 from src.data.groupings import parse_grouping
 from src.errors import UserError
 from src.files import write_json
-from src.runs import Run
+from src.runs.folder import Run
 
 REPOSITORY = Path(__file__).parent.parent.parent
 SHELL_LINE = "x\ntouch /tmp/planted\n#"
@@ -143,7 +143,7 @@ def test_a_time_left_that_cannot_be_told_hides_no_run(tmp_path, batch_size, caps
 def test_a_report_is_written_whole_though_nobody_reads_the_output(tmp_path, monkeypatch):
     """As with `| head -1`; the figures, which come last, are drawn all the same."""
     report = {"rows": [], "comparisons": [], "runs": [], "threshold": 0}
-    monkeypatch.setattr("src.report.build_report", lambda *_: report)
+    monkeypatch.setattr("src.report.collect.build_report", lambda *_: report)
     drawn = []
     monkeypatch.setattr(report_results, "draw", lambda *about: drawn.append(about))
 

@@ -17,23 +17,23 @@ import pytest
 import torch
 
 from scripts.grids import read_delta
-from scripts.slurm import SlurmSettings, parameters, private_folder, read_settings
-from src.checkpoints import load_checkpoint
-from src.config import load_saved_config, read_config_file
+from scripts.jobs.slurm import SlurmSettings, parameters, private_folder, read_settings
+from src.config.compose import load_saved_config, read_config_file
 from src.data.cache import open_or_build_cache
 from src.data.celeba import load_annotations
 from src.data.groupings import parse_grouping
 from src.data.layout import ImageFiles, cache_folder
 from src.data.pixels import BadImage, Pixels
 from src.errors import UserError
-from src.evaluation import load_logits, read_report
+from src.evaluation.logits import load_logits, read_report
 from src.files import atomic_path, read_json
-from src.jtt import load_error_set
-from src.metrics_log import read_metrics
-from src.models import read_weights
-from src.runs import Heartbeat, Run
-from src.spurious_results import read_labels, read_tasks
-from src.spurious_table import read_pairs
+from src.methods.jtt import load_error_set
+from src.models.build import read_weights
+from src.runs.folder import Heartbeat, Run
+from src.spurious.pairs import read_pairs
+from src.spurious.results import read_labels, read_tasks
+from src.training.checkpoints import load_checkpoint
+from src.training.metrics_log import read_metrics
 from tests.data.small_celeba import write_celeba
 from tests.planted_matrix import write_planted
 
@@ -189,7 +189,7 @@ def test_planted_data_and_matrices_run_nothing(tmp_path, kind):
 def test_planted_slurm_settings_run_nothing(tmp_path, kind):
     import argparse
 
-    from scripts.slurm import add_slurm_arguments
+    from scripts.jobs.slurm import add_slurm_arguments
 
     path, marker = tmp_path / "slurm.yaml", tmp_path / "ran"
     path.write_bytes(payloads(marker)[kind])
@@ -250,7 +250,7 @@ def test_names_stay_data_in_the_log_and_arguments_of_a_job_here(tmp_path, name, 
     from scripts.job_manager import Job, JobManager
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("scripts.job_states.shutil.which", lambda name: None)
+    monkeypatch.setattr("scripts.jobs.states.shutil.which", lambda name: None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     code = "import sys, json; json.dump(sys.argv[1:], open('argv.json', 'w'))"
     job = Job(name, [sys.executable, "-c", code, name], tmp_path / "runs" / "1")

@@ -62,7 +62,7 @@ def test_no_pickle_no_shell_no_code_from_data_anywhere():
 
 
 def test_no_script_of_a_page_makes_markup_or_code_from_text():
-    """Whatever a page shows of names is set as text; see tests/test_pages.py for the policy."""
+    """Whatever a page shows of names is set as text; tests/pages/test_pages.py has the policy."""
     scripts = sorted((ROOT / "src" / "pages").glob("*.js"))
     assert {"explorer.js", "report.js"} <= {path.name for path in scripts}
     words = ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "srcdoc")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from scripts import report_results, run_hparam_grid_eval, run_hparam_grid_train
-from src.command_line import CONFIG_DIR
-from src.config import load_config
-from src.config_schema import Config, JTTConfig
-from src.spurious_table import COLUMNS, write_table
+from src.config.compose import load_config
+from src.config.overrides import CONFIG_DIR
+from src.config.schema import Config, JTTConfig
+from src.spurious.pairs import COLUMNS, write_table
 
 ROOT = Path(__file__).parent.parent.parent
 BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from scripts.job_manager import Job, JobManager
-from scripts.job_states import slurm_jobs, status_of
-from scripts.slurm import SlurmSettings
-from src.checkpoints import load_checkpoint, model_hash
+from scripts.jobs.slurm import SlurmSettings
+from scripts.jobs.states import slurm_jobs, status_of
 from src.errors import UserError
-from src.runs import Run
+from src.runs.folder import Run
+from src.training.checkpoints import load_checkpoint, model_hash
 from tests.slurm.cluster import wait_for
 
 pytestmark = pytest.mark.slurm

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from scripts import run_spurious_train
-from scripts.job_states import find_runs
-from src.runs import Run
+from scripts.jobs.states import find_runs
+from src.runs.folder import Run
 from tests.slurm.cluster import wait_for
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]

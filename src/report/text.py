@@ -1,0 +1,180 @@
+"""The rows of a report as text: for the terminal, as CSV and as LaTeX. People see percent."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from src.evaluation.table import interval, percent
+from src.report.rows import Row, differing_settings
+
+SHORT = {"weight_decay": "wd", "batch_size": "batch"}
+# A row's own columns; what a table of several settings needs comes in between.
+ABOUT: dict[str, Callable[[Row], Any]] = {
+    "rule": lambda row: row["rule"],
+    "task": lambda row: row["grouping"],
+    "trained with": lambda row: ", ".join(partners(row)) or "alone",
+    "method": lambda row: row["method"],
+    "weighting": lambda row: row["weighting"] if len(row["groupings"]) > 1 else "-",
+}
+FIGURES: dict[str, Callable[[Row], Any]] = {
+    "seeds": lambda row: len(row["seeds"]),
+    "average %": lambda row: percent(row["average"]["mean"]),
+    "std": lambda row: percent(row["average"]["std"]),
+    "95 % interval": lambda row: interval(row["average"]),
+    "worst group %": lambda row: percent(row["worst_group"]["mean"]),
+    "std ": lambda row: percent(row["worst_group"]["std"]),
+    "95 % interval ": lambda row: interval(row["worst_group"]),
+    "which": lambda row: ", ".join(dict.fromkeys(row["worst_group"]["groups"])),
+    "images": lambda row: min(row["worst_group"]["totals"]),
+    "published": lambda row: published(row["reference"]),
+}
+
+
+def partners(row: Row) -> list[str]:
+    """The other tasks of the network."""
+    return [name for name in row["groupings"] if name != row["grouping"]]
+
+
+def settings_text(row: Row, names: Sequence[str]) -> str:
+    """`lr 0.0001, wd 0.1`: some of a row's settings."""
+    shown = (name for name in names if name in row["settings"])
+    return ", ".join(f"{SHORT.get(name, name)} {row['settings'][name]}" for name in shown)
+
+
+def result_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Lines of text, the first one the heads; settings are named where they differ."""
+    return _table(rows, FIGURES)
+
+
+def comparison_table(comparisons: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Several tasks minus one, in points, a line per comparison."""
+    gaps = {
+        "seeds": lambda row: row["average"]["n"],
+        "average": lambda row: gap(row["average"]),
+        "worst group": lambda row: gap(row["worst_group"]),
+    }
+    return _table(comparisons, gaps)
+
+
+def _table(rows: Sequence[Row], figures: Mapping[str, Callable]) -> list[tuple[str, ...]]:
+    names = differing_settings(rows)
+    settings = {"settings": lambda row: settings_text(row, names)} if names else {}
+    columns = ABOUT | settings | figures
+    return [tuple(columns), *(tuple(str(get(row)) for get in columns.values()) for row in rows)]
+
+
+def gap(figures: Mapping[str, float]) -> str:
+    """`+1.2 (-0.5 to +2.9)`, in points."""
+    centre, low, high = (100 * figures[key] for key in ("difference", "low", "high"))
+    return f"{centre:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def published(found: Mapping[str, Any] | None) -> str:
+    """`46.9 ± 2.8: within 2 std (+3.1)`, the difference in points."""
+    if found is None:
+        return "-"
+    std = "" if found["std"] is None else f" ± {percent(found['std'])}"
+    difference = f"{100 * found['difference']:+.1f}"
+    return f"{percent(found['worst_group'])}{std}: {found['verdict']} ({difference})"
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """Fractions in full, for other programs; a column for each setting."""
+    settings = dict.fromkeys(name for row in rows for name in row["settings"])
+    measures = [
+        (f"{measure}_{key}", measure, key)
+        for measure in ("average", "worst_group")
+        for key in ("mean", "std", "low", "high")
+    ]
+    table = [
+        {name: row[name] for name in ("split", "rule", "grouping", "method", "weighting")}
+        | {"trained_with": " ".join(partners(row))}
+        | {name: row["settings"].get(name) for name in settings}
+        | {"seeds": words(row["seeds"]), "chosen_epochs": words(row["epochs"])}
+        | {column: row[measure][key] for column, measure, key in measures}
+        | {"worst_groups": ", ".join(row["worst_group"]["groups"])}
+        | {"worst_group_images": words(row["worst_group"]["totals"])}
+        | {"interval": row["interval"]}
+        | {f"published_{key}": (row["reference"] or {}).get(key) for key in ("worst_group", "std")}
+        | {"verdict": (row["reference"] or {}).get("verdict")}
+        for row in rows
+    ]
+    heads = ["split", "rule", "grouping", "method", "weighting", "trained_with", "seeds"]
+    heads = list(table[0]) if table else [*heads, *(column for column, *_ in measures)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, heads, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def json_text(report: Mapping[str, Any]) -> str:
+    """report.json: each run, row and comparison on a line of its own."""
+
+    def compact(value: Any) -> str:
+        return json.dumps(value, allow_nan=False)
+
+    parts = (
+        f"{compact(key)}: "
+        + (
+            "[\n" + ",\n".join(map(compact, value)) + "\n]"
+            if isinstance(value, list)
+            else compact(value)
+        )
+        for key, value in report.items()
+    )
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def words(values: Sequence[Any]) -> str:
+    return " ".join(map(str, values))
+
+
+def latex_text(rows: Sequence[Row]) -> str:
+    """A table for booktabs: mean and std over seeds, in percent."""
+    names = differing_settings(rows)
+    columns = {
+        "Task": lambda row: row["grouping"],
+        "Trained with": lambda row: ", ".join(partners(row)) or "alone",
+        "Method": lambda row: row["method"],
+        "Weighting": ABOUT["weighting"],
+        **({"Settings": lambda row: settings_text(row, names)} if names else {}),
+        "Epoch by": lambda row: row["rule"],
+        "Seeds": lambda row: len(row["seeds"]),
+    }
+    heads = [*columns, r"Average, \%", r"Worst group, \%", r"95\,\% interval of it"]
+    body = [
+        [
+            *(latex(get(row)) for get in columns.values()),
+            spread(row["average"]),
+            spread(row["worst_group"]),
+            interval(row["worst_group"]).replace("-", "--"),
+        ]
+        for row in rows
+    ]
+    kinds = " or ".join(sorted({row["interval"] for row in rows}))
+    splits = ", ".join(sorted({row["split"] for row in rows}))
+    lines = [
+        r"% \usepackage{booktabs}",
+        f"% {splits} split; mean and std over seeds; intervals: {kinds}",
+        rf"\begin{{tabular}}{{{'l' * len(columns)}rrr}}",
+        r"\toprule",
+        " & ".join(heads) + r" \\",
+        r"\midrule",
+        *(" & ".join(line) + r" \\" for line in body),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def spread(figures: Mapping[str, Any]) -> str:
+    std = "" if figures["std"] is None else rf" $\pm$ {percent(figures['std'])}"
+    return percent(figures["mean"]) + std
+
+
+def latex(value: Any) -> str:
+    """Text for LaTeX: what it would take for commands is escaped."""
+    return "".join(f"\\{c}" if c in "_&%#$" else c for c in str(value))

@@ -1,0 +1,171 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from src.data.groupings import parse_groupings
+from src.errors import UserError
+from src.methods.jtt import (
+    ErrorSet,
+    error_matrix,
+    error_table,
+    load_error_set,
+    multiplicities,
+    save_error_set,
+)
+
+NONE_ONE_TWO_THREE_WRONG = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [1, 1, 1]], bool)
+
+
+def test_an_error_is_a_logit_on_the_wrong_side_of_zero_and_zero_itself_predicts_class_0():
+    logits = np.array([[0.1, -0.1], [0.1, -0.1], [0.0, 0.0]], np.float32)
+    labels = np.array([[1, 0], [0, 1], [0, 1]], np.uint8)
+    expected = [[False, False], [True, True], [False, True]]
+    assert error_matrix(logits, labels).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("join", "expected"),
+    [
+        ("union", [1, 50, 50, 50]),
+        ("inv", [1, 50, 25, 17]),  # 1 + 49, 1 + round(24.5) half to even, 1 + round(16.33)
+        ("xor", [1, 50, 1, 50]),
+        ("task", [1, 6, 21, 50]),  # losses 1, 3, 6 of 10: 1 + 4.9, 1 + 19.6, 1 + 49
+    ],
+)
+def test_multiplicities_with_lambda_50_and_none_to_three_of_three_tasks_wrong(join, expected):
+    times = multiplicities(NONE_ONE_TWO_THREE_WRONG, 50, join, np.array([1.0, 3.0, 6.0]))
+    assert times.tolist() == expected and times.dtype == np.int64
+
+
+def test_halves_are_rounded_to_even_even_where_one_over_e_is_not_exact():
+    six_wrong = np.ones((1, 6), bool)
+    # 1 + 27 / 6 = 1 + 4.5 and 1 + 33 / 6 = 1 + 5.5.
+    assert multiplicities(six_wrong, 28, "inv").tolist() == [5]
+    assert multiplicities(six_wrong, 34, "inv").tolist() == [7]
+
+
+def test_task_join_is_union_where_all_losses_are_zero():
+    times = multiplicities(NONE_ONE_TWO_THREE_WRONG, 50, "task", np.zeros(3))
+    assert times.tolist() == [1, 50, 50, 50]
+
+
+def test_lambda_1_is_plain_erm():
+    assert multiplicities(NONE_ONE_TWO_THREE_WRONG, 1).tolist() == [1, 1, 1, 1]
+
+
+@given(
+    arrays(bool, st.tuples(st.integers(1, 30), st.just(1))),
+    st.integers(1, 200),
+    st.floats(0, 9),
+)
+def test_for_one_task_all_joins_give_lambda_to_errors_and_1_to_the_rest(errors, lambda_up, loss):
+    for join in ("inv", "union", "xor", "task"):
+        times = multiplicities(errors, lambda_up, join, np.array([loss]))
+        assert times.tolist() == np.where(errors[:, 0], lambda_up, 1).tolist()
+
+
+@given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=8)), st.integers(1, 99))
+def test_multiplicities_do_not_depend_on_the_order_of_tasks_or_examples(errors, lambda_up):
+    losses = np.arange(errors.shape[1]) + 1.0
+    for join in ("inv", "union", "xor", "task"):
+        times = multiplicities(errors, lambda_up, join, losses)
+        flipped = multiplicities(errors[::-1, ::-1], lambda_up, join, losses[::-1])
+        assert times[::-1].tolist() == flipped.tolist()
+        assert ((times >= 1) & (times <= lambda_up)).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((50, "max"), "mtl_join_type='max': use inv, union, xor or task"),
+        ((0, "inv"), "lambda_up=0: use a number of at least 1"),
+        ((float("nan"), "inv"), "lambda_up=nan"),
+        ((1e300, "inv"), "lambda_up=1e.300: use .* at most 2,147,483,648"),
+        ((50, "task"), "needs one finite loss per task, found \\[\\] for 3 tasks"),
+        ((50, "task", np.array([1.0, np.nan, 1.0])), "found \\[1.0, nan, 1.0\\]"),
+    ],
+)
+def test_unusable_settings_say_what_is_allowed(arguments, message):
+    with pytest.raises(UserError, match=message):
+        multiplicities(NONE_ONE_TWO_THREE_WRONG, *arguments)
+
+
+NAMES = [f"{i:06d}.jpg" for i in range(1, 12)]
+TASKS = ["Blond_Hair", "Big_Lips"]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    errors = np.random.default_rng(0).random((11, 2)) < 0.3
+    error_set = ErrorSet(errors, np.array([0.25, 0.5]))
+    save_error_set(tmp_path / "error_set.npz", NAMES, TASKS, error_set)
+    return tmp_path / "error_set.npz", error_set
+
+
+def test_an_error_set_comes_back_as_it_was_saved(saved):
+    path, error_set = saved
+    loaded = load_error_set(path, NAMES, TASKS)
+    assert np.array_equal(loaded.errors, error_set.errors) and loaded.errors.dtype == bool
+    assert loaded.task_losses.tolist() == [0.25, 0.5]
+
+
+def test_an_error_set_is_read_in_the_order_of_the_runs_tasks(saved):
+    path, error_set = saved
+    loaded = load_error_set(path, np.array(NAMES), TASKS[::-1])
+    assert np.array_equal(loaded.errors, error_set.errors[:, ::-1])
+    assert loaded.task_losses.tolist() == [0.5, 0.25]
+
+
+def test_an_error_set_of_other_tasks_or_examples_is_refused(saved):
+    path, _ = saved
+    with pytest.raises(UserError, match=r"of the tasks Blond_Hair, Big_Lips, but .* trains Young"):
+        load_error_set(path, NAMES, ["Young"])
+    with pytest.raises(UserError, match="other examples"):
+        load_error_set(path, NAMES[:-1], TASKS)
+    with pytest.raises(UserError, match="other examples"):
+        load_error_set(path, NAMES[::-1], TASKS)
+
+
+def test_a_missing_or_damaged_error_set_is_refused_whichever_byte_is_wrong(saved):
+    path, _ = saved
+    with pytest.raises(UserError, match="is missing: run stage 1"):
+        load_error_set(path.with_name("other.npz"), NAMES, TASKS)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="delete it and run stage 1"):
+        load_error_set(path, NAMES, TASKS)
+    loaded = refused = 0
+    for position in range(len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            result = load_error_set(path, NAMES, TASKS)
+        except UserError:
+            refused += 1
+        else:  # bytes that carry no content, such as dates
+            loaded += 1
+            assert np.array_equal(result.errors, saved[1].errors)
+    assert refused > loaded > 0
+
+
+def test_a_pickled_error_set_is_not_read(tmp_path):
+    path = tmp_path / "error_set.npz"
+    np.savez(path, names=np.array([b"a", None], dtype=object), tasks=[], errors=[], task_losses=[])
+    with pytest.raises(UserError, match="cannot be read"):
+        load_error_set(path, NAMES, TASKS)
+
+
+def test_the_table_counts_errors_per_task_and_group():
+    groupings = parse_groupings(["Blond_Hair:Male", "Young:Male"])
+    groups = np.array([[0, 3], [0, 2], [3, 2], [1, 2], [3, 2]])
+    errors = np.array([[1, 0], [0, 1], [1, 1], [0, 0], [1, 0]], bool)
+    table = error_table(ErrorSet(errors, np.array([0.2, 0.7])), groups, groupings)
+    blond, young = table.iloc[:4], table.iloc[4:]
+    assert blond.errors.tolist() == [1, 0, 0, 2] and blond.total.tolist() == [2, 1, 0, 2]
+    assert young.errors.tolist() == [0, 0, 2, 0] and young.total.tolist() == [0, 0, 4, 1]
+    assert young.name.tolist() == [f"Young={y} Male={m}" for y in (0, 1) for m in (0, 1)]
+    assert table.val_loss.tolist() == [0.2] * 4 + [0.7] * 4
+    assert table.grouping.tolist() == ["Blond_Hair:Male"] * 4 + ["Young:Male"] * 4

@@ -1,0 +1,292 @@
+"""Reports of run folders whose logits are written by hand: which epoch counts, and its numbers."""
+
+import argparse
+
+import pytest
+import yaml
+
+from scripts import find_best_ckpt, run_hparam_grid_eval
+from scripts.report_results import main
+from src.errors import UserError
+from src.files import read_json
+from src.report.collect import build_report
+from src.report.text import result_table
+from src.runs.folder import Run
+from tests.report_folders import four_groups, write_data, write_run
+
+YOUNG, BLOND = "Young:Male", "Blond_Hair:Male"
+# 10 images in each group, so 40 in a split.
+TEN = {split: four_groups("Young", "Male") for split in ("val", "test")}
+
+
+def counts(*last: int, grouping: str = YOUNG) -> list[dict]:
+    """An epoch each: all right but for the last group, of which `last` of 10 are."""
+    return [{grouping: (10, 10, 10, number)} for number in last]
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_data(tmp_path / "data", TEN)
+
+
+def rows_of(folders, split="test", **wanted):
+    rows = build_report(folders, split)["rows"]
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+# ---------------------------------------------------------------------------- which epoch
+
+
+@pytest.mark.parametrize(
+    ("validation", "chosen"),
+    [
+        ((8, 2, 1), 1),
+        ((1, 2, 8), 3),
+        ((3, 8, 8), 2),  # of equal ones the first
+        ((5, 5, 5), 1),
+    ],
+)
+def test_validation_chooses_the_epoch_whose_test_figures_are_shown(
+    data, tmp_path, validation, chosen
+):
+    test = (4, 6, 9)
+    right = {"val": counts(*validation), "test": counts(*test)}
+    (row,) = rows_of([write_run(tmp_path / "run", data, [YOUNG], right)], rule="best-group")
+    assert row["epochs"] == [chosen]
+    assert row["worst_group"]["mean"] == test[chosen - 1] / 10
+    assert row["average"]["mean"] == (30 + test[chosen - 1]) / 40
+    assert row["worst_group"]["groups"] == ["Young=1 Male=1"]
+    (on_val,) = rows_of([tmp_path / "run"], "val", rule="best-group")
+    assert on_val["worst_group"]["mean"] == validation[chosen - 1] / 10
+
+
+def test_two_rules_may_choose_the_first_and_the_last_epoch(data, tmp_path):
+    # Averages 36 and 35 of 40; worst groups 6 and 7 of 10.
+    validation = [{YOUNG: (10, 10, 10, 6)}, {YOUNG: (10, 9, 9, 7)}]
+    right = {"val": validation, "test": counts(3, 5)}
+    rows = rows_of([write_run(tmp_path / "run", data, [YOUNG], right)])
+    assert {row["rule"]: (row["epochs"], row["worst_group"]["mean"]) for row in rows} == {
+        "best-avg": ([1], 0.3),
+        "best-group": ([2], 0.5),
+    }
+
+
+@pytest.mark.parametrize("test", [(9, 1, 1), (1, 1, 9)])
+def test_the_test_split_never_chooses(data, tmp_path, capsys, test):
+    """Validation is best after epoch 2, where the test split is worst."""
+    folder = tmp_path / "run"
+    write_run(folder, data, [YOUNG], {"val": counts(2, 6, 5), "test": counts(*test)})
+    before = (folder / "results" / "val_stats.json").read_bytes()
+    (row,) = rows_of([folder], rule="best-group")
+    assert (row["epochs"], row["worst_group"]["mean"]) == ([2], 0.1)
+
+    args = argparse.Namespace(root=None, device="cpu", batch_size=None, split="test")
+    args.checkpoint_metric_type, args.mtl_checkpoint_type = "group", "average"
+    (line,) = run_hparam_grid_eval.evaluate_run(folder, args)
+    assert line[:3] == ("best-group", "2", YOUNG) and line[4] == "10.0"
+    stats = read_json(folder / "results" / "test_stats_best-group.json")
+    assert stats["checkpoint"]["epoch"] == 2
+
+    find_best_ckpt.main(["--log_dir", str(folder), "--rule", "best-group"])
+    assert capsys.readouterr().out.strip() == str(folder / "ckpts" / "ckpt.2.pt")
+    assert (folder / "results" / "val_stats.json").read_bytes() == before
+    assert rows_of([folder], rule="best-group") == [row]
+
+
+# ------------------------------------------------------------------------------- groups
+
+
+def test_tasks_of_one_run_have_4_8_and_16_groups(tmp_path):
+    """Bare tasks (2 groups) are not mixed with these in one network."""
+    tasks = ["Young:Male", "Bald:Male+Chubby", "Smiling:Male+Chubby+Goatee"]
+    names = ["Young", "Bald", "Smiling", "Male", "Chubby", "Goatee"]
+    every = {
+        tuple(name for at, name in enumerate(names) if number >> at & 1): 1 for number in range(64)
+    }
+    data = write_data(tmp_path / "data", {"val": every, "test": every})
+    right = {
+        "Young:Male": (16, 16, 12, 16),  # 16 images a group: 60 of 64
+        "Bald:Male+Chubby": (8, 8, 8, 8, 8, 2, 8, 8),  # 8 a group: 58 of 64
+        "Smiling:Male+Chubby+Goatee": (4,) * 15 + (1,),  # 4 a group: 61 of 64
+    }
+    folder = write_run(tmp_path / "run", data, tasks, {"val": [right], "test": [right]})
+    rows = rows_of([folder], rule="best-worst")
+    assert [(row["grouping"], len(row["groups"])) for row in rows] == list(zip(tasks, (4, 8, 16)))
+    assert [row["average"]["mean"] for row in rows] == [60 / 64, 58 / 64, 61 / 64]
+    assert [row["worst_group"]["mean"] for row in rows] == [0.75, 0.25, 0.25]
+    assert [row["worst_group"]["groups"] for row in rows] == [
+        ["Young=1 Male=0"],
+        ["Bald=1 Male=0 Chubby=1"],
+        ["Smiling=1 Male=1 Chubby=1 Goatee=1"],
+    ]
+
+
+def test_a_bare_task_has_its_two_classes_as_groups(data, tmp_path):
+    epoch = {"Young": (15, 20)}  # of 20 each
+    folder = write_run(tmp_path / "run", data, ["Young"], {"val": [epoch], "test": [epoch]})
+    (row,) = rows_of([folder], rule="best-group")
+    assert [group["name"] for group in row["groups"]] == ["Young=0", "Young=1"]
+    assert (row["average"]["mean"], row["worst_group"]["mean"]) == (35 / 40, 0.75)
+
+
+@pytest.mark.parametrize("empty", ["val", "test"])
+def test_a_group_empty_in_one_split_counts_in_the_other(tmp_path, empty):
+    sizes = {split: dict(groups) for split, groups in TEN.items()}
+    del sizes[empty]["Young", "Male"]
+    data = write_data(tmp_path / "data", sizes)
+    right = {"val": [{YOUNG: (10, 9, 8, 3)}], "test": [{YOUNG: (10, 9, 8, 3)}]}
+    folder = write_run(tmp_path / "run", data, [YOUNG], right)
+    for split in ("val", "test"):
+        (row,) = rows_of([folder], split, rule="best-group")
+        last = row["groups"][3]
+        if split == empty:  # 27 of the 30 that are there
+            assert (last["total"], last["mean"], last["values"]) == (0, None, [None])
+            assert row["worst_group"]["groups"] == ["Young=1 Male=0"]
+            assert (row["average"]["mean"], row["worst_group"]["mean"]) == (27 / 30, 0.8)
+        else:
+            assert (last["total"], last["mean"]) == (10, 0.3)
+            assert row["worst_group"]["groups"] == ["Young=1 Male=1"]
+            assert (row["average"]["mean"], row["worst_group"]["mean"]) == (30 / 40, 0.3)
+
+
+def test_a_seed_with_a_worst_group_of_0_is_one_value_of_the_mean(data, tmp_path):
+    folders = [
+        write_run(tmp_path / f"seed{seed}", data, [YOUNG], {s: counts(n) for s in TEN}, seed=seed)
+        for seed, n in ((0, 0), (1, 6))
+    ]
+    (row,) = rows_of(folders, rule="best-group")
+    assert row["seeds"] == [0, 1] and row["worst_group"]["values"] == [0.0, 0.6]
+    assert row["worst_group"]["mean"] == pytest.approx(0.3)
+    assert row["worst_group"]["std"] == pytest.approx(0.6 / 2**0.5)  # 0.3^2 + 0.3^2, over n - 1
+    heads, line = result_table([row])
+    assert dict(zip(heads, line))["worst group %"] == "30.0"
+    assert row["worst_group"]["low"] < 0.3 < row["worst_group"]["high"]
+
+
+# ----------------------------------------------------------------- which runs, which rules
+
+
+def test_a_seed_that_was_trained_twice_counts_once(data, tmp_path, capsys):
+    """Families of the study share pairs, so that a network can be there twice."""
+    right = {split: counts(4) for split in TEN}
+    for place, seed in (("a", 0), ("b", 0), ("c", 1)):
+        write_run(tmp_path / "logs" / place, data, [YOUNG], right, seed=seed)
+    argv = ["--log_dirs", str(tmp_path / "logs"), "--out_dir", str(tmp_path / "out")]
+    assert main([*argv, "--no_figures"]) == 0
+    report = read_json(tmp_path / "out" / "report.json")
+    first, again = (str(tmp_path / "logs" / place) for place in "ab")
+    assert [run["repeats"] for run in report["runs"]] == [None, first, None]
+    assert {tuple(row["seeds"]) for row in report["rows"]} == {(0, 1)}
+    assert f"{again}  {first}" in capsys.readouterr().out
+
+
+def test_last_and_the_number_of_an_epoch_are_rules(data, tmp_path):
+    right = {"val": counts(8, 2, 5), "test": counts(1, 2, 3)}
+    folder = write_run(tmp_path / "run", data, [YOUNG], right)
+    rows = build_report([folder], rules=["last", "2"])["rows"]
+    shown = [(row["rule"], row["epochs"], row["worst_group"]["mean"]) for row in rows]
+    assert shown == [("last", [3], 0.3), ("2", [2], 0.2)]
+    with pytest.raises(UserError, match=r"--rules best-gruop: .* use best-avg, best-group, last"):
+        build_report([folder], rules=["last", "best-gruop"])
+
+
+def test_of_runs_that_are_not_done_the_state_is_told(data, tmp_path, capsys):
+    folder = write_run(tmp_path / "run", data, [YOUNG], {split: counts(4) for split in TEN})
+    Run(folder).set_status(state="stopped")
+    argv = ["--log_dirs", str(folder), "--out_dir", str(tmp_path / "out"), "--rules", "best-group"]
+    assert main(argv) == 0
+    told = capsys.readouterr().out
+    assert "1 runs: 1 stopped" in told and "in no row, as they are not done" in told
+    assert "No finished run" in (tmp_path / "out" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ("exp:\n  name: erm\n", "seed is missing"),
+        ("exp:\n  name: .inf\n", "name is not a text"),
+    ],
+)
+def test_a_config_without_its_parts_is_told_by_name(data, tmp_path, broken, told):
+    folder = write_run(tmp_path / "run", data, [YOUNG], {split: counts(4) for split in TEN})
+    (folder / "config.yaml").write_text(broken)
+    with pytest.raises(UserError, match=rf"config\.yaml is no run's configuration \({told}\)"):
+        build_report([folder])
+
+
+@pytest.mark.parametrize(
+    ("groupings", "told"), [([], "groupings is empty"), (["Nothing"], "'Nothing'")]
+)
+def test_a_run_with_wrong_groupings_is_told_by_name(data, tmp_path, groupings, told):
+    folder = write_run(tmp_path / "run", data, [YOUNG], {split: counts(4) for split in TEN})
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["exp"]["dataset"]["groupings"] = groupings
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match=rf"run/config\.yaml: .*{told}"):
+        build_report([folder])
+
+
+# --------------------------------------------------------------------- published results
+
+
+@pytest.mark.parametrize(
+    ("method", "last", "verdict"),
+    [
+        ("erm", 5, "46.9 ± 2.8: within 2 std (+3.1)"),  # 46.9 +- 2.8: from 41.3 to 52.5
+        ("erm", 6, "46.9 ± 2.8: outside (+13.1)"),
+        ("jtt", 7, "81.1: difference only (-11.1)"),  # without a std
+    ],
+)
+def test_the_table_holds_a_published_result_against_ours(tmp_path, capsys, method, last, verdict):
+    sizes = {split: four_groups("Blond_Hair", "Male") for split in ("val", "test")}
+    data = write_data(tmp_path / "data", sizes)
+    right = {split: counts(last, grouping=BLOND) for split in sizes}
+    write_run(tmp_path / "logs" / "run", data, [BLOND], right, f"exp={method}")
+    argv = ["--log_dirs", str(tmp_path / "logs"), "--out_dir", str(tmp_path / "out")]
+    argv.append("--no_figures")
+    assert main(argv) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if f" {method} " in line]
+    assert [line.endswith(verdict) for line in lines if "best-group" in line] == [True]
+    # Papers choose the epoch by worst-group accuracy; any other choice is only shown beside them.
+    assert ["difference only" in line for line in lines if "best-avg" in line] == [True]
+    main([*argv, "--split", "val"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if f" {method} " in line]
+    assert len(lines) == 2 and all(line.endswith(" -") for line in lines)
+
+
+def test_a_method_is_what_ran_however_it_was_asked_for(tmp_path):
+    sizes = {split: four_groups("Blond_Hair", "Male") for split in ("val", "test")}
+    data = write_data(tmp_path / "data", sizes)
+    right = {split: counts(8, grouping=BLOND) for split in sizes}
+    asked = {
+        "erm": ["exp=erm"],
+        "rwg": ["exp=erm", "exp.dataloader.sampler=rwg"],
+        "suby": ["exp=suby"],
+        "suby+rwg": ["exp=suby", "exp.dataloader.sampler=rwg"],
+        "jtt": ["exp=jtt"],
+        "mine": ["exp=erm", "exp.name=mine", "exp.train.log_dir=mine"],  # a name of one's own stays
+    }
+    for method, overrides in asked.items():
+        folder = write_run(tmp_path / "logs" / method, data, [BLOND], right, *overrides)
+        (row,) = rows_of([folder], rule="best-group")
+        assert row["method"] == method
+        published = row["reference"] and row["reference"]["worst_group"]
+        assert published == {"erm": 0.469, "rwg": 0.843, "jtt": 0.811}.get(method)
+
+
+def test_a_task_alone_in_another_network_is_not_held_against_it(data, tmp_path):
+    alone = {split: counts(4) for split in TEN}
+    other = "Male:Young"  # groups of 10, too
+    both = {split: [counts(6)[0] | {other: (10, 10, 10, 10)}] for split in TEN}
+    folders = [
+        write_run(tmp_path / "alone", data, [YOUNG], alone, "exp/model=resnet18"),
+        write_run(tmp_path / "both", data, [YOUNG, other], both),
+    ]
+    assert build_report(folders)["comparisons"] == []
+    folders.append(write_run(tmp_path / "same", data, [YOUNG], alone))
+    gaps = [
+        pair["worst_group"]["difference"]
+        for pair in build_report(folders)["comparisons"]
+        if pair["rule"] == "best-group-Young"
+    ]
+    assert gaps == [pytest.approx(0.2)]

@@ -1,0 +1,504 @@
+"""Jobs are printed, run or submitted; none runs twice, and one that fails stops no other."""
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from scripts.job_manager import Job, JobManager, add_job_arguments, split_overrides
+from scripts.jobs.estimate import BACKBONES, parameters
+from scripts.jobs.process import LOCK_NAME, JobProcess, tail
+from scripts.jobs.shell import environments
+from scripts.jobs.slurm import SlurmSettings, read_settings
+from scripts.jobs.states import find_runs, is_to_start, status_of
+from src.errors import UserError
+from src.files import exclusive, write_json
+from src.models.build import build_model
+from src.runs.folder import Run
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.fixture(autouse=True)
+def no_slurm(monkeypatch):
+    """Whatever this machine has, these tests see no Slurm and no GPU."""
+    monkeypatch.setenv("PATH", "/usr/bin-without-slurm:/bin")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("scripts.jobs.states.shutil.which", lambda name: None)
+    monkeypatch.setattr("scripts.jobs.slurm.shutil.which", lambda name: None)
+
+
+def counting(folder: Path, *arguments: str, steps: int = 1) -> Job:
+    argv = ["python", "tests/counting_job.py", str(folder), str(steps), *arguments]
+    return Job(folder.name, argv, folder)
+
+
+def run_shell(jobs: list[Job], log_dir: Path, **options) -> int:
+    return JobManager(mode="shell", log_dir=log_dir, **options).run(jobs)
+
+
+def starts(folder: Path) -> list[str]:
+    return (folder / "starts").read_text().splitlines()
+
+
+def state(folder: Path) -> str:
+    return json.loads((folder / "status.json").read_text())["state"]
+
+
+# ---------------------------------------------------------------------------- debug
+
+
+def test_debug_prints_only_lines_that_bash_reads_back_as_the_commands(tmp_path, capsys):
+    argv = ["python", "train.py", "a=['it is, x']", 'b="c$d`e`"', "f=g h\\", "!"]
+    jobs = [Job(f"{n}", [*argv, str(n)], tmp_path / f"{n}") for n in range(3)]
+    assert JobManager(log_dir=tmp_path).run(jobs) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3
+    for line, job in zip(out.splitlines(), jobs):
+        bash = ["bash", "-c", f"for word in {line}; do printf '%s\\0' \"$word\"; done"]
+        words = subprocess.run(bash, capture_output=True, text=True, check=True).stdout
+        assert words.split("\0")[:-1] == job.argv
+    assert "3 runs to start" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_leaves_out_what_is_done(tmp_path, capsys):
+    Run(tmp_path / "0").set_status(state="done")
+    assert JobManager(log_dir=tmp_path).run([counting(tmp_path / name) for name in "01"]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1 and str(tmp_path / "1") in out
+    assert "1 runs to start; left out: 1 done" in err
+
+
+def test_a_reader_that_stops_early_is_no_error(tmp_path):
+    code = (
+        "from pathlib import Path; from scripts.job_manager import Job, JobManager\n"
+        "jobs = [Job(str(n), ['x' * 1000], Path(f'nowhere/{n}')) for n in range(300)]\n"
+        "raise SystemExit(JobManager().run(jobs))"
+    )
+    command = ["bash", "-c", f'set -o pipefail; {sys.executable} -c "$0" | head -n 1', code]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "x" * 1000 + "\n")
+    assert "Traceback" not in ended.stderr
+
+
+def test_jobs_that_share_a_folder_are_refused(tmp_path):
+    with pytest.raises(UserError, match="share a run folder"):
+        JobManager().run([counting(tmp_path / "a"), counting(tmp_path / "a")])
+
+
+# ---------------------------------------------------------------------------- shell
+
+
+def test_a_failing_job_stops_no_other_and_shows_in_exit_code_and_table(tmp_path, capsys):
+    jobs = [counting(tmp_path / "bad", "--fail", "9"), counting(tmp_path / "good")]
+    assert run_shell(jobs, tmp_path) == 1
+    out = capsys.readouterr().out
+    assert "failed: bad: exit code 1" in out and "the last words" in out
+    assert str(tmp_path / "bad" / "log.txt") in out
+    assert out.endswith("1 failed, 1 done\n")
+    assert (state(tmp_path / "bad"), state(tmp_path / "good")) == ("failed", "done")
+    status = json.loads((tmp_path / "bad" / "status.json").read_text())
+    assert status["log_tail"][-2:] == ["about to fail", "the last words"]
+
+
+def test_a_failed_job_is_tried_once_more(tmp_path):
+    assert run_shell([counting(tmp_path / "a", "--fail", "1")], tmp_path) == 0
+    assert (state(tmp_path / "a"), len(starts(tmp_path / "a"))) == ("done", 2)
+
+
+def test_without_retries_it_is_not_tried_again(tmp_path):
+    assert run_shell([counting(tmp_path / "a", "--fail", "1")], tmp_path, retries=0) == 1
+    assert len(starts(tmp_path / "a")) == 1
+
+
+def test_a_user_error_is_not_tried_again(tmp_path):
+    assert run_shell([counting(tmp_path / "a", "--fail", "1", "--code", "2")], tmp_path) == 1
+    assert len(starts(tmp_path / "a")) == 1
+
+
+def test_a_killed_child_is_tried_once_more_and_then_named(tmp_path, capsys):
+    assert run_shell([counting(tmp_path / "a", "--fail", "2", "--die")], tmp_path) == 1
+    assert len(starts(tmp_path / "a")) == 2
+    assert "killed by SIGKILL (out of memory?)" in capsys.readouterr().out
+
+
+def test_a_second_call_starts_only_what_is_not_done(tmp_path, capsys):
+    jobs = [counting(tmp_path / "a"), counting(tmp_path / "b", "--fail", "2")]
+    assert run_shell(jobs, tmp_path) == 1
+    assert run_shell(jobs, tmp_path) == 0
+    assert "left out: 1 failed, 1 done" in capsys.readouterr().err
+    assert run_shell(jobs, tmp_path, rerun="failed") == 0
+    assert len(starts(tmp_path / "a")) == 1 and len(starts(tmp_path / "b")) == 3
+    assert (tmp_path / "b" / "trace").read_text() == "step 1\n"
+
+
+def test_rerun_all_starts_anew_in_an_empty_folder(tmp_path):
+    job = counting(tmp_path / "a")
+    run_shell([job], tmp_path)
+    (tmp_path / "a" / "ckpts").mkdir()
+    (tmp_path / "a" / "ckpts" / "old").touch()
+    assert run_shell([job], tmp_path, rerun="all") == 0
+    assert len(starts(tmp_path / "a")) == 1 and not (tmp_path / "a" / "ckpts").exists()
+
+
+def test_limit_takes_the_first_jobs(tmp_path):
+    run_shell([counting(tmp_path / name) for name in "abc"], tmp_path, limit=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_folders_with_spaces_and_quotes_work(tmp_path):
+    folder = tmp_path / 'it\'s a "run"'
+    assert run_shell([counting(folder)], tmp_path) == 0
+    assert state(folder) == "done"
+
+
+def test_of_two_calls_for_the_same_runs_one_wins_and_the_other_says_so(tmp_path, capsys):
+    job = counting(tmp_path / "a", "--seconds", "0.3", steps=3)
+    with exclusive(tmp_path / "a" / LOCK_NAME):
+        assert run_shell([job], tmp_path) == 0
+    assert "1 runs are in the hands of another call" in capsys.readouterr().err
+    assert not (tmp_path / "a" / "starts").exists()
+
+    codes = []
+    calls = [threading.Thread(target=lambda: codes.append(_call(job, tmp_path))) for _ in "12"]
+    for call in calls:
+        call.start()
+    for call in calls:
+        call.join()
+    assert codes == [0, 0] and len(starts(tmp_path / "a")) == 1
+
+
+def _call(job: Job, log_dir: Path) -> int:
+    code = (
+        "import sys; from pathlib import Path; from scripts.job_manager import Job, JobManager\n"
+        f"job = Job({job.name!r}, {list(job.argv)!r}, Path({str(job.run_dir)!r}))\n"
+        f"sys.exit(JobManager('shell', Path({str(log_dir)!r})).run([job]))"
+    )
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode
+
+
+def test_sigterm_lets_the_running_job_save_and_starts_no_other(tmp_path):
+    jobs = [counting(tmp_path / name, "--seconds", "0.1", steps=100) for name in "ab"]
+
+    def end_it():
+        while not (tmp_path / "a" / "trace").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    killer = threading.Thread(target=end_it)
+    killer.start()
+    assert run_shell(jobs, tmp_path) == 128 + signal.SIGTERM
+    killer.join()
+    assert state(tmp_path / "a") == "stopped" and not (tmp_path / "b" / "starts").exists()
+    assert "saved at step" in (tmp_path / "a" / "log.txt").read_text()
+    steps = len((tmp_path / "a" / "trace").read_text().splitlines())
+    # Started again, it goes on where it was.
+    assert run_shell([counting(tmp_path / "a", steps=steps + 2)], tmp_path) == 0
+    assert len((tmp_path / "a" / "trace").read_text().splitlines()) == steps + 2
+
+
+def test_cores_are_shared_out_where_there_is_no_gpu(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
+    run_shell([counting(tmp_path / name) for name in "ab"], tmp_path, parallel=2)
+    assert starts(tmp_path / "a")[0].endswith("threads=4")
+    assert environments(3, 1) == [{"OMP_NUM_THREADS": "2"}] * 3
+
+
+def test_each_gpu_takes_per_gpu_jobs(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    gpus = [slot["CUDA_VISIBLE_DEVICES"] for slot in environments(4, 2)]
+    assert sorted(gpus) == ["4", "4", "5", "5"]
+    assert environments(None, 1) == [{"CUDA_VISIBLE_DEVICES": "4"}]
+    with pytest.raises(UserError, match="needs 3 GPUs, and there are 2"):
+        environments(3, 1)
+
+
+def test_a_full_disk_fails_the_job_with_a_message(tmp_path, capsys):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "log.txt").symlink_to("/dev/full")
+    assert run_shell([counting(tmp_path / "a"), counting(tmp_path / "b")], tmp_path) == 1
+    assert "the disk is full" in capsys.readouterr().out
+    assert state(tmp_path / "b") == "done"
+
+
+def test_a_disk_that_is_full_in_the_end_does_not_hide_why_the_job_failed(tmp_path, monkeypatch):
+    process = JobProcess(counting(tmp_path / "a", "--fail", "1"), retries=0)
+    plain = process.run_folder.set_status
+
+    def full_at_the_end(**fields):
+        if fields["state"] == "failed":
+            raise UserError("cannot write status.json: the disk is full")
+        plain(**fields)
+
+    monkeypatch.setattr(process.run_folder, "set_status", full_at_the_end)
+    assert process.run() == "failed" and process.error == "exit code 1"
+
+
+def test_a_program_that_cannot_be_started_is_named_and_the_job_has_failed(tmp_path):
+    process = JobProcess(Job("a", ["no-such-program"], tmp_path / "a"))
+    assert process.run() == "failed"
+    assert process.error == "no-such-program cannot be started: No such file or directory"
+    assert Run(tmp_path / "a").status()["error"] == process.error
+
+
+def test_the_tail_of_a_log_shows_a_progress_bar_once(tmp_path):
+    (tmp_path / "log").write_bytes(b"first\n\nbar 1\rbar 2\rbar 3\nlast\xff\n")
+    assert tail(tmp_path / "log") == ["first", "bar 3", "last�"]
+    assert tail(tmp_path / "none") == []
+
+
+# ---------------------------------------------------------------------------- states
+
+
+def test_a_run_whose_process_died_goes_on_by_itself(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    run = Run(tmp_path / "a")
+    run.set_status(state="running", host=socket.gethostname(), pid=ended.pid, heartbeat=time.time())
+    assert status_of(run, None)["died"]
+    assert run_shell([counting(run.path)], tmp_path) == 0
+    assert state(run.path) == "done"
+
+
+def test_a_running_run_is_left_alone(tmp_path, capsys):
+    run = Run(tmp_path / "a")
+    run.set_status(state="running", host="elsewhere", pid=1, heartbeat=time.time())
+    assert run_shell([counting(run.path)], tmp_path, rerun="all") == 0
+    assert "left out: 1 running" in capsys.readouterr().err
+    assert not (run.path / "starts").exists()
+
+
+def test_silence_of_150_seconds_on_another_machine_is_death(tmp_path):
+    run = Run(tmp_path / "a")
+    run.set_status(state="running", host="elsewhere", pid=1, heartbeat=time.time() - 151)
+    assert status_of(run, None)["died"]
+
+
+@pytest.mark.parametrize(
+    ("state", "alive", "expected", "starts"),
+    [
+        ("queued", {"7_0"}, "queued", False),
+        ("queued", {"7_1"}, "failed", True),  # cancelled while it waited
+        ("queued", None, "queued", False),  # Slurm cannot be asked
+        ("stopped", {"7_0"}, "queued", False),  # saved, and about to be requeued
+        ("stopped", set(), "stopped", True),
+        ("done", {"7_0"}, "done", False),
+        ("failed", set(), "failed", False),
+    ],
+)
+def test_slurm_says_whether_a_run_is_free(tmp_path, state, alive, expected, starts):
+    run = Run(tmp_path / "a")
+    run.set_status(state=state, slurm_job="7_0")
+    status = status_of(run, alive)
+    assert (status["state"], is_to_start(status, None)) == (expected, starts)
+
+
+def test_a_slurm_job_that_is_gone_is_dead_after_a_minute_of_silence(tmp_path):
+    run = Run(tmp_path / "a")
+    run.set_status(state="running", host="node", pid=1, slurm_job="7", heartbeat=time.time() - 61)
+    assert status_of(run, {"8"})["died"]
+    run.set_status(heartbeat=time.time())
+    assert status_of(run, {"8"})["state"] == "running"
+
+
+def test_a_status_file_that_cannot_be_read_waits_for_rerun(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "status.json").write_text("{")
+    job = counting(tmp_path / "a")
+    assert run_shell([job], tmp_path) == 0
+    assert not (tmp_path / "a" / "starts").exists()
+    assert run_shell([job], tmp_path, rerun="failed") == 0
+    assert state(tmp_path / "a") == "done"
+
+
+def test_the_stages_within_a_run_are_not_runs_of_their_own(tmp_path):
+    for name in ("b/config.yaml", "b/stage_1/config.yaml", "a/status.json", "c/other"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [run.path.name for run in find_runs([tmp_path, tmp_path / "b"])] == ["a", "b"]
+    with pytest.raises(UserError, match="no such folder"):
+        find_runs([tmp_path / "none"])
+
+
+def test_a_command_without_status_of_its_own_has_a_heartbeat(tmp_path, monkeypatch):
+    monkeypatch.setattr("scripts.jobs.process.HEARTBEAT_SECONDS", 0.1)
+    process = JobProcess(counting(tmp_path / "a", "--seconds", "0.6"))
+    thread = threading.Thread(target=process.run)
+    thread.start()
+    beats = set()
+    while thread.is_alive():
+        time.sleep(0.05)
+        with contextlib.suppress(FileNotFoundError):
+            beats.add(json.loads((tmp_path / "a" / "status.json").read_text())["heartbeat"])
+    assert len(beats) >= 4
+
+
+# ---------------------------------------------------------------------------- Slurm's side
+
+
+def parsed(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_job_arguments(parser)
+    return parser.parse_args(arguments)
+
+
+def test_without_sbatch_the_message_says_shell(tmp_path):
+    manager = JobManager(mode="sbatch", log_dir=tmp_path)
+    with pytest.raises(UserError, match=r"no sbatch on PATH.*use --mode shell"):
+        manager.run([counting(tmp_path / "a")])
+    assert not (tmp_path / "a").exists()
+
+
+def test_flags_win_over_the_file(tmp_path):
+    (tmp_path / "slurm.yaml").write_text("partition: long\ntime: 60\nsbatch: {nice: 5}\n")
+    settings = read_settings(
+        parsed(
+            *("--slurm_config", str(tmp_path / "slurm.yaml"), "--time", "90"),
+            *("--sbatch", "mail-type=END", "--sbatch", "exclusive", "--setup", "module load x"),
+        )
+    )
+    assert (settings.partition, settings.time, settings.cpus) == ("long", 90, 8)
+    assert settings.sbatch == {"nice": 5, "mail-type": "END", "exclusive": True}
+    assert settings.setup == ["module load x"]
+
+
+def test_the_file_of_the_project_holds_every_setting_and_its_default():
+    assert read_settings(parsed()) == SlurmSettings()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("partion: x", "did you mean 'partition'"),
+        ("time: soon", "soon"),
+        ("cpus: 0\ngpus: -1", "cpus=0.*at least 1"),
+        ("time: 1\nsignal_seconds: 60", "signal_seconds=60"),
+        ("- a", "slurm.yaml"),
+        ("a: [", "slurm.yaml"),
+        ("account: {{ name }}", "slurm.yaml"),
+    ],
+)
+def test_a_wrong_settings_file_is_named(tmp_path, text, message):
+    (tmp_path / "slurm.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_settings(parsed("--slurm_config", str(tmp_path / "slurm.yaml")))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--limit", "0"), ("--retries", "-1"), ("--mode", "sbatch", "--parallel", "2")],
+)
+def test_wrong_flags_are_user_errors(arguments):
+    with pytest.raises(UserError):
+        JobManager.from_args(parsed(*arguments))
+
+
+def test_what_stands_after_the_dashes_is_every_jobs():
+    assert split_overrides(["--mode", "shell", "--", "a=1", "--", "b"]) == (
+        ["--mode", "shell"],
+        ["a=1", "--", "b"],
+    )
+    assert split_overrides(["x"]) == (["x"], [])
+
+
+@pytest.fixture
+def fake_sbatch(tmp_path, monkeypatch):
+    """An sbatch that takes everything and says so; an srun to be found."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, line in {"sbatch": "echo Submitted batch job 12", "srun": "exit 1"}.items():
+        (folder / name).write_text(f"#!/bin/bash\n{line}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.undo()
+    monkeypatch.setattr("scripts.jobs.states.slurm_jobs", lambda: None)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+def test_the_generated_script_is_the_golden_one(tmp_path, fake_sbatch):
+    logs = tmp_path / "my logs"
+    settings = SlurmSettings(
+        "gpu", "lab", "high", "a100", sbatch={"nice": 5}, setup=["module load cuda"]
+    )
+    manager = JobManager(mode="sbatch", log_dir=logs, slurm=settings)
+    jobs = [Job(f"erm_tune/{n}", ["true"], logs / "erm_tune" / n) for n in "abc"]
+    assert manager.run(jobs) == 0
+    script = (logs / ".slurm" / "12_submission.sh").read_text()
+    for path, word in ((logs, "LOGS"), (sys.executable, "PYTHON"), (ROOT, "ROOT")):
+        script = script.replace(str(path), word)
+    assert script == (GOLDEN / "submission.sh").read_text()
+    queued = json.loads((logs / "erm_tune" / "c" / "status.json").read_text())
+    assert (queued["state"], queued["slurm_job"]) == ("queued", "12_2")
+
+
+def test_pickles_lie_in_a_folder_of_our_own(tmp_path, fake_sbatch):
+    (tmp_path / ".slurm").mkdir(mode=0o755)
+    manager = JobManager(mode="sbatch", log_dir=tmp_path)
+    manager.run([Job("a", ["true"], tmp_path / "a")])
+    assert stat.S_IMODE((tmp_path / ".slurm").stat().st_mode) == 0o700
+
+
+def test_a_pattern_in_the_path_is_refused(tmp_path, fake_sbatch):
+    with pytest.raises(UserError, match="%"):
+        JobManager(mode="sbatch", log_dir=tmp_path / "100%j").run([Job("a", ["true"], tmp_path)])
+
+
+# ---------------------------------------------------------------------------- estimates
+
+TINY = ["exp=erm", "exp/model=resnet18", "exp/dataset=synthetic", "exp.train.total_epochs=3"]
+
+
+def training(log_dir: Path, *overrides: str) -> Job:
+    return Job("a", ["python", "train_erm.py", *TINY, *overrides], log_dir / "a")
+
+
+def test_the_cost_is_said_before_anything_starts(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    JobManager(log_dir=tmp_path).run([training(tmp_path)])
+    err = capsys.readouterr().err
+    assert "GPU hours: unknown, as no earlier run of resnet18 at 64x64 was measured" in err
+    # 11,177,025 weights, 8 bytes each with momentum, 3 epochs of which all are kept.
+    assert "at most 0.3 GB" in err
+
+    for name, rate in {"x": 100.0, "y": 300.0, "z": 200.0}.items():
+        config = {"model": {"name": "resnet18"}, "dataset": {"target_resolution": [64, 64]}}
+        write_json(tmp_path / name / "config.yaml", {"exp": config})
+        Run(tmp_path / name).set_status(state="done", images_per_second=rate)
+    JobManager(log_dir=tmp_path).run([training(tmp_path)])
+    # 3 epochs x (16,000 + 4,000/3) images at the median of 200/s are 260 s.
+    assert "GPU hours: about 0.1 (0.07 a run), as earlier runs measured 200 images/s" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_mistake_in_the_overrides_is_found_before_a_job_starts(tmp_path):
+    with pytest.raises(UserError, match=re.escape("exp.optimizer.lrr")):
+        run_shell([training(tmp_path, "exp.optimizer.lrr=1")], tmp_path)
+    assert not (tmp_path / "a").exists()
+
+
+def count_weights(model: str, tasks: int) -> int:
+    return sum(p.numel() for p in build_model(model, tasks, False, None, 0).parameters())
+
+
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow)])
+def test_a_known_size_is_that_of_the_network(name):
+    assert name in BACKBONES and parameters(name, 3) == count_weights(name, 3)
+
+
+@pytest.mark.slow
+def test_other_networks_are_counted_without_making_them():
+    assert parameters("shufflenet_v2_x0_5", 2) == count_weights("shufflenet_v2_x0_5", 2)

@@ -1,0 +1,238 @@
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scripts import prepare_data
+from src.data.cache import open_or_build_cache
+from src.data.celeba import bad_images_file, cache_folder, leave_out, load_annotations
+from src.data.layout import ImageFiles
+from src.errors import UserError
+from src.files import read_json
+from tests.data.small_celeba import draw_image, wait_for_chunks, write_celeba
+
+SPLIT = [0, 0, 0, 0, 1, 1, 2]
+PARTITION = "".join(f"{row:06d}.jpg {split}\n" for row, split in enumerate(SPLIT, 1))
+PARTITION_MD5 = "941f65d95831d5e54fa7203ebae6db09"  # by md5sum
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_celeba(tmp_path / "celeba", SPLIT)
+    return tmp_path / "celeba"
+
+
+def arguments(root: Path, *more: str) -> list[str]:
+    cache = str(root.parent / "cache")
+    sizes = ["--target_resolution", "16", "24"]
+    return ["--root", str(root), "--cache_dir", cache, "--workers", "1", *sizes, *more]
+
+
+def truncate(root: Path, name: str) -> None:
+    path = root / "img_align_celeba" / name
+    path.write_bytes(path.read_bytes()[:-2000])
+
+
+def train_names(root: Path) -> list[str]:
+    return load_annotations(root, root.parent / "cache").of_split("train").names.tolist()
+
+
+def test_caches_of_all_splits_are_built_and_told(root, capsys):
+    prepare_data.main(arguments(root))
+    output = capsys.readouterr().out
+    assert "7 annotated images: train 4, val 2, test 1" in output
+    assert f"train-cropped-16x24.bin: 4 images, {4 * 16 * 24 * 3:,} bytes" in output
+    assert "val-cropped-16x24.bin: 2 images" in output
+    assert "test-cropped-16x24.bin: 1 images" in output
+
+
+def test_augmentation_keeps_whole_frames_of_the_train_split_only(root, capsys):
+    prepare_data.main(arguments(root, "--data_augmentation", "--splits", "train", "val"))
+    output = capsys.readouterr().out
+    assert "train-full_frame.bin: 4 images" in output
+    assert "val-cropped-16x24.bin: 2 images" in output
+    assert "test-cropped" not in output and "test-full" not in output
+
+
+def test_bad_image_ends_with_its_name(root):
+    truncate(root, "000002.jpg")
+    with pytest.raises(UserError, match=r"000002\.jpg: .*truncated"):
+        prepare_data.main(arguments(root))
+
+
+@pytest.mark.parametrize("more", [[], ["--check"]], ids=["build", "check"])
+def test_skip_bad_leaves_images_out_of_the_annotations_and_says_how_many(root, capsys, more):
+    truncate(root, "000002.jpg")
+    (root / "img_align_celeba" / "000003.jpg").unlink()
+    prepare_data.main(arguments(root, "--skip_bad", *more))
+    output, errors = capsys.readouterr()
+    assert "000002.jpg" in output and "000003.jpg" in output
+    assert "missing or unreadable images are left out" in output
+    assert train_names(root) == ["000001.jpg", "000004.jpg"]
+    assert "2 missing or unreadable images are left out, see" in errors + capsys.readouterr().err
+    records = open_or_build_cache(root, "train", (16, 24), False, root.parent / "cache", 1, False)
+    assert len(records) == 2
+
+
+def test_image_that_was_put_right_comes_back(root, capsys):
+    truncate(root, "000002.jpg")
+    prepare_data.main(arguments(root, "--skip_bad"))
+    assert len(train_names(root)) == 3
+    capsys.readouterr()
+    prepare_data.main(arguments(root, "--skip_bad"))
+    assert "no annotation" not in capsys.readouterr().out
+    assert set(read_json(bad_images_file(root, root.parent / "cache"))) == {"000002.jpg"}
+    draw_image(5).save(root / "img_align_celeba" / "000002.jpg")
+    assert len(train_names(root)) == 4
+    records = open_or_build_cache(root, "train", (16, 24), False, root.parent / "cache", 1, False)
+    assert records.read(np.arange(4)).shape == (4, 16, 24, 3)
+
+
+def test_check_decodes_everything_and_writes_no_cache(root, capsys):
+    prepare_data.main(arguments(root, "--check"))
+    assert "all images can be read" in capsys.readouterr().out
+    assert not list((root.parent / "cache").rglob("*.bin"))
+    truncate(root, "000005.jpg")
+    truncate(root, "000007.jpg")
+    with pytest.raises(UserError, match="2 images are missing or unreadable"):
+        prepare_data.main(arguments(root, "--check"))
+    prepare_data.main(arguments(root, "--check", "--splits", "train"))
+
+
+def test_image_without_annotation_is_only_a_warning(root, capsys):
+    shutil.copy(root / "img_align_celeba/000001.jpg", root / "img_align_celeba/999999.jpg")
+    prepare_data.main(arguments(root))
+    assert "warning: 1 of them have no annotation: 999999.jpg" in capsys.readouterr().out
+
+
+def test_complete_set_is_compared_with_the_official_checksums(root, monkeypatch, capsys):
+    monkeypatch.setattr(prepare_data, "COMPLETE", len(SPLIT))
+    (root / "list_eval_partition.txt").write_text(PARTITION)
+    monkeypatch.setattr(
+        "torchvision.datasets.CelebA.file_list",
+        [
+            ("id", "0" * 32, "list_attr_celeba.txt"),
+            ("id", PARTITION_MD5, "list_eval_partition.txt"),
+            ("id", "0" * 32, "identity_CelebA.txt"),
+        ],
+    )
+    prepare_data.main(arguments(root, "--check"))
+    output = capsys.readouterr().out
+    assert "list_attr_celeba.txt: NOT as published (MD5 " in output
+    assert "list_eval_partition.txt: as published" in output
+    assert "identity" not in output
+
+
+def test_download_offline_says_what_to_do_by_hand(tmp_path, monkeypatch):
+    def offline(*args):
+        raise ConnectionError("Failed to resolve 'drive.google.com'")
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_file_from_google_drive", offline)
+    monkeypatch.setattr(prepare_data, "find_spec", lambda name: name)
+    with pytest.raises(UserError) as caught:
+        prepare_data.main(["--root", str(tmp_path), "--download"])
+    text = str(caught.value)
+    assert "Failed to resolve" in text
+    assert "Is this machine online?" in text
+    assert "mmlab.ie.cuhk.edu.hk" in text
+    assert f"put them into {tmp_path}/celeba" in text
+
+
+def test_download_without_its_downloader_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare_data, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "gdown", None)  # as if not installed
+    with pytest.raises(UserError, match="pip install gdown"):
+        prepare_data.main(["--root", str(tmp_path), "--download"])
+
+
+def test_download_fetches_the_three_files_that_are_needed(root, monkeypatch):
+    fetched = []
+    monkeypatch.setattr(
+        "torchvision.datasets.utils.download_file_from_google_drive",
+        lambda file_id, folder, name, md5: fetched.append((folder, name, len(md5))),
+    )
+    prepare_data.main(arguments(root, "--download", "--check"))
+    assert sorted(fetched) == [
+        (root, name, 32)
+        for name in ("img_align_celeba.zip", "list_attr_celeba.txt", "list_eval_partition.txt")
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--target_resolution", "0", "64"],
+        ["--target_resolution", "64"],
+        ["--splits", "valid"],
+        ["--workers", "0"],
+        ["--root", "/nonexistent"],
+    ],
+)
+def test_bad_command_lines_end_with_exit_code_2_and_no_traceback(tmp_path, wrong):
+    result = subprocess.run(
+        [sys.executable, "-m", "scripts.prepare_data", *wrong],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert "error: " in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_at_once_and_the_next_start_goes_on(tmp_path):
+    root, cache = tmp_path / "celeba", tmp_path / "cache"
+    write_celeba(root, [0] * 1500)
+    command = [sys.executable, "-m", "scripts.prepare_data", "--splits", "train", "--workers", "2"]
+    command += ["--root", str(root), "--cache_dir", str(cache)]
+    process = subprocess.Popen(
+        command,
+        cwd=Path(__file__).parents[2],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    journal = cache_folder(root, cache) / "train-cropped-224x224.journal"
+    wait_for_chunks(journal)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "stopped; the same command goes on from here" in errors
+    assert "Traceback" not in errors
+    done = len(journal.read_text().splitlines()) - 1
+    assert 2 <= done < 12  # of 12 chunks of 128
+    result = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0
+    assert "1,500 images" in result.stdout
+    assert f"{128 * done}/1500" in result.stderr  # the bar begins there
+
+
+def test_of_two_that_leave_images_out_at_once_both_are_remembered(root, monkeypatch):
+    """Each stands still between its look at the list and its write until the other has come as far,
+    which behind a lock it never does."""
+    both_have_read = threading.Barrier(2)
+    fingerprint = ImageFiles.fingerprint
+
+    def wait_for_the_other(images: ImageFiles, names: list[str]) -> str:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both_have_read.wait(0.5)
+        return fingerprint(images, names)
+
+    monkeypatch.setattr(ImageFiles, "fingerprint", wait_for_the_other)
+    cache = root.parent / "cache"
+    with ThreadPoolExecutor(2) as pool:
+        names = ["000001.jpg", "000002.jpg"]
+        list(pool.map(lambda name: leave_out(root, {name: "unreadable"}, cache), names))
+    assert set(read_json(bad_images_file(root, cache))) == set(names)

@@ -1,0 +1,143 @@
+"""Nothing may change but the time: each way to be fast, on and off, 20 steps on a CPU in fp32."""
+
+import functools
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import train_erm
+from src.config.compose import load_config
+from src.data.batches import iterate_batches
+from src.data.cache import open_or_build_cache
+from src.data.layout import ImageFiles
+from src.data.pixels import StreamedImages
+from src.runs.folder import Run
+from src.runs.signals import Stopped
+from src.sampling.plans import IndexPlan, epoch_positions
+from src.training import loop as training
+from src.training.checkpoints import load_checkpoint
+from src.training.devices import keep_freed_memory
+from tests.tiny_training import at, make_trainer
+
+STEPS = 20  # seven epochs of 3 steps, but for the last; ten of 2 where a plan is half as long
+
+
+def trained(folder: Path, images: Any = None, fused: bool = True, **changes: Any) -> dict:
+    """Weights and momentum after 20 steps, by name."""
+    trainer = make_trainer(folder, total_epochs=10, max_steps=STEPS, **changes)
+    if images is not None:
+        trainer.images = images
+    if not fused:
+        for group in trainer.optimizer.param_groups:
+            group["fused"] = False
+        # Only the fused one knows the flag of a non-finite loss.
+        trainer.optimizer.register_step_pre_hook(lambda sgd, *_: setattr(sgd, "found_inf", None))
+    trainer.train()
+    state = load_checkpoint(Run(folder).checkpoint("last"))
+    assert state["step"] == STEPS
+    momentum = {
+        f"momentum.{k}": v["momentum_buffer"] for k, v in state["optimizer"]["state"].items()
+    }
+    return {name: tensor.clone() for name, tensor in (state["model"] | momentum).items()}
+
+
+def assert_same_bits(one: dict, other: dict) -> None:
+    assert one.keys() == other.keys()
+    assert len(one) > 10
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    return trained(tmp_path_factory.mktemp("plain") / "run")
+
+
+def test_twenty_steps_do_change_the_weights(plain, tmp_path):
+    other = trained(tmp_path / "run", lr=0.1001)
+    assert not torch.equal(plain["head.weight"], other["head.weight"])
+
+
+def test_the_log_interval_changes_no_bit(plain, tmp_path):
+    for interval in (1, 7, 1000):
+        assert_same_bits(plain, trained(tmp_path / str(interval), log_every_n_steps=interval))
+
+
+def test_reading_ahead_changes_no_bit(plain, tmp_path, monkeypatch):
+    for prefetch in (1, 5):
+        ahead = functools.partial(iterate_batches, prefetch=prefetch)
+        monkeypatch.setattr(training, "iterate_batches", ahead)
+        assert_same_bits(plain, trained(tmp_path / str(prefetch)))
+
+
+def test_the_fused_optimizer_rounds_otherwise_and_no_more(plain, tmp_path):
+    # Its kernel multiplies and adds in one rounding, PyTorch's plain one in two.
+    other = trained(tmp_path / "run", fused=False)
+    assert plain.keys() == other.keys()
+    for name, tensor in plain.items():
+        torch.testing.assert_close(other[name], tensor, rtol=0, atol=2e-6)
+
+
+def test_keeping_freed_memory_changes_no_bit(plain, tmp_path):
+    keep_freed_memory()
+    assert_same_bits(plain, trained(tmp_path / "run"))
+
+
+PLANS = {
+    "erm": IndexPlan(np.arange(20)),
+    "rwg": IndexPlan(np.arange(20), np.linspace(1, 9, 20)),
+    "subg": IndexPlan(np.arange(0, 20, 2)),
+    "jtt": IndexPlan(np.repeat(np.arange(20), np.where(np.arange(20) % 5, 1, 3))),
+}
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("augment", [False, True])
+def test_images_kept_on_the_device_change_no_bit(tmp_path, plan, augment):
+    changes = {"plan": PLANS[plan], "augment": augment}
+    kept = trained(tmp_path / "on", device_cache=True, **changes)
+    assert_same_bits(kept, trained(tmp_path / "off", device_cache=False, **changes))
+
+
+def test_images_kept_on_the_device_resume_within_an_epoch(plain, tmp_path):
+    stop = at(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Stopped):
+        trained(tmp_path / "run", device_cache=True, hook=stop)
+    assert load_checkpoint(Run(tmp_path / "run").checkpoint("last"))["batch"] == 2
+    assert_same_bits(plain, trained(tmp_path / "run", device_cache=True))
+
+
+def test_the_command_line_decides_whether_they_are_kept(tiny_overrides, tmp_path, capsys):
+    for value, times in (("true", 1), ("false", 0), ("auto", 0)):
+        overrides = [*tiny_overrides, f"exp.dataloader.device_cache={value}"]
+        config = load_config([*overrides, f"exp.train.log_dir={tmp_path / value}"])
+        train_erm.train(config, Run(tmp_path / value))
+        assert capsys.readouterr().out.count("64 images, 0.0002 GB, stay on cpu once read") == times
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_the_cache_changes_no_bit(tiny_celeba, tmp_path, augment):
+    records = open_or_build_cache(
+        tiny_celeba, "train", (16, 16), augment, tmp_path, workers=1, progress=False
+    )
+    streamed = StreamedImages(ImageFiles(tiny_celeba), records.names, records.pixels)
+    order = np.random.default_rng(0).permutation(len(records))
+    assert np.array_equal(records.read(order), streamed.read(order))
+    cached = trained(tmp_path / "records", records, augment=augment)
+    assert_same_bits(cached, trained(tmp_path / "none", streamed, augment=augment))
+    assert torch.isfinite(cached["head.weight"]).all()
+
+
+def test_an_epochs_order_is_a_function_of_seed_and_epoch_alone():
+    plan = IndexPlan(np.arange(50), np.linspace(1, 2, 50))
+    np.random.seed(1)
+    torch.manual_seed(1)
+    first = epoch_positions(plan, seed=3, epoch=2)
+    np.random.seed(2)
+    torch.manual_seed(2)
+    assert np.array_equal(first, epoch_positions(plan, seed=3, epoch=2))
+    assert not np.array_equal(first, epoch_positions(plan, seed=3, epoch=3))
