@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: golden audit test-oldest help demo bench test test-slow test-all lint format clean faults fuzz
+.PHONY: golden audit test-oldest help demo bench test test-slow test-all lint format clean faults
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -50,10 +50,6 @@ golden: $(INSTALLED)  ## losses of all presets bit by bit as in another commit: 
 
 faults: $(INSTALLED)  ## kill runs 200 times, fail their disk, damage their files (an hour)
 	FAULT_KILLS=200 $(BIN)/python -m pytest -q tests/faults
-
-fuzz: $(INSTALLED)  ## look for inputs that break a parser, with atheris, 15 s each
-	$(BIN)/python -m pip install --quiet atheris
-	$(BIN)/python -m tests.fuzz.atheris_parsers
 
 lint: $(INSTALLED)  ## check style
 	$(BIN)/ruff check .

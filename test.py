@@ -8,8 +8,7 @@ import json
 from pathlib import Path
 
 from src.data.groupings import parse_groupings
-from src.errors import UserError, exit_on_user_error
-from src.files import write_json
+from src.io import UserError, exit_on_user_error, write_json
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -11,7 +11,7 @@ import venv
 from pathlib import Path
 from typing import Any
 
-from src.errors import UserError, exit_on_user_error
+from src.io import UserError, exit_on_user_error
 
 FOLDER = Path(".venv-audit")
 PIP_AUDIT = "pip-audit>=2.7"

@@ -23,8 +23,8 @@ from typing import Any
 
 from src.config.compose import load_config
 from src.config.overrides import quote_override
-from src.errors import UserError, exit_on_user_error
 from src.evaluation.logits import read_report
+from src.io import UserError, exit_on_user_error
 from src.runs.folder import Run
 from src.runs.signals import Stopped, stop_on_signal
 from src.standin.dataset import ensure_synthetic

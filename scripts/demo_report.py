@@ -19,7 +19,7 @@ from src.data.pixels import open_image
 from src.evaluation.logits import load_logits, read_report
 from src.evaluation.metrics import wilson
 from src.evaluation.table import interval, percent
-from src.files import write_atomic, write_json
+from src.io import write_atomic, write_json
 from src.report.plots_groups import (
     Accuracies,
     face_sheet,

@@ -7,8 +7,8 @@ python -m scripts.find_best_ckpt --log_dir RUN --rule best-group  the path of th
 import argparse
 
 from scripts.status import print_table
-from src.errors import UserError, exit_on_user_error
 from src.evaluation.table import percent
+from src.io import UserError, exit_on_user_error
 
 
 def main(argv: list[str] | None = None) -> None:

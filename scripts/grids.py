@@ -21,8 +21,7 @@ from scripts.job_manager import Job
 from src.config.compose import WITHOUT_EFFECT
 from src.config.overrides import join_brackets, quote_override, resolve_aliases
 from src.data.groupings import Grouping, did_you_mean, parse_grouping
-from src.errors import UserError
-from src.files import read_json
+from src.io import UserError, read_json
 from src.json_shapes import Number, Or
 from src.runs.names import default_log_dir
 

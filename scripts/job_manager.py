@@ -26,8 +26,7 @@ from scripts.jobs.slurm import (
     submit,
 )
 from scripts.jobs.states import count_states, forget, is_to_start, slurm_jobs, status_of
-from src.errors import UserError
-from src.files import exclusive
+from src.io import UserError, exclusive
 from src.runs.folder import Run
 
 __all__ = ["Job", "JobManager", "add_job_arguments", "split_overrides"]

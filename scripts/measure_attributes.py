@@ -17,8 +17,7 @@ from scipy.special import ndtr, ndtri
 
 from src.data.celeba import load_annotations
 from src.data.groupings import COLUMN
-from src.errors import exit_on_user_error
-from src.files import write_atomic
+from src.io import exit_on_user_error, write_atomic
 from src.standin.attribute_table import COLOURS, REST, TABLE_PATH
 
 

@@ -18,8 +18,7 @@ from src.data.decoding import BadImages, check_images
 from src.data.layout import HOMEPAGE, ImageFiles, find_root
 from src.data.pixels import Pixels
 from src.data.tables import shortened
-from src.errors import UserError, exit_on_user_error
-from src.files import read_json
+from src.io import UserError, exit_on_user_error, read_json
 
 COMPLETE = 202_599  # images of the official data set
 NEEDED = ("list_attr_celeba.txt", "list_eval_partition.txt", "img_align_celeba.zip")

@@ -16,8 +16,7 @@ from typing import Any
 from scripts.experiments import FAMILIES
 from scripts.jobs.states import count_states
 from scripts.status import print_table
-from src.errors import UserError, exit_on_user_error
-from src.files import exclusive, write_atomic
+from src.io import UserError, exclusive, exit_on_user_error, write_atomic
 from src.report.rows import rule_positions
 from src.report.text import comparison_table, csv_text, json_text, latex_text, result_table
 

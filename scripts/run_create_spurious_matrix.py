@@ -16,7 +16,7 @@ from scripts.job_manager import Job, JobManager, add_job_arguments, split_overri
 from scripts.jobs.states import find_runs
 from src.config.compose import read_config_file
 from src.data.groupings import ATTRIBUTES, parse_groupings
-from src.errors import UserError, exit_on_user_error
+from src.io import UserError, exit_on_user_error
 from src.json_shapes import misfit
 from src.runs.folder import Run
 from src.spurious.results import is_finished

@@ -17,9 +17,9 @@ from scripts.job_manager import Job, split_overrides
 from scripts.jobs.states import count_states, slurm_jobs, status_of
 from scripts.run_hparam_grid_train import add_experiment_arguments, experiment_jobs
 from scripts.status import print_table
-from src.errors import UserError, exit_on_user_error
 from src.evaluation.logits import evaluations
 from src.evaluation.table import interval, percent
+from src.io import UserError, exit_on_user_error
 from src.runs.folder import Run
 
 CHECKPOINT_TYPES = ("average", "best-worst", "per-task")

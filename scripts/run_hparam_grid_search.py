@@ -14,7 +14,7 @@ import sys
 from scripts.grids import find_experiment, train_jobs
 from scripts.job_manager import JobManager, add_job_arguments, split_overrides
 from scripts.tuning_report import report
-from src.errors import UserError, exit_on_user_error
+from src.io import UserError, exit_on_user_error
 
 GRIDS = ("erm_tune", "suby_tune", "mtl_erm_tune", "mtl_suby_tune")
 OPTS = {"erm": "erm_tune", "suby": "suby_tune"} | {name: name for name in GRIDS}

@@ -15,7 +15,7 @@ from pathlib import Path
 from scripts.experiments import EXPERIMENTS, MTL_ERM_EXPERIMENTS, WEIGHTINGS
 from scripts.grids import delta_weights, find_experiment, train_jobs, weighting_values
 from scripts.job_manager import Job, JobManager, add_job_arguments, split_overrides
-from src.errors import UserError, exit_on_user_error
+from src.io import UserError, exit_on_user_error
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from scripts.experiments import EXPERIMENTS, IDENTIFICATION, Experiment, Setting
 from scripts.grids import train_jobs
 from scripts.job_manager import JobManager, add_job_arguments, split_overrides
 from src.data.groupings import ATTRIBUTES
-from src.errors import exit_on_user_error
+from src.io import exit_on_user_error
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from src.errors import UserError, exit_on_user_error
-from src.files import write_json
+from src.io import UserError, exit_on_user_error, write_json
 from src.spurious.clusters import find_clusters, svd_features
 from src.spurious.delta import knee
 from src.spurious.explorer import write_explorer

@@ -15,9 +15,9 @@ import numpy as np
 
 import test
 from src.data.groupings import ATTRIBUTES, COLUMN
-from src.errors import UserError, exit_on_user_error
 from src.evaluation.inference import RunEvaluator, open_run
 from src.evaluation.logits import Logits
+from src.io import UserError, exit_on_user_error
 from src.spurious.delta import count_pairs
 from src.spurious.plots import plot_task
 from src.spurious.results import Labels, TaskResult, is_finished, write_labels, write_task

@@ -13,8 +13,8 @@ from typing import Any
 from scripts.jobs.process import LOG_NAME
 from scripts.jobs.states import count_states, find_runs, slurm_jobs, status_of
 from src.config.compose import read_config_file
-from src.errors import UserError, exit_on_user_error, printable
 from src.evaluation.table import percent
+from src.io import UserError, exit_on_user_error
 from src.runs.folder import STATES, Run
 
 COLUMNS = ("state", "epoch", "progress", "images/s", "left", "average %", "worst %", "run", "note")
@@ -108,7 +108,6 @@ def note(run: Run, status: dict[str, Any]) -> str:
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Columns padded with spaces, nothing cut off: it can be searched with grep."""
-    rows = [[printable(cell) for cell in line] for line in rows]
     widths = [max(len(line[column]) for line in rows) for column in range(len(rows[0]))]
     for line in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())

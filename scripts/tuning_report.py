@@ -8,9 +8,8 @@ import numpy as np
 
 from scripts.experiments import Experiment, Setting
 from scripts.jobs.process import Job
-from src.errors import UserError
 from src.evaluation.table import percent
-from src.files import atomic_path
+from src.io import UserError, atomic_path
 from src.runs.folder import Run
 
 # The rules that choose an epoch of each run; what is averaged is the figure of that epoch.

@@ -19,10 +19,7 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Fuzz tests try this share of their cases: few where the slow tests are left out.
-    quick = "not slow" in config.option.markexpr
-    os.environ.setdefault("FUZZ_SHARE", "0.04" if quick else "1")
-    # A slow moment of a busy machine is no failure; a hang still meets pytest's own time limit.
+    # A busy machine may be slow; pytest's own time limit catches hangs.
     settings.register_profile("no deadline", settings(settings.default, deadline=None))
     settings.load_profile("no deadline")
 

@@ -14,7 +14,7 @@ from src.config.schema import Config, JTTConfig
 from src.data.celeba import load_annotations
 from src.data.groupings import COLUMN, parse_groupings
 from src.evaluation.logits import Logits, data_identity, evaluate, report, save_logits
-from src.files import write_json
+from src.io import write_json
 from src.runs.folder import Run
 from src.runs.selection import record_validation, scores
 from tests.data.small_celeba import official_attributes

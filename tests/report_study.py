@@ -17,7 +17,7 @@ from src.config.compose import load_config, save_config
 from src.data.celeba import Annotations, load_annotations
 from src.data.groupings import parse_groupings
 from src.evaluation.logits import Logits, data_identity, evaluate, report, save_logits
-from src.files import write_json
+from src.io import write_json
 from src.runs.folder import Run
 from src.runs.selection import record_validation, scores
 from src.training.validation import flat_metrics

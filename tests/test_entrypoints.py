@@ -16,9 +16,8 @@ import train_erm
 from src.config.compose import launch, load_config
 from src.data.celeba import load_annotations
 from src.data.groupings import parse_grouping
-from src.errors import UserError
 from src.evaluation.logits import load_logits
-from src.files import read_json
+from src.io import UserError, read_json
 from src.runs.folder import Run
 from src.training.checkpoints import load_checkpoint
 from tests.conftest import entrypoint_process

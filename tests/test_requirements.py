@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts import audit
-from src.errors import UserError
+from src.io import UserError
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = re.compile(r"([a-z0-9-]+)>=([0-9.]+)(,<[0-9.]+)?")

@@ -18,7 +18,7 @@ from torch import nn
 from src.data.celeba import Annotations
 from src.data.groupings import parse_groupings
 from src.data.pixels import Pixels
-from src.files import read_json
+from src.io import read_json
 from src.objective.across import LossBalancedTaskWeighting, StaticWeights
 from src.runs.folder import Run
 from src.sampling.plans import IndexPlan

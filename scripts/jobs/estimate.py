@@ -11,7 +11,7 @@ from scripts.jobs.states import find_runs
 from src.config.compose import load_config, read_config_file
 from src.config.schema import Config, JTTConfig
 from src.data.celeba import load_annotations
-from src.errors import UserError
+from src.io import UserError
 
 # All of CelebA, for a machine that submits but has no data.
 CELEBA_TRAIN, CELEBA_VAL = 162_770, 19_867

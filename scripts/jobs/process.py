@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from src.errors import UserError
-from src.files import write_error
+from src.io import UserError, write_error
 from src.runs.folder import HEARTBEAT_SECONDS, Run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from types import FrameType
 
 from scripts.jobs.process import Job, JobProcess, tail
 from scripts.jobs.states import count_states
-from src.errors import UserError
+from src.io import UserError
 
 
 def run_here(jobs: Sequence[Job], parallel: int | None, per_gpu: int, retries: int) -> int:

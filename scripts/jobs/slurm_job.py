@@ -13,7 +13,7 @@ from pathlib import Path
 from submitit.helpers import DelayedSubmission
 
 from scripts.jobs.process import LOCK_NAME, Job, JobProcess
-from src.files import exclusive
+from src.io import exclusive
 from src.runs.folder import Run
 
 # A run that stopped on SIGTERM is being cancelled or preempted: Slurm then kills us, and requeues

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from src.errors import UserError
+from src.io import UserError
 from src.runs.folder import HEARTBEAT_SECONDS, Run
 
 MARKS = ("status.json", "config.yaml")  # a folder with one of these is a run

@@ -21,8 +21,7 @@ from src.config.overrides import CONFIG_DIR, check_overrides, join_brackets, res
 from src.config.plain_yaml import parse_yaml
 from src.config.rules import check, typed
 from src.config.schema import Config, JTTConfig, flatten
-from src.errors import UserError, exit_on_user_error
-from src.files import read_text, write_atomic
+from src.io import UserError, exit_on_user_error, write_atomic
 from src.json_shapes import TOO_LARGE
 from src.runs.folder import Run
 from src.runs.names import default_log_dir
@@ -267,7 +266,7 @@ def save_config(config: Config, path: Path) -> None:
 def read_config_file(path: Path) -> dict[str, Any]:
     """The section `exp` of a saved config.yaml, as plain values."""
     try:
-        saved = parse_yaml(read_text(path))["exp"]
+        saved = parse_yaml(path.read_text())["exp"]
         if not isinstance(saved, dict) or not _plain(saved):
             raise ValueError("exp is no table of our keys and values")
         return saved

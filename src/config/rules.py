@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from src.config.schema import Config, flatten, schema_keys
 from src.data.groupings import did_you_mean, parse_groupings
-from src.errors import UserError
+from src.io import UserError
 from src.json_shapes import TOO_LARGE
 
 

@@ -15,12 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from src.arrays import DAMAGE
 from src.data.celeba import ImageFiles, cache_folder, load_annotations
 from src.data.pixels import Pixels
 from src.data.record_builder import build_records
-from src.errors import UserError
-from src.files import exclusive, read_json, write_error
+from src.io import DAMAGE, UserError, exclusive, read_json, write_error
 
 VERSION = 1
 

@@ -18,12 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from src.arrays import DAMAGE, load_arrays
 from src.data.groupings import ATTRIBUTES, COLUMN, did_you_mean
 from src.data.layout import ImageFiles, annotation_file, cache_folder, find_root
 from src.data.tables import Table, TextTable, shortened
-from src.errors import UserError
-from src.files import atomic_path, exclusive, read_json, write_json
+from src.io import DAMAGE, UserError, atomic_path, exclusive, load_arrays, read_json, write_json
 
 SPLITS = ("train", "val", "test")  # 0, 1, 2 in list_eval_partition.txt
 _CACHE_VERSION = 1

@@ -11,7 +11,7 @@ from src.data.celeba import Annotations, load_annotations
 from src.data.groupings import Grouping
 from src.data.layout import ImageFiles
 from src.data.pixels import Pixels, StreamedImages
-from src.errors import UserError
+from src.io import UserError
 from src.standin.dataset import ensure_synthetic
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from src.data.layout import ImageFiles
 from src.data.pixels import BadImage, Pixels
-from src.errors import UserError
+from src.io import UserError
 
 CHUNK = 128  # images
 FEW = 4  # so few chunks are decoded before a second process has started

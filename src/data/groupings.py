@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from src.errors import UserError
+from src.io import UserError
 
 # The 40 binary attributes of CelebA (Liu et al. 2015), in the order of list_attr_celeba.txt.
 ATTRIBUTES = (

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.errors import UserError
-from src.files import open_regular
+from src.io import UserError
 
 MAX_MEMBER = 1 << 26  # bytes of one image; CelebA's have 10 kB
 IMAGES = "img_align_celeba"
@@ -107,7 +106,7 @@ class ImageFiles:
         if self.archive is not None:
             return self._archive.read(name)
         try:
-            with open_regular(self.folder / name) as file:
+            with (self.folder / name).open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 if size > MAX_MEMBER:
                     raise OSError(f"{size:,} bytes; at most {MAX_MEMBER:,} are read")

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from src.data.layout import ImageFiles
-from src.errors import UserError
+from src.io import UserError
 
 CROP = 178
 FULL_FRAME = (218, 178)  # height, width of an aligned CelebA image

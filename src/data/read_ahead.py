@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from src.data.cache import Records
 from src.data.pixels import StreamedImages
-from src.errors import UserError
+from src.io import UserError
 
 ImageSource = Records | StreamedImages
 

@@ -17,8 +17,7 @@ import numpy as np
 from src.data.decoding import CHUNK, BadImages, decode_all, split_chunks
 from src.data.layout import ImageFiles
 from src.data.pixels import Pixels
-from src.errors import UserError
-from src.files import atomic_path, write_json
+from src.io import UserError, atomic_path, write_json
 
 
 def build_records(

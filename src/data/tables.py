@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.errors import UserError
+from src.io import UserError
 
 _SEPARATES = np.zeros(256, bool)
 _SEPARATES[:33] = _SEPARATES[[ord(","), ord('"')]] = True

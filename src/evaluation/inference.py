@@ -10,7 +10,6 @@ from src.config.schema import Config, DatasetConfig
 from src.data.celeba import Annotations
 from src.data.dataset import Dataset, open_dataset
 from src.data.groupings import Grouping, parse_groupings
-from src.errors import UserError
 from src.evaluation.logits import (
     REPORT,
     Logits,
@@ -21,7 +20,7 @@ from src.evaluation.logits import (
     report,
     save_logits,
 )
-from src.files import read_json, write_json
+from src.io import UserError, read_json, write_json
 from src.runs.folder import Run
 from src.runs.selection import find_best_ckpt
 

@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from src.arrays import DAMAGE, load_arrays
 from src.data.groupings import COLUMN, Grouping
-from src.errors import UserError
 from src.evaluation.metrics import count_groups, log_loss, summarise
-from src.files import atomic_path, read_json
+from src.io import DAMAGE, UserError, atomic_path, load_arrays, read_json
 from src.json_shapes import Number, Or, misfit
 from src.runs.folder import is_epoch
 

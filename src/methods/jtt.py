@@ -11,10 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from src.arrays import DAMAGE, load_arrays
 from src.data.groupings import Grouping
-from src.errors import UserError
-from src.files import atomic_path
+from src.io import DAMAGE, UserError, atomic_path, load_arrays
 from src.sampling.plans import LONGEST_EPOCH
 
 JOINS = ("inv", "union", "xor", "task")

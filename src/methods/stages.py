@@ -11,9 +11,8 @@ from src.config.overrides import quote_override
 from src.config.schema import Config, flatten
 from src.data.dataset import groups_of, labels_of, open_dataset
 from src.data.groupings import Grouping, parse_groupings
-from src.errors import UserError
 from src.evaluation.logits import evaluations, load_logits, read_report
-from src.files import exclusive, write_atomic
+from src.io import UserError, exclusive, write_atomic
 from src.methods.jtt import ErrorSet, error_matrix, error_table, save_error_set
 from src.runs.folder import Heartbeat, Run
 from src.runs.signals import Stopped

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from src.errors import UserError
+from src.io import UserError
 from src.training.tensor_files import read_tensors
 
 # What torchvision calls the last layer of its families; its rows are the classes, here the tasks.

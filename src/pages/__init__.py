@@ -14,7 +14,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from src.files import write_atomic
+from src.io import write_atomic
 
 FOLDER = Path(__file__).parent
 

@@ -13,10 +13,10 @@ import numpy as np
 from tqdm import tqdm
 
 from src.data.groupings import COLUMN, Grouping
-from src.errors import UserError
 from src.evaluation.intervals import differences, over_seeds
 from src.evaluation.logits import Logits
 from src.evaluation.resampled import Right
+from src.io import UserError
 from src.report.published import reference
 from src.report.rows import SAME_FOR_ONE_TASK, Row, alike, own_rule
 from src.report.runs import ReportRun, Sources, SplitRows, by_setting

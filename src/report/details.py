@@ -10,8 +10,7 @@ from typing import Any
 
 from src.config.compose import read_config_file
 from src.data.groupings import parse_groupings
-from src.errors import UserError
-from src.files import read_text
+from src.io import UserError
 from src.report.curves import run_curves
 from src.runs.folder import Run
 
@@ -25,7 +24,7 @@ def run_details(folder: Path | str, tasks: Sequence[str]) -> dict[str, Any]:
     run, error = Run(folder), None
     with suppress(UserError):
         error = run.status().get("error")
-    lines = read_text(run.config).splitlines() if run.config.is_file() else []
+    lines = run.config.read_text().splitlines() if run.config.is_file() else []
     return {"error": error, "config": lines, "curves": run_curves(run, tasks)}
 
 

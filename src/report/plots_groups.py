@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from src.files import atomic_path
+from src.io import atomic_path
 
 # Distinct for colour-blind eyes; of four groups the first class is blue, the second one warm.
 COLOURS = ("#8fbfe0", "#2f5f93", "#e3b23c", "#b8304f", "#5aa469", "#7b5ea7", "#8c8c8c", "#c77f4a")

@@ -11,9 +11,9 @@ import numpy as np
 from src.config.compose import effective, read_config_file
 from src.data.celeba import Annotations
 from src.data.groupings import Grouping, parse_groupings
-from src.errors import UserError
 from src.evaluation.inference import RunEvaluator, open_run, saved_logits
 from src.evaluation.logits import Logits, data_identity
+from src.io import UserError
 from src.json_shapes import Number, Or, misfit
 from src.runs.folder import Run
 

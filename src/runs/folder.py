@@ -10,8 +10,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from src.errors import UserError
-from src.files import exclusive, read_json, write_json
+from src.io import UserError, exclusive, read_json, write_json
 from src.json_shapes import Number, Or, misfit
 from src.runs.signals import Stopped
 

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from src.errors import UserError
 from src.evaluation.logits import evaluations, read_report
-from src.files import write_json
+from src.io import UserError, write_json
 from src.runs.folder import Run, is_epoch
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import csc_array, hstack
 
-from src.errors import UserError
+from src.io import UserError
 
 TOLERANCE = 1e-9  # of a margin, as a share of all weight
 INTEGRAL = 1e-5  # nearer than this to a whole number is one

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from src.data.groupings import Grouping
-from src.errors import UserError
+from src.io import UserError
 
 SAMPLERS = ("rwy", "rwg")
 SUBSAMPLE_TYPES = ("suby", "subg")

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.cluster import KMeans, SpectralCoclustering
 from sklearn.exceptions import ConvergenceWarning
 
-from src.errors import UserError
+from src.io import UserError
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from src.data.groupings import LONGEST, Grouping, parse_grouping
-from src.errors import UserError
-from src.files import write_atomic
+from src.io import UserError, write_atomic
 
 COLUMNS = ["task", "attribute", "delta", "signed_delta", "se", "p", "q", "n0", "n1", "n2", "n3"]
 COLUMNS += ["phi", "risk_difference", "tested", "split"]

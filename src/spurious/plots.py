@@ -17,7 +17,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from src.data.groupings import ATTRIBUTES
-from src.files import atomic_path
+from src.io import atomic_path
 from src.spurious.delta import gaps
 from src.spurious.results import TaskResult
 

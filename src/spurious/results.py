@@ -15,11 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from src.arrays import DAMAGE, load_arrays
 from src.data.groupings import ATTRIBUTES, COLUMN, Grouping
-from src.errors import UserError
 from src.evaluation.metrics import summarise
-from src.files import atomic_path, read_json, write_atomic, write_json
+from src.io import DAMAGE, UserError, atomic_path, load_arrays, read_json, write_atomic, write_json
 from src.json_shapes import Or
 from src.spurious.delta import count_pairs, gaps
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from src.data.layout import ImageFiles
 from src.data.pixels import open_image
-from src.errors import UserError
+from src.io import UserError
 from src.spurious.results import Labels, TaskResult
 
 SIDE = 72  # pixels

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from src.data.groupings import ATTRIBUTES, COLUMN
-from src.errors import UserError
+from src.io import UserError
 
 COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair", "Bald")
 REST = tuple(name for name in ATTRIBUTES if name != "Male" and name not in COLOURS)

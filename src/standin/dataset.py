@@ -22,8 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from src.data.groupings import ATTRIBUTES
-from src.errors import UserError
-from src.files import exclusive, write_error, write_json
+from src.io import UserError, exclusive, write_error, write_json
 from src.standin.attribute_table import sample_attributes
 from src.standin.faces import draw_face
 

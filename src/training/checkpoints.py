@@ -17,8 +17,7 @@ from typing import Any
 
 import torch
 
-from src.errors import UserError
-from src.files import atomic_path
+from src.io import UserError, atomic_path
 from src.json_shapes import TOO_LARGE
 from src.runs.folder import Run
 from src.training.tensor_files import read_tensors

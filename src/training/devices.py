@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from src.errors import UserError
+from src.io import UserError
 
 
 def choose_device(device: str) -> torch.device:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from src.data.batches import iterate_batches
 from src.data.device_cache import keep_on_device
-from src.errors import UserError
+from src.io import UserError
 from src.objective.across import task_losses
 from src.runs.folder import Heartbeat, Run
 from src.runs.signals import Stopped, stop_on_signal

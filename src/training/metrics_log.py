@@ -9,8 +9,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from src.errors import UserError
-from src.files import parse_json, read_text, write_atomic, write_error
+from src.io import UserError, write_atomic, write_error
 from src.runs.folder import Run
 
 _NEEDED = ("step", "epoch")  # of every record
@@ -33,7 +32,7 @@ def read_lines(run: Run) -> list[str]:
         UserError: it cannot be read: it is a folder, or the disk fails.
     """
     try:
-        return read_text(run.metrics, errors="replace").splitlines()
+        return run.metrics.read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -45,7 +44,7 @@ def read_lines(run: Run) -> list[str]:
 def parse_record(line: str) -> dict[str, Any] | None:
     """The record in a line of metrics.jsonl; None where it is none."""
     try:
-        record = parse_json(line)
+        record = json.loads(line)
     except (ValueError, RecursionError):
         return None
     sound = isinstance(record, dict) and all(type(record.get(key)) is int for key in _NEEDED)

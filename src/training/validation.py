@@ -18,7 +18,7 @@ from src.evaluation.logits import (
     report,
     save_logits,
 )
-from src.files import write_json
+from src.io import write_json
 from src.runs.folder import Run
 from src.runs.selection import record_validation, scores
 from src.training.checkpoints import model_hash

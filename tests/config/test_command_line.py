@@ -17,7 +17,7 @@ from src.config.overrides import (
     resolve_aliases,
 )
 from src.config.schema import Config, JTTConfig, flatten
-from src.errors import UserError
+from src.io import UserError
 
 THREE = ["Blond_Hair:Male", "Big_Lips:Chubby", "Gray_Hair:Young"]
 

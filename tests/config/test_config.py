@@ -1,7 +1,6 @@
 """The door of the configuration: what composes, what is refused, what is saved, where runs live."""
 
 import dataclasses
-import os
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,11 @@ from src.config.compose import (
     effective,
     load_config,
     load_saved_config,
-    read_config_file,
     save_config,
     to_dict,
 )
 from src.config.schema import Config, JTTConfig, flatten, schema_keys
-from src.errors import UserError
+from src.io import UserError
 from src.runs.names import default_log_dir
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
@@ -491,10 +489,3 @@ def test_a_run_of_an_earlier_version_gets_the_values_it_ran_with(tmp_path, name,
     assert loaded.train.cuda_graph is False and loaded.dataloader.device_cache is False
     assert effective(loaded) == effective(config)
     save_config(config, path)  # the same run, so it goes on
-
-
-def test_a_fifo_in_the_place_of_a_configuration_is_named_and_not_waited_for(tmp_path):
-    path = tmp_path / "config.yaml"
-    os.mkfifo(path)
-    with pytest.raises(UserError, match="no regular file"):
-        read_config_file(path)

@@ -23,7 +23,7 @@ from src.data.transforms import (
     normalise,
     resize_by_products,
 )
-from src.errors import UserError
+from src.io import UserError
 from tests.data.small_celeba import draw_image, write_celeba
 
 COUNT = 12

@@ -22,8 +22,7 @@ from src.data.cache import Records, open_or_build_cache
 from src.data.celeba import ImageFiles, cache_folder, load_annotations
 from src.data.decoding import BadImages, check_images
 from src.data.pixels import BadImage, Pixels, StreamedImages
-from src.errors import UserError
-from src.files import exclusive
+from src.io import UserError, exclusive
 from tests.data.small_celeba import draw_image, wait_for_chunks, write_celeba
 
 TRAIN = 10

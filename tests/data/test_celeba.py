@@ -12,7 +12,7 @@ import pytest
 
 from src.data.celeba import ImageFiles, cache_folder, find_root, load_annotations
 from src.data.groupings import ATTRIBUTES, parse_grouping
-from src.errors import UserError
+from src.io import UserError
 from tests.data.small_celeba import official_attributes, write_annotations, write_celeba
 
 SPLIT = [0, 0, 1, 2, 0]
@@ -396,19 +396,3 @@ def test_official_text_holds_what_the_parser_is_tested_with():
 def test_a_home_folder_of_nobody_is_a_user_error():
     with pytest.raises(UserError, match="there is no such user"):
         find_root("~nosuchuser/x")
-
-
-def test_an_image_that_is_no_regular_file_or_too_large_is_not_read(tmp_path):
-    names = write_celeba(tmp_path, [0, 0, 0, 0])
-    images = ImageFiles(tmp_path)
-    paths = [images.folder / name for name in names]
-    for path in paths[1:]:
-        path.unlink()
-    paths[1].symlink_to("/dev/zero")
-    paths[2].symlink_to(paths[2])
-    with paths[3].open("wb") as file:
-        file.truncate(64 << 30)
-    for name, problem in zip(names[1:], ["no regular file", "symbolic links", "bytes; at most"]):
-        with pytest.raises(OSError, match=problem):
-            images.read(name)
-    assert images.missing(names) == names[1:3]

@@ -8,7 +8,7 @@ from src.data import device_cache
 from src.data.batches import iterate_batches
 from src.data.device_cache import DeviceImages, keep_on_device
 from src.data.pixels import Pixels
-from src.errors import UserError
+from src.io import UserError
 
 CPU = torch.device("cpu")
 

@@ -15,7 +15,7 @@ from src.data.groupings import (
     parse_grouping,
     parse_groupings,
 )
-from src.errors import UserError
+from src.io import UserError
 
 
 def table(**columns: list[int]) -> np.ndarray:

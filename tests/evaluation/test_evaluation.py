@@ -12,7 +12,6 @@ from rich.console import Console
 
 from src.data.groupings import COLUMN, parse_groupings
 from src.data.pixels import Pixels
-from src.errors import UserError
 from src.evaluation.logits import (
     Logits,
     data_identity,
@@ -24,6 +23,7 @@ from src.evaluation.logits import (
     save_logits,
 )
 from src.evaluation.table import print_evaluation
+from src.io import UserError
 from src.training.validation import flat_metrics
 
 LOGITS = Logits(

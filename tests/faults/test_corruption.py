@@ -19,8 +19,8 @@ from src.data import decoding
 from src.data.cache import open_or_build_cache
 from src.data.celeba import cache_folder, load_annotations
 from src.data.pixels import Pixels
-from src.errors import UserError
 from src.evaluation.logits import Logits, load_logits, save_logits
+from src.io import UserError
 from src.methods.jtt import ErrorSet, load_error_set, save_error_set
 from src.runs.folder import Run
 from src.runs.signals import Stopped

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from src.files import write_json
+from src.io import write_json
 from src.runs.folder import Run
 from tests.faults.tools import make_run
 from tests.tiny_training import make_trainer

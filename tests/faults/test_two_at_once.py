@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from src.files import read_json
+from src.io import read_json
 from src.runs.folder import Run
 from src.training.metrics_log import read_metrics
 from tests.faults.commands import STOP, Commands, Fault, contents, wait_until

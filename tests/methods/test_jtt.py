@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from src.data.groupings import parse_groupings
-from src.errors import UserError
+from src.io import UserError
 from src.methods.jtt import (
     ErrorSet,
     error_matrix,

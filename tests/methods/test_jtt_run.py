@@ -17,10 +17,9 @@ from src.config.compose import effective, load_config, load_saved_config
 from src.config.schema import Config, JTTConfig
 from src.data.celeba import load_annotations
 from src.data.groupings import COLUMN
-from src.errors import UserError
 from src.evaluation.inference import open_run
 from src.evaluation.logits import load_logits
-from src.files import exclusive, read_json
+from src.io import UserError, exclusive, read_json
 from src.methods.jtt import load_error_set
 from src.methods.stages import run_stage, train_command
 from src.runs.folder import Run
@@ -173,7 +172,7 @@ def test_a_signal_is_passed_on_and_the_run_stops(tmp_path):
 def test_a_stage_does_not_train_on_when_its_run_ends_with_an_error(tmp_path):
     """The child says that it trains, writes a status that is none, and would go on for a minute."""
     script = f"echo $$ > {tmp_path}/pid; echo rubbish > {tmp_path}/status.json; exec sleep 60"
-    with pytest.raises(UserError, match=r"status\.json cannot be read"):
+    with pytest.raises(UserError, match=r"status\.json cannot be used"):
         run_stage(["sh", "-c", script], Run(tmp_path), Silent(), lambda: None)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)

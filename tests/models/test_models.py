@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from src.errors import UserError
+from src.io import UserError
 from src.models.build import build_model, check_resolution, download_weights, head_of, read_weights
 
 SMALL = "shufflenet_v2_x0_5"  # the smallest of torchvision: its head is `fc`, 1024 wide

@@ -7,8 +7,7 @@ import yaml
 
 from scripts import find_best_ckpt, run_hparam_grid_eval
 from scripts.report_results import main
-from src.errors import UserError
-from src.files import read_json
+from src.io import UserError, read_json
 from src.report.collect import build_report
 from src.report.text import result_table
 from src.runs.folder import Run

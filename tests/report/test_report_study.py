@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from src.files import read_json
+from src.io import read_json
 from tests.report_study import study, write_study
 
 REPOSITORY = Path(__file__).parents[2]

@@ -16,8 +16,7 @@ from tensorboard.summary.writer import event_file_writer
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from src.config.compose import load_config, train_once
-from src.errors import UserError
-from src.files import read_json, write_error
+from src.io import UserError, read_json, write_error
 from src.runs import folder as runs
 from src.runs.folder import DEAD_AFTER_SECONDS, Heartbeat, Run
 from src.runs.signals import Stopped, stop_on_signal
@@ -162,7 +161,7 @@ def test_the_first_error_of_a_training_is_shown_and_noted_where_it_can(run, full
 
 def test_two_processes_cannot_train_in_one_folder(run):
     script = (
-        "import sys\nfrom src.errors import exit_on_user_error\nfrom src.runs.folder import Run\n"
+        "import sys\nfrom src.io import exit_on_user_error\nfrom src.runs.folder import Run\n"
         "with exit_on_user_error(), Run(sys.argv[1]).claim():\n    print('claimed')\n"
     )
     command = [sys.executable, "-c", script, str(run.path)]
@@ -251,8 +250,8 @@ def test_nan_never_goes_into_the_log(run):
 def test_a_line_of_the_log_that_is_no_record_is_left_out(run):
     run.path.mkdir()
     sound = '{"step": 1, "epoch": 1, "train/loss": 0.5}\n'
-    odd = '{"step": 2, "epoch": 1, "train/loss": NaN}\n[]\n{"step": 3}\n\n'
-    run.metrics.write_text(sound + odd + sound.replace("0.5", "1e999"))
+    odd = '{"step": 2, "epo\n[]\n{"step": 3}\n\n'
+    run.metrics.write_text(sound + odd)
     assert read_metrics(run) == [{"step": 1, "epoch": 1, "train/loss": 0.5}]
 
 
@@ -301,7 +300,7 @@ def test_a_metrics_file_that_cannot_be_opened_is_a_user_error(run, tensorboard, 
 
     plain = Path.open
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(UserError, match=r"metrics\.jsonl: the disk is full"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl cannot be read \(No space"):
         MetricsLog(run, 0, 0, tensorboard)
 
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from src.errors import UserError
-from src.files import read_json, write_atomic, write_json
+from src.io import UserError, read_json, write_atomic, write_json
 from src.runs.folder import Run
 from src.runs.selection import find_best_ckpt, record_validation, scores
 

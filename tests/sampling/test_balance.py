@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog, minimize
 
 import src.sampling.balance
-from src.errors import UserError
+from src.io import UserError
 from src.sampling.balance import balance_subset, balance_weights, effective_sample_size, find_cells
 
 NAMES = "abcdefghij"

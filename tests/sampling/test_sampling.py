@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from src.data.celeba import load_annotations
 from src.data.groupings import parse_groupings
-from src.errors import UserError
+from src.io import UserError
 from src.sampling import plans as sampling
 from src.sampling.balance import effective_sample_size
 from src.sampling.plans import IndexPlan, epoch_positions, make_plan, split_batches

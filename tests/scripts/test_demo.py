@@ -22,9 +22,8 @@ from scripts.demo_report import (
 )
 from src.config.compose import load_config
 from src.config.schema import Config, JTTConfig
-from src.errors import UserError
 from src.evaluation.metrics import summarise
-from src.files import write_json
+from src.io import UserError, write_json
 from src.runs.folder import Run
 
 TINY = ["--num_train=300", "--num_val=200", "--num_test=300", "--epochs=1"]

@@ -23,8 +23,7 @@ from scripts.job_manager import Job
 from src.config.compose import load_config
 from src.config.schema import Config, JTTConfig
 from src.data.groupings import parse_groupings
-from src.errors import UserError
-from src.files import write_json
+from src.io import UserError, write_json
 from src.runs.folder import Run
 
 GOLDEN = Path(__file__).parents[1] / "golden"

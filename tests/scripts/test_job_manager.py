@@ -22,8 +22,7 @@ from scripts.jobs.process import LOCK_NAME, JobProcess, tail
 from scripts.jobs.shell import environments
 from scripts.jobs.slurm import SlurmSettings, read_settings
 from scripts.jobs.states import find_runs, is_to_start, status_of
-from src.errors import UserError
-from src.files import exclusive, write_json
+from src.io import UserError, exclusive, write_json
 from src.models.build import build_model
 from src.runs.folder import Run
 

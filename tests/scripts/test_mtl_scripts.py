@@ -10,8 +10,7 @@ from scripts.experiments import EXPERIMENTS, MTL_ERM_EXPERIMENTS, WEIGHTINGS
 from scripts.grids import delta_weights
 from scripts.run_hparam_grid_eval import checkpoint_names
 from src.config.compose import load_config
-from src.errors import UserError
-from src.files import read_json, write_json
+from src.io import UserError, read_json, write_json
 from src.runs.folder import Run
 
 OPTS = [*EXPERIMENTS, *MTL_ERM_EXPERIMENTS]

@@ -15,8 +15,7 @@ from scripts import prepare_data
 from src.data.cache import open_or_build_cache
 from src.data.celeba import bad_images_file, cache_folder, leave_out, load_annotations
 from src.data.layout import ImageFiles
-from src.errors import UserError
-from src.files import read_json
+from src.io import UserError, read_json
 from tests.data.small_celeba import draw_image, wait_for_chunks, write_celeba
 
 SPLIT = [0, 0, 0, 0, 1, 1, 2]

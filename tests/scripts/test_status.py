@@ -6,7 +6,7 @@ import time
 import pytest
 
 from scripts import status
-from src.files import write_json
+from src.io import write_json
 from src.runs.folder import Run
 
 

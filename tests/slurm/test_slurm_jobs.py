@@ -12,7 +12,7 @@ import pytest
 from scripts.job_manager import Job, JobManager
 from scripts.jobs.slurm import SlurmSettings
 from scripts.jobs.states import slurm_jobs, status_of
-from src.errors import UserError
+from src.io import UserError
 from src.runs.folder import Run
 from src.training.checkpoints import load_checkpoint, model_hash
 from tests.slurm.cluster import wait_for

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from src.errors import UserError
 from src.evaluation.metrics import count_groups
+from src.io import UserError
 from src.spurious.clusters import (
     bicluster,
     cluster_stability,

@@ -14,9 +14,8 @@ from src.config.compose import load_config, save_config
 from src.config.schema import JTTConfig
 from src.data.celeba import load_annotations
 from src.data.groupings import ATTRIBUTES, COLUMN
-from src.errors import UserError
 from src.evaluation.logits import Logits, data_identity, save_logits
-from src.files import read_json, write_json
+from src.io import UserError, read_json, write_json
 from src.runs.folder import Run
 from src.runs.selection import record_validation
 from src.spurious.matrix import build_matrix, phi_rank_correlation
@@ -106,7 +105,7 @@ def test_damaged_files_are_named(planted):
     with pytest.raises(UserError, match=r"predictions\.npz is damaged"):
         read_tasks(folder)
     write_json(folder / "Male" / "summary.json", {"pairs": [{}]})
-    with pytest.raises(UserError, match="not what belongs there"):
+    with pytest.raises(UserError, match="summary.json cannot be used"):
         read_tasks(folder)
     with pytest.raises(UserError, match="no finished task"):
         read_tasks(folder / "Male")

@@ -4,7 +4,7 @@ import pytest
 
 from src.config.compose import load_config
 from src.config.schema import Config, JTTConfig
-from src.errors import UserError
+from src.io import UserError
 from src.spurious.pairs import COLUMNS, expand_groupings, write_table
 
 

@@ -19,7 +19,7 @@ from scripts.draw_faces import example_attributes
 from scripts.measure_attributes import measure, pair_probability, to_text
 from src.data.celeba import load_annotations
 from src.data.groupings import ATTRIBUTES, COLUMN, parse_grouping
-from src.errors import UserError
+from src.io import UserError
 from src.standin.attribute_table import COLOURS, REST, TABLE_PATH, load_table, sample_attributes
 from src.standin.dataset import ensure_synthetic
 from src.standin.faces import draw_face

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.errors import UserError
+from src.io import UserError
 from src.runs.folder import Run
 from src.training.checkpoints import (
     Damaged,

@@ -9,7 +9,7 @@ import torch
 
 from src.data.batches import iterate_batches
 from src.data.device_cache import DeviceImages, keep_on_device
-from src.errors import UserError
+from src.io import UserError
 from src.runs.folder import Run
 from src.training.checkpoints import load_checkpoint
 from src.training.cuda_graph import CapturedStep

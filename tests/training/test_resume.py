@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.errors import UserError
-from src.files import read_json
+from src.io import UserError, read_json
 from src.runs.folder import Run
 from src.runs.selection import find_best_ckpt
 from src.runs.signals import Stopped

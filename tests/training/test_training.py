@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from src.errors import UserError
+from src.io import UserError
 from src.runs.folder import Run
 from src.training import loop as training
 from src.training.checkpoints import load_checkpoint
