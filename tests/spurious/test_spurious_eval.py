@@ -105,7 +105,7 @@ def test_damaged_files_are_named(planted):
     with pytest.raises(UserError, match=r"predictions\.npz is damaged"):
         read_tasks(folder)
     write_json(folder / "Male" / "summary.json", {"pairs": [{}]})
-    with pytest.raises(UserError, match="summary.json cannot be used"):
+    with pytest.raises(UserError, match=r"summary\.json cannot be used"):
         read_tasks(folder)
     with pytest.raises(UserError, match="no finished task"):
         read_tasks(folder / "Male")
