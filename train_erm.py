@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from src.config.compose import launch, train_once
-from src.config.schema import Config
+from src.config.schema import Config, dataset_options
 from src.data.groupings import Grouping, parse_groupings
 from src.runs.folder import Run
 from src.training.metrics_log import read_metrics
 
 if TYPE_CHECKING:
-    from src.data.celeba import Annotations
+    from src.data.table import Table
     from src.sampling.plans import IndexPlan
 
 
@@ -38,7 +38,7 @@ def train(config: Config, run: Run) -> None:
     precision = choose_precision(config.train.precision, device)
     groupings = parse_groupings(data.groupings, training=True)
     tasks = [grouping.task for grouping in groupings]
-    dataset = open_dataset(data, loader.num_workers)
+    dataset = open_dataset(**dataset_options(data), workers=loader.num_workers)
     rows = dataset.split("train")
 
     plan = index_plan(config, rows, groupings)
@@ -71,7 +71,7 @@ def train(config: Config, run: Run) -> None:
     ).train()
 
 
-def index_plan(config: Config, rows: Annotations, groupings: list[Grouping]) -> IndexPlan:
+def index_plan(config: Config, rows: Table, groupings: list[Grouping]) -> IndexPlan:
     """Which train examples an epoch sees: the whole difference between the methods."""
     from src.data.dataset import groups_of, labels_of
     from src.methods.jtt import multiplicities_from

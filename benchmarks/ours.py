@@ -14,6 +14,7 @@ import torch
 import train_erm
 from benchmarks import conventional
 from src.config.compose import load_config, load_saved_config, save_config
+from src.config.schema import dataset_options
 from src.data.dataset import Dataset, labels_of, open_dataset
 from src.data.groupings import parse_groupings
 from src.data.layout import ImageFiles
@@ -59,7 +60,8 @@ class Bench:
 
     def dataset(self, resolution: int, cache: str = "records") -> Dataset:
         more = f"exp.dataset.cache={cache}"
-        return open_dataset(self.config(self.overrides("resnet18", resolution, 8, more)).dataset, 0)
+        data = self.config(self.overrides("resnet18", resolution, 8, more)).dataset
+        return open_dataset(**dataset_options(data), workers=0)
 
     def config(self, overrides: list[str]):
         return load_config([*overrides, f"exp.train.log_dir={self.folder / 'run'}"])

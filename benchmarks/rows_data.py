@@ -12,8 +12,10 @@ import torch
 from benchmarks.compare import Row, absolute, compare, interleave
 from benchmarks.ours import Bench, seconds
 from src.data.batches import iterate_batches
-from src.data.celeba import load_annotations
-from src.data.groupings import ATTRIBUTES, parse_groupings
+from src.data.celeba import ATTRIBUTES, load_annotations
+from src.data.dataset import groups_of, labels_of
+from src.data.groupings import parse_groupings
+from src.data.table import Table
 from src.sampling.plans import make_plan
 from src.standin.attribute_table import sample_attributes
 
@@ -126,8 +128,9 @@ def weights_row(bench: Bench) -> Row:
     """RWY's weights of four tasks against a generic convex solver, one variable an example."""
     groupings = parse_groupings(FOUR_TASKS, training=True)
     attributes = sample_attributes(CELEBA_TRAIN, 0, 1.0)
-    labels = np.stack([g.labels(attributes) for g in groupings], 1)
-    groups = np.stack([g.group_ids(attributes) for g in groupings], 1)
+    names, split = np.arange(CELEBA_TRAIN).astype(str), np.zeros(CELEBA_TRAIN, np.uint8)
+    table = Table(names, split, attributes.astype(np.int8), ATTRIBUTES)
+    labels, groups = labels_of(table, groupings), groups_of(table, groupings)
 
     def ours() -> np.ndarray:
         plan = make_plan(labels, groups, groupings, sampler="rwy", seed=0)

@@ -45,11 +45,11 @@ def groupings_row(bench: Bench) -> Row:
     model.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
     values = predict(model, dataset.images("val"), count, 1, device, "fp32", 64)
     logits = Logits(values, ("Smiling",), "val", "1", "", "")
-    ours, results = sum(seen), evaluate(logits, groupings, rows.attributes)
+    ours, results = sum(seen), evaluate(logits, groupings, rows)
 
     seen.clear()
     loader = bench.their_loader("val", (64, 64), 64, batches=list(np.arange(count).reshape(-1, 64)))
-    labels = rows.attributes[:, ATTRIBUTES.index("Smiling")]
+    labels = rows.column("Smiling")
     for grouping in groupings:
         output = conventional.evaluate(model, loader, device)
         accuracy = ((output[:, 0] > 0) == labels).mean()

@@ -22,8 +22,10 @@ from benchmarks.memory import peak
 from benchmarks.rows_data import CELEBA_TRAIN, FOUR_TASKS, write_annotations
 from benchmarks.scaling_paper import VAL, paper
 from benchmarks.scaling_picture import draw
-from src.data.celeba import load_annotations
-from src.data.groupings import ATTRIBUTES, parse_groupings
+from src.data.celeba import ATTRIBUTES, load_annotations
+from src.data.dataset import labels_of
+from src.data.groupings import parse_groupings
+from src.data.table import Table
 from src.standin.attribute_table import sample_attributes
 
 CASES = {
@@ -148,7 +150,7 @@ def prepare_tables(case: str, size: int):
         attributes = sample_attributes(CELEBA_TRAIN, 0, 1.0)
         more = ("Smiling:Male", "Bangs:Young", "Eyeglasses:Male", "Oval_Face:Young")
         groupings = parse_groupings((*FOUR_TASKS, *more)[:size], training=True)
-        labels = np.stack([g.labels(attributes) for g in groupings], 1)
+        labels = labels_of(table_of(attributes), groupings)
         return lambda: make_plan(labels, None, groupings, sampler="rwy", seed=0)
     attributes = sample_attributes(VAL, 0, 1.0)
     if case == "groups evaluated":
@@ -162,7 +164,12 @@ def prepare_tables(case: str, size: int):
         groupings = parse_groupings(pairs[:size])
     values = np.random.default_rng(0).normal(size=(VAL, 40)).astype(np.float32)
     logits = Logits(values, tuple(ATTRIBUTES), "val", "1", "", "")
-    return lambda: evaluate(logits, groupings, attributes)
+    return lambda: evaluate(logits, groupings, table_of(attributes))
+
+
+def table_of(attributes: np.ndarray) -> Table:
+    names, split = np.arange(len(attributes)).astype(str), np.zeros(len(attributes), np.uint8)
+    return Table(names, split, attributes.astype(np.int8), ATTRIBUTES)
 
 
 def other(name: str) -> str:

@@ -12,8 +12,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from src.data.celeba import Annotations, load_annotations
-from src.data.groupings import COLUMN, parse_grouping
+from src.data.celeba import load_annotations
+from src.data.groupings import parse_grouping
 from src.data.layout import ImageFiles
 from src.data.pixels import open_image
 from src.evaluation.logits import load_logits, read_report
@@ -190,9 +190,9 @@ def draw_mistakes(outcome: Outcome, root: Path) -> Figure:
     """Faces of each group of the test split, drawn at random, with the method's mistakes marked."""
     rows = load_annotations(root).of_split("test")
     values = load_logits(outcome.run.logits("test", outcome.epoch)).of_task(GROUPING.task)  # (N,)
-    blond = rows.attributes[:, COLUMN[GROUPING.task]] != 0
+    blond = rows.column(GROUPING.task) != 0
     wrong = (values > 0) != blond
-    chosen = choose_faces(GROUPING.group_ids(rows.attributes), values)
+    chosen = choose_faces(GROUPING.group_ids(rows), values)
     images = ImageFiles(root)
     counts = [
         f"{name}, {figures['total'] - figures['correct']:,} of {figures['total']:,} wrong"
@@ -220,7 +220,7 @@ def choose_faces(groups: np.ndarray, values: np.ndarray) -> list[np.ndarray]:
     return chosen
 
 
-def read_faces(images: ImageFiles, rows: Annotations, places: np.ndarray) -> np.ndarray:
+def read_faces(images: ImageFiles, rows: Any, places: np.ndarray) -> np.ndarray:
     """The central squares of some rows' images, uint8 (K, FACE, FACE, 3)."""
     faces = np.empty((len(places), FACE, FACE, 3), np.uint8)
     for face, place in zip(faces, places):

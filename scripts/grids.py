@@ -20,8 +20,8 @@ from scripts.experiments import (
 from scripts.job_manager import Job
 from src.config.compose import WITHOUT_EFFECT
 from src.config.overrides import join_brackets, quote_override, resolve_aliases
-from src.data.groupings import Grouping, did_you_mean, parse_grouping
-from src.io import UserError, read_json
+from src.data.groupings import Grouping, parse_grouping
+from src.io import UserError, did_you_mean, read_json
 from src.json_shapes import Number, Or
 from src.runs.names import default_log_dir
 

@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from src.data.celeba import load_annotations
-from src.data.groupings import COLUMN
+from src.data.celeba import ATTRIBUTES, load_annotations
 from src.io import exit_on_user_error, write_atomic
 from src.standin.attribute_table import COLOURS, REST, TABLE_PATH
 
@@ -71,9 +70,9 @@ def nearest_correlations(matrix: np.ndarray, floor: float = 1e-3, rounds: int = 
 
 def measure(attributes: np.ndarray) -> dict:
     """The table of `attributes` (N, 40) of 0/1, as it is stored."""
-    male = attributes[:, COLUMN["Male"]]
-    colours = attributes[:, [COLUMN[name] for name in COLOURS]]
-    rest = attributes[:, [COLUMN[name] for name in REST]].astype(np.float64)
+    male = attributes[:, ATTRIBUTES.index("Male")]
+    colours = attributes[:, [ATTRIBUTES.index(name) for name in COLOURS]]
+    rest = attributes[:, [ATTRIBUTES.index(name) for name in REST]].astype(np.float64)
     code = male * 2 ** len(COLOURS) + colours @ (1 << np.arange(len(COLOURS)))
     cells, correlations = [], []
     for sex in (0, 1):
@@ -123,7 +122,7 @@ def main() -> None:
     parser.add_argument("--root", required=True, type=Path, help="folder of list_attr_celeba.txt")
     parser.add_argument("--out", default=TABLE_PATH, type=Path, help="default: %(default)s")
     arguments = parser.parse_args()
-    table = measure(load_annotations(arguments.root).attributes)
+    table = measure(load_annotations(arguments.root).codes)
     write_atomic(arguments.out, to_text(table))
     print(f"{arguments.out}: {len(table['cells'])} cells, {table['origin']}")
 

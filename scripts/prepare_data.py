@@ -13,10 +13,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from src.data.cache import Records, open_or_build_cache
-from src.data.celeba import SPLITS, Annotations, bad_images_file, leave_out, load_annotations
+from src.data.celeba import bad_images_file, leave_out, load_annotations
 from src.data.decoding import BadImages, check_images
 from src.data.layout import HOMEPAGE, ImageFiles, find_root
 from src.data.pixels import Pixels
+from src.data.table import SPLITS, Table
 from src.data.tables import shortened
 from src.io import UserError, exit_on_user_error, read_json
 
@@ -117,7 +118,7 @@ def _md5(path: Path) -> str:
     return digest.hexdigest()
 
 
-def check_rows(annotations: Annotations, images: ImageFiles, left_out: set[str]) -> None:
+def check_rows(annotations: Table, images: ImageFiles, left_out: set[str]) -> None:
     """Say how many rows and images there are, and which images have no row."""
     counts = ", ".join(f"{split} {len(annotations.of_split(split)):,}" for split in SPLITS)
     print(f"{len(annotations):,} annotated images: {counts}")
@@ -128,7 +129,7 @@ def check_rows(annotations: Annotations, images: ImageFiles, left_out: set[str])
         print(f"warning: {len(extra):,} of them have no annotation: {shortened(extra)}")
 
 
-def check_all(args: argparse.Namespace, annotations: Annotations, images: ImageFiles) -> None:
+def check_all(args: argparse.Namespace, annotations: Table, images: ImageFiles) -> None:
     """Decode the images of the chosen splits without keeping them."""
     bad = {}
     for split in args.splits:

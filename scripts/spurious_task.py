@@ -84,7 +84,7 @@ def call_test(args: argparse.Namespace, tasks: tuple[str, ...]) -> None:
 def collect_labels(evaluator: RunEvaluator, logits: Logits) -> Labels:
     """The labels of the evaluated split, and how often attributes go together in training."""
     rows = evaluator.rows(logits.split)
-    train = evaluator.rows("train").attributes.astype(np.float32)  # (N, 40); exact up to 2^24
+    train = evaluator.rows("train").codes.astype(np.float32)  # (N, 40); exact up to 2^24
     if not len(rows):
         raise UserError(f"the {logits.split} split of {evaluator.dataset.root} is empty")
     return Labels(
@@ -92,7 +92,7 @@ def collect_labels(evaluator: RunEvaluator, logits: Logits) -> Labels:
         data=logits.data,
         root=str(evaluator.dataset.root),
         names=rows.names,
-        attributes=rows.attributes,
+        attributes=rows.codes.astype(np.uint8),
         joint=(train.T @ train).round().astype(np.int64),
         num_train=len(train),
     )

@@ -83,19 +83,19 @@ def write_logits(run: Run, rows, split: str, epoch: int, counts: Mapping[str, Se
     groupings = parse_groupings(counts)
     values = np.empty((len(rows), len(groupings)), np.float32)  # (N, T)
     for place, grouping in enumerate(groupings):
-        labels, groups = grouping.labels(rows.attributes), grouping.group_ids(rows.attributes)
+        labels, groups = grouping.labels(rows), grouping.group_ids(rows)
         number = np.empty(len(rows), int)  # of each image within its group
         for group in range(grouping.num_groups):
             members = np.flatnonzero(groups == group)
             number[members] = np.arange(len(members))
         is_right = number < np.asarray(counts[grouping.name])[groups]
         values[:, place] = np.where(is_right == (labels == 1), 1, -1)
-    identity = data_identity(rows.names, rows.attributes)
+    identity = data_identity(rows.names, rows.codes)
     tasks = tuple(grouping.task for grouping in groupings)
     logits = Logits(values, tasks, split, str(epoch), f"weights of epoch {epoch}", identity)
     save_logits(run.logits(split, epoch), logits)
     if split == "val":
-        stats = evaluate(logits, groupings, rows.attributes)
+        stats = evaluate(logits, groupings, rows)
         write_json(run.epoch_stats(epoch), report(run.path, logits, str(epoch), stats))
         record_validation(run, epoch, scores(stats, by_group=True))
         run.ckpts.mkdir(exist_ok=True)

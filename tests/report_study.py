@@ -14,8 +14,9 @@ import numpy as np
 
 from scripts.experiments import FAMILIES, SEEDS, SINGLE_TASKS, Tasks
 from src.config.compose import load_config, save_config
-from src.data.celeba import Annotations, load_annotations
+from src.data.celeba import load_annotations
 from src.data.groupings import parse_groupings
+from src.data.table import Table
 from src.evaluation.logits import Logits, data_identity, evaluate, report, save_logits
 from src.io import write_json
 from src.runs.folder import Run
@@ -76,14 +77,14 @@ def write_study(folder: Path, runs: int = 1000, images: int = 400) -> list[Path]
 
 
 def write_results(
-    run: Run, tasks: Tasks, splits: dict[str, Annotations], dynamic: bool, number: int
+    run: Run, tasks: Tasks, splits: dict[str, Table], dynamic: bool, number: int
 ) -> None:
     """What training and evaluation leave: logits, choices and metrics.jsonl."""
     rng = np.random.default_rng(number)
     groupings, lines = parse_groupings(tasks), []
     for epoch in range(1, EPOCHS + 1):
         for split, rows in splits.items():
-            labels = np.stack([grouping.labels(rows.attributes) for grouping in groupings], axis=1)
+            labels = np.stack([grouping.labels(rows) for grouping in groupings], axis=1)
             values = rng.normal(2.0 * labels - 1, 1.0).astype(np.float32)  # (N, T)
             logits = Logits(
                 values,
@@ -91,11 +92,11 @@ def write_results(
                 split,
                 str(epoch),
                 f"{number}-{epoch}",
-                data_identity(rows.names, rows.attributes),
+                data_identity(rows.names, rows.codes),
             )
             save_logits(run.logits(split, epoch), logits)
             if split == "val":
-                stats = evaluate(logits, groupings, rows.attributes)
+                stats = evaluate(logits, groupings, rows)
                 write_json(run.epoch_stats(epoch), report(run.path, logits, str(epoch), stats))
                 record_validation(run, epoch, scores(stats, by_group=True))
         for line in range(1, LINES + 1):

@@ -265,8 +265,8 @@ def test_the_figures_are_those_of_the_logits_and_the_annotations(copy, tiny_cele
     logits = load_logits(copy.logits("test", 1))
     rows = load_annotations(tiny_celeba, tmp_path).of_split("test")
     grouping = parse_grouping("Young:Chubby")
-    right = (logits.values[:, 0] > 0) == (grouping.labels(rows.attributes) == 1)
-    ids = grouping.group_ids(rows.attributes)
+    right = (logits.values[:, 0] > 0) == (grouping.labels(rows) == 1)
+    ids = grouping.group_ids(rows)
     assert logits.tasks == ("Young", "Bald") and len(right) == 24
     for group in result["Young:Chubby"]["groups"]:
         members = ids == group["id"]

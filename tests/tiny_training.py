@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from src.data.celeba import Annotations
+from src.data.celeba import ATTRIBUTES
 from src.data.groupings import parse_groupings
 from src.data.pixels import Pixels
+from src.data.table import Table
 from src.io import read_json
 from src.objective.across import LossBalancedTaskWeighting, StaticWeights
 from src.runs.folder import Run
@@ -37,6 +38,7 @@ class MemoryImages:
     def __init__(self, count: int, full_frame: bool = False):
         self.pixels = Pixels((6, 6), full_frame)
         self.shape = self.pixels.shape
+        self.fingerprint = {"crc": f"{count} random images"}
         self.images = np.random.default_rng(count).integers(0, 256, (count, *self.shape), np.uint8)
 
     def read(self, positions: np.ndarray, out: np.ndarray) -> np.ndarray:
@@ -47,10 +49,10 @@ class MemoryImages:
 class MemoryDataset:
     """A validation split of 16 examples with random attributes."""
 
-    def split(self, split: str) -> Annotations:
-        attributes = np.random.default_rng(1).integers(0, 2, (16, 40), np.uint8)
+    def split(self, split: str) -> Table:
+        attributes = np.random.default_rng(1).integers(0, 2, (16, 40), np.int8)
         names = np.array([f"{row}.jpg" for row in range(16)])
-        return Annotations(names, attributes, np.ones(16, np.uint8))
+        return Table(names, np.ones(16, np.uint8), attributes, ATTRIBUTES)
 
     def images(self, split: str) -> MemoryImages:
         return MemoryImages(16)

@@ -12,8 +12,7 @@ from typing import Any
 
 from scripts.jobs.process import ROOT, Job
 from src.config.plain_yaml import parse_yaml
-from src.data.groupings import did_you_mean
-from src.io import UserError
+from src.io import UserError, did_you_mean
 
 SETTINGS_FILE = ROOT / "configs" / "slurm.yaml"
 

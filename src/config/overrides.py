@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from src.config.schema import schema_keys
-from src.data.groupings import did_you_mean
-from src.io import UserError
+from src.io import UserError, did_you_mean
 
 # Texts that Hydra reads as themselves without quotes: Blond_Hair:Male, logs/erm/lr0.1-seed0.
 _PLAIN = re.compile(r"([A-Za-z_/]|[0-9]_[A-Za-z])[A-Za-z0-9_./:+-]*")

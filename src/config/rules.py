@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.config.schema import Config, flatten, schema_keys
-from src.data.groupings import did_you_mean, parse_groupings
-from src.io import UserError
+from src.data.groupings import parse_groupings
+from src.io import UserError, did_you_mean
 from src.json_shapes import TOO_LARGE
 
 

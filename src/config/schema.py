@@ -99,6 +99,12 @@ class JTTConfig(Config):
     stage_2: Config
 
 
+def dataset_options(data: DatasetConfig) -> dict[str, Any]:
+    """Return the arguments of `open_dataset` but for the number of workers."""
+    names = ("name", "root", "target_resolution", "cache", "cache_dir")
+    return {name: getattr(data, name) for name in names} | {"synthetic": vars(data.synthetic)}
+
+
 def schema_keys(schema: type, prefix: str) -> Iterator[tuple[str, Any]]:
     """Dotted names of all fields below a dataclass, with their types."""
     for item in fields(schema):

@@ -6,6 +6,7 @@ only while the images are those it was made from. Records are read with `preadv`
 resident memory stays flat when the split is larger than RAM.
 """
 
+import hashlib
 import math
 import multiprocessing
 import os
@@ -37,6 +38,11 @@ class Records:
     @property
     def shape(self) -> tuple[int, int, int]:
         return self.pixels.shape
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Identify the pixels: a hash of all checksums."""
+        return {"crc": hashlib.sha256(np.ascontiguousarray(self.checksums)).hexdigest()}
 
     def read(self, positions: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Pixels (B, H, W, 3) uint8 of the records at `positions` (B,), in that order.

@@ -9,56 +9,75 @@ forms of the common re-uploads; images in `img_align_celeba/`, in the nested
 """
 
 import contextlib
-import hashlib
 import json
 import sys
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from src.data.groupings import ATTRIBUTES, COLUMN, did_you_mean
 from src.data.layout import ImageFiles, annotation_file, cache_folder, find_root
-from src.data.tables import Table, TextTable, shortened
-from src.io import DAMAGE, UserError, atomic_path, exclusive, load_arrays, read_json, write_json
+from src.data.table import Table
+from src.data.tables import FileRows, TextTable, shortened
+from src.io import (
+    DAMAGE,
+    UserError,
+    atomic_path,
+    did_you_mean,
+    exclusive,
+    load_arrays,
+    read_json,
+    write_json,
+)
 
-SPLITS = ("train", "val", "test")  # 0, 1, 2 in list_eval_partition.txt
-_CACHE_VERSION = 1
+# The 40 binary attributes of CelebA, in the order of list_attr_celeba.txt.
+ATTRIBUTES = (
+    "5_o_Clock_Shadow",
+    "Arched_Eyebrows",
+    "Attractive",
+    "Bags_Under_Eyes",
+    "Bald",
+    "Bangs",
+    "Big_Lips",
+    "Big_Nose",
+    "Black_Hair",
+    "Blond_Hair",
+    "Blurry",
+    "Brown_Hair",
+    "Bushy_Eyebrows",
+    "Chubby",
+    "Double_Chin",
+    "Eyeglasses",
+    "Goatee",
+    "Gray_Hair",
+    "Heavy_Makeup",
+    "High_Cheekbones",
+    "Male",
+    "Mouth_Slightly_Open",
+    "Mustache",
+    "Narrow_Eyes",
+    "No_Beard",
+    "Oval_Face",
+    "Pale_Skin",
+    "Pointy_Nose",
+    "Receding_Hairline",
+    "Rosy_Cheeks",
+    "Sideburns",
+    "Smiling",
+    "Straight_Hair",
+    "Wavy_Hair",
+    "Wearing_Earrings",
+    "Wearing_Hat",
+    "Wearing_Lipstick",
+    "Wearing_Necklace",
+    "Wearing_Necktie",
+    "Young",
+)
+_CACHE_VERSION = 2
 BAD_IMAGES = {"*": {"reason": str, "fingerprint": str}}
 
 
-@dataclass(frozen=True)
-class Annotations:
-    """Rows of the annotation files, joined by file name, in the order of `list_attr_celeba`."""
-
-    names: np.ndarray  # (N,) str, file names of the images
-    attributes: np.ndarray  # (N, 40) uint8, 0 or 1, columns in the order of ATTRIBUTES
-    split: np.ndarray  # (N,) uint8, index into SPLITS
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def of_split(self, split: str) -> "Annotations":
-        """The rows of one split, in the same order."""
-        if split not in SPLITS:
-            raise UserError(f"split '{split}': use {', '.join(SPLITS)}")
-        return self.select(self.split == SPLITS.index(split))
-
-    def select(self, rows: np.ndarray) -> "Annotations":
-        """The rows of a boolean mask (N,) or of an index array."""
-        return Annotations(self.names[rows], self.attributes[rows], self.split[rows])
-
-    @cached_property
-    def identity(self) -> str:
-        """Hash of all rows: equal for equal names, attributes and split in the same order."""
-        digest = hashlib.sha256("\n".join(self.names.tolist()).encode())
-        digest.update(np.ascontiguousarray(self.attributes))
-        digest.update(np.ascontiguousarray(self.split))
-        return digest.hexdigest()[:16]
-
-
-def load_annotations(root: str | Path, cache_dir: str | Path | None = None) -> Annotations:
+def load_annotations(root: str | Path, cache_dir: str | Path | None = None) -> Table:
     """All annotations under `root`, but for the images that `prepare_data --skip_bad` gave up on.
 
     A binary copy is kept in the cache folder; it is used only while size and mtime of the source
@@ -82,7 +101,7 @@ def load_annotations(root: str | Path, cache_dir: str | Path | None = None) -> A
     return _without_bad_images(annotations, root, cache_dir)
 
 
-def parse_annotations(attribute_file: Path, partition_file: Path) -> Annotations:
+def parse_annotations(attribute_file: Path, partition_file: Path) -> Table:
     """Read both files and join their rows by file name."""
     table, partition = _read_attributes(attribute_file), _read_partition(partition_file)
     order = np.argsort(partition.names)
@@ -101,10 +120,10 @@ def parse_annotations(attribute_file: Path, partition_file: Path) -> Annotations
     if problems:
         raise UserError([*problems, "both files must name the same images: fetch them again"])
     split = partition.values[at, 0].astype(np.uint8)
-    return Annotations(table.decoded_names(), table.values, split)
+    return Table(table.decoded_names(), split, table.values, ATTRIBUTES)
 
 
-def _read_attributes(path: Path) -> Table:
+def _read_attributes(path: Path) -> FileRows:
     """The attribute table with values 0/1 and columns in the order of ATTRIBUTES."""
     text, csv = TextTable(path), path.suffix == ".csv"
     announced = text.line(0)[0] if not csv and len(text.line(0)) == 1 else None
@@ -122,14 +141,14 @@ def _read_attributes(path: Path) -> Table:
     zero_one = csv and np.count_nonzero(table.values == 0) > np.count_nonzero(table.values == -1)
     table.check_values((0, 1) if zero_one else (-1, 1), columns)
     order = [columns.index(name) for name in ATTRIBUTES]
-    ordered = np.ascontiguousarray((table.values == 1).view(np.uint8)[:, order])
-    return Table(path, table.names, ordered, table.lines)
+    ordered = np.ascontiguousarray((table.values == 1).view(np.int8)[:, order])
+    return FileRows(path, table.names, ordered, table.lines)
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:
     problems = [
         f"{path}: unknown attribute column '{name}'{did_you_mean(name, ATTRIBUTES)}"
-        for name in [name for name in columns if name not in COLUMN][:10]
+        for name in [name for name in columns if name not in ATTRIBUTES][:10]
     ]
     problems += [
         f"{path}: attribute column '{name}' "
@@ -141,31 +160,31 @@ def _check_columns(path: Path, columns: list[str]) -> None:
         raise UserError(problems)
 
 
-def _read_partition(path: Path) -> Table:
+def _read_partition(path: Path) -> FileRows:
     text = TextTable(path)
     table = text.rows(skip=1 if path.suffix == ".csv" else 0, columns=1)
     table.check_values((0, 1, 2), ["partition"])
     return table
 
 
-def _read_cached(path: Path, source: str) -> Annotations | None:
+def _read_cached(path: Path, source: str) -> Table | None:
     """The binary copy, or None where it is absent, damaged or made from other files."""
     try:
         arrays = load_arrays(path)
         if str(arrays["source"]) != source:
             return None
-        return Annotations(arrays["names"], arrays["attributes"], arrays["split"])
+        return Table(arrays["names"], arrays["split"], arrays["codes"], ATTRIBUTES)
     except DAMAGE:
         return None
 
 
-def _write_cached(path: Path, source: str, annotations: Annotations) -> None:
+def _write_cached(path: Path, source: str, annotations: Table) -> None:
     with atomic_path(path) as partial, partial.open("wb") as file:
         np.savez(
             file,
             source=np.array(source),
             names=annotations.names,
-            attributes=annotations.attributes,
+            codes=annotations.codes,
             split=annotations.split,
         )
 
@@ -186,9 +205,7 @@ def leave_out(root: str | Path, bad: dict[str, str], cache_dir: str | Path | Non
         write_json(path, entries)
 
 
-def _without_bad_images(
-    annotations: Annotations, root: Path, cache_dir: str | Path | None
-) -> Annotations:
+def _without_bad_images(annotations: Table, root: Path, cache_dir: str | Path | None) -> Table:
     """Drop the rows of listed images, but for those that have been replaced since."""
     path = bad_images_file(root, cache_dir)
     if not path.is_file():

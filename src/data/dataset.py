@@ -1,16 +1,17 @@
 """A data set as training and evaluation see it: labels and groups of a split, and its images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from src.config.schema import DatasetConfig
 from src.data.cache import open_or_build_cache
-from src.data.celeba import Annotations, load_annotations
+from src.data.celeba import load_annotations
 from src.data.groupings import Grouping
 from src.data.layout import ImageFiles
 from src.data.pixels import Pixels, StreamedImages
+from src.data.table import Table
 from src.io import UserError
 from src.standin.dataset import ensure_synthetic
 
@@ -36,15 +37,20 @@ class Dataset:
     ):
         self.root, self.resolution = Path(root), (resolution[0], resolution[1])
         self.cache, self.cache_dir, self.workers = cache, cache_dir, workers
-        self.annotations = load_annotations(self.root, cache_dir)
+        self.table = load_annotations(self.root, cache_dir)
 
-    def split(self, split: str) -> Annotations:
+    @property
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """Class names of each column."""
+        return dict(zip(self.table.columns, self.table.classes))
+
+    def split(self, split: str) -> Table:
         """The rows of train, val or test.
 
         Raises:
             UserError: there are none.
         """
-        rows = self.annotations.of_split(split)
+        rows = self.table.of_split(split)
         if not len(rows):
             raise UserError(f"{self.root}: the {split} split is empty; see list_eval_partition")
         return rows
@@ -65,19 +71,32 @@ class Dataset:
         return StreamedImages(ImageFiles(self.root), self.split(split).names, pixels, self.workers)
 
 
-def open_dataset(data: DatasetConfig, workers: int) -> Dataset:
-    """The data set of a configuration; the drawn stand-in is made here on first use."""
-    root = Path(data.root)
-    if data.name == "synthetic":
-        root = ensure_synthetic(root, **vars(data.synthetic))
-    return Dataset(root, data.target_resolution, data.cache, data.cache_dir, workers)
+def open_dataset(
+    name: str,
+    root: str | Path,
+    target_resolution: Sequence[int],
+    cache: str,
+    cache_dir: str | Path | None,
+    synthetic: Mapping[str, Any],
+    workers: int,
+) -> Dataset:
+    """Open a data set by its options, see `Dataset`; a drawn one is made on first use.
+
+    Args:
+        name: `celeba`, or `synthetic` for drawn faces.
+        synthetic: options of the drawn faces, see `ensure_synthetic`.
+    """
+    root = Path(root)
+    if name == "synthetic":
+        root = ensure_synthetic(root, **synthetic)
+    return Dataset(root, target_resolution, cache, cache_dir, workers)
 
 
-def labels_of(rows: Annotations, groupings: Sequence[Grouping]) -> np.ndarray:
-    """Labels y (N, T) uint8 of a split."""
-    return np.stack([grouping.labels(rows.attributes) for grouping in groupings], axis=1)
+def labels_of(rows: Table, groupings: Sequence[Grouping]) -> np.ndarray:
+    """Return the labels (N, T) uint8 of a split."""
+    return np.stack([g.labels(rows).astype(np.uint8) for g in groupings], axis=1)
 
 
-def groups_of(rows: Annotations, groupings: Sequence[Grouping]) -> np.ndarray:
-    """Group ids g (N, T) int64 of a split."""
-    return np.stack([grouping.group_ids(rows.attributes) for grouping in groupings], axis=1)
+def groups_of(rows: Table, groupings: Sequence[Grouping]) -> np.ndarray:
+    """Return the group ids (N, T) int64 of a split."""
+    return np.stack([grouping.group_ids(rows) for grouping in groupings], axis=1)

@@ -28,6 +28,11 @@ class DeviceImages:
         self.memory = torch.empty(shape, dtype=torch.uint8, device=device)  # (U, H, W, 3)
         self.filled = np.zeros(len(self.positions), bool)  # (U,)
 
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Identify the pixels, as the source does."""
+        return self.source.fingerprint
+
     def rows(self, positions: np.ndarray) -> np.ndarray:
         """Rows of the memory, of any positions among those it was made for."""
         rows = np.searchsorted(self.positions, positions)

@@ -1,74 +1,50 @@
-"""Groupings `Task:Attr+Attr`: the task that is predicted and the attributes it may lean on.
+"""Groupings `Task:Attr+Attr`: a task to predict and attributes that it may lean on.
 
-Group ids are the bits (y, a1, ..., ak) read as a binary number, task first, attributes in the order
-written: for `Blond_Hair:Male`, g0=(y0,a0) g1=(y0,a1) g2=(y1,a0) g3=(y1,a1).
+Group ids are mixed-radix numbers with the task as the most significant digit and the attributes in
+the order written. For `Blond_Hair:Male`: g0=(y0,a0) g1=(y0,a1) g2=(y1,a0) g3=(y1,a1). Binary
+columns give the numbering of Sagawa et al. (2020) for Waterbirds and CelebA.
 """
 
-import difflib
-from collections.abc import Iterable, Sequence
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from src.io import UserError
+from src.data.celeba import ATTRIBUTES
+from src.data.table import BINARY, Table
+from src.io import UserError, did_you_mean
 
-# The 40 binary attributes of CelebA (Liu et al. 2015), in the order of list_attr_celeba.txt.
-ATTRIBUTES = (
-    "5_o_Clock_Shadow",
-    "Arched_Eyebrows",
-    "Attractive",
-    "Bags_Under_Eyes",
-    "Bald",
-    "Bangs",
-    "Big_Lips",
-    "Big_Nose",
-    "Black_Hair",
-    "Blond_Hair",
-    "Blurry",
-    "Brown_Hair",
-    "Bushy_Eyebrows",
-    "Chubby",
-    "Double_Chin",
-    "Eyeglasses",
-    "Goatee",
-    "Gray_Hair",
-    "Heavy_Makeup",
-    "High_Cheekbones",
-    "Male",
-    "Mouth_Slightly_Open",
-    "Mustache",
-    "Narrow_Eyes",
-    "No_Beard",
-    "Oval_Face",
-    "Pale_Skin",
-    "Pointy_Nose",
-    "Receding_Hairline",
-    "Rosy_Cheeks",
-    "Sideburns",
-    "Smiling",
-    "Straight_Hair",
-    "Wavy_Hair",
-    "Wearing_Earrings",
-    "Wearing_Hat",
-    "Wearing_Lipstick",
-    "Wearing_Necklace",
-    "Wearing_Necktie",
-    "Young",
-)
-LONGEST = 1000  # letters of a grouping: all 40 names make 500
-MOST_ATTRIBUTES = 10  # of a grouping: 2,048 groups; each more doubles them
 COLUMN = {name: column for column, name in enumerate(ATTRIBUTES)}
+LONGEST = 1000  # letters of a grouping: all 40 names make 500
+MOST_GROUPS = 2048  # of a grouping: ten binary attributes
 
 
 @dataclass(frozen=True)
 class Grouping:
     """A task and the attributes whose values, with its own, form its groups.
 
-    Without attributes the groups are the task's two classes.
+    Without attributes the groups are the classes of the task.
+
+    Attributes:
+        task: name of the column to predict.
+        attributes: names of the columns that the groups also depend on.
+        classes: class names of (task, *attributes); by default all are binary.
     """
 
     task: str
     attributes: tuple[str, ...] = ()
+    classes: tuple[tuple[str, ...], ...] = ()
+
+    def __post_init__(self):
+        if not self.classes:
+            object.__setattr__(self, "classes", (BINARY,) * len(self.columns))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The task, then the attributes."""
+        return (self.task, *self.attributes)
 
     @property
     def name(self) -> str:
@@ -81,71 +57,89 @@ class Grouping:
         return self.name.replace(":", "-")
 
     @property
+    def num_classes(self) -> int:
+        """Classes of the task."""
+        return len(self.classes[0])
+
+    @property
     def num_groups(self) -> int:
-        return 2 ** (1 + len(self.attributes))
+        """Product of the numbers of classes of all columns."""
+        return math.prod(map(len, self.classes))
 
     @property
     def group_names(self) -> list[str]:
         """Names in the order of the group ids: `Blond_Hair=0 Male=0`, ..."""
-        columns = (self.task, *self.attributes)
         return [
-            " ".join(
-                f"{name}={group >> (len(columns) - 1 - bit) & 1}"
-                for bit, name in enumerate(columns)
-            )
-            for group in range(self.num_groups)
+            " ".join(f"{column}={value}" for column, value in zip(self.columns, values))
+            for values in itertools.product(*self.classes)
         ]
 
-    def labels(self, attributes: np.ndarray) -> np.ndarray:
-        """Labels y (N,) uint8 of the task, from the attribute table (N, 40) of 0/1."""
-        return np.ascontiguousarray(attributes[:, COLUMN[self.task]])
+    def without_attributes(self) -> "Grouping":
+        """Return the grouping whose groups are the classes of the task."""
+        return Grouping(self.task, (), self.classes[:1])
 
-    def group_ids(self, attributes: np.ndarray) -> np.ndarray:
-        """Group ids g (N,) int64, from the attribute table (N, 40) of 0/1."""
-        groups = attributes[:, COLUMN[self.task]].astype(np.int64)
-        for name in self.attributes:
-            groups <<= 1
-            groups |= attributes[:, COLUMN[name]]
-        return groups
+    def labels(self, table: Table) -> np.ndarray:
+        """Return the class of the task (N,) int64; -1 where it is unknown."""
+        return table.column(self.task).astype(np.int64)
+
+    def group_ids(self, table: Table) -> np.ndarray:
+        """Return the group ids (N,) int64; -1 where the label or an attribute is unknown."""
+        groups = np.zeros(len(table), np.int64)
+        known = np.ones(len(table), bool)
+        for name, classes in zip(self.columns, self.classes):
+            codes = table.column(name)
+            groups = groups * len(classes) + codes
+            known &= codes >= 0
+        return np.where(known, groups, -1)
 
 
-def parse_grouping(text: str) -> Grouping:
-    """Read one grouping, e.g. `Blond_Hair:Male`.
+def parse_grouping(text: str, columns: Mapping[str, Sequence[str]] | None = None) -> Grouping:
+    """Read one grouping, such as `Blond_Hair:Male`.
+
+    Args:
+        columns: class names of each column that exists; by default CelebA's 40 attributes.
 
     Raises:
-        UserError: an unknown attribute (with the nearest valid name), an attribute given twice or
-            equal to its task, or an empty part; each message names the grouping.
+        UserError: an unknown column, an attribute given twice or equal to its task, an empty part,
+            or too many groups.
     """
+    if columns is None:
+        columns = dict.fromkeys(ATTRIBUTES, BINARY)
     task, colon, rest = str(text).partition(":")
     attributes = rest.split("+") if colon else []
     where = f"grouping '{text}'"
-    if len(where) > LONGEST:
-        raise UserError(f"{where[:60]}...': a text of {len(text):,} letters; write Task:Attr")
     if not task or (colon and not all(attributes)):
         raise UserError(f"{where}: an empty part; write Task, Task:Attr or Task:Attr+Attr")
     for name in (task, *attributes):
-        if name not in COLUMN:
-            raise UserError(f"{where}: unknown attribute '{name}'{did_you_mean(name, ATTRIBUTES)}")
+        if name not in columns:
+            raise UserError(f"{where}: unknown attribute '{name}'{did_you_mean(name, columns)}")
     if task in attributes:
         raise UserError(f"{where}: attribute '{task}' is the task itself; name another attribute")
     if len(set(attributes)) < len(attributes):
         twice = next(name for name in attributes if attributes.count(name) > 1)
         raise UserError(f"{where}: attribute '{twice}' is given twice; name it once")
-    if len(attributes) > MOST_ATTRIBUTES:
+    classes = tuple(tuple(columns[name]) for name in (task, *attributes))
+    grouping = Grouping(task, tuple(attributes), classes)
+    if grouping.num_groups > MOST_GROUPS:
         raise UserError(
-            f"{where}: {len(attributes)} attributes make {2 ** (1 + len(attributes)):,} groups; "
-            f"name at most {MOST_ATTRIBUTES}, which make {2 ** (1 + MOST_ATTRIBUTES):,}"
+            f"{where}: {grouping.num_groups:,} groups; name fewer attributes, or attributes of "
+            f"fewer classes, so that there are at most {MOST_GROUPS:,}"
         )
-    return Grouping(task, tuple(attributes))
+    return grouping
 
 
-def parse_groupings(texts: Iterable[str], training: bool = False) -> list[Grouping]:
+def parse_groupings(
+    texts: Iterable[str],
+    training: bool = False,
+    columns: Mapping[str, Sequence[str]] | None = None,
+) -> list[Grouping]:
     """Read a list of groupings and check it as a whole.
 
     Args:
-        texts: groupings as written, e.g. `["Blond_Hair:Male", "Gray_Hair:Young"]`.
-        training: each task may then occur once only (a network has one logit per task), and bare
-            tasks may not be mixed with `Task:Attr` (the usual cause is a comma inside a grouping).
+        texts: groupings as written, such as `["Blond_Hair:Male", "Gray_Hair:Young"]`.
+        training: each task may then occur only once (a network has one head per task), and bare
+            tasks may not be mixed with `Task:Attr` (the usual cause is a comma in a grouping).
+        columns: class names of each column that exists; by default CelebA's 40 attributes.
 
     Raises:
         UserError: all problems of the list at once.
@@ -153,7 +147,7 @@ def parse_groupings(texts: Iterable[str], training: bool = False) -> list[Groupi
     groupings, problems = [], []
     for text in texts:
         try:
-            groupings.append(parse_grouping(text))
+            groupings.append(parse_grouping(text, columns))
         except UserError as error:
             problems += error.problems
     if not groupings and not problems:
@@ -170,7 +164,7 @@ def _training_problems(groupings: Sequence[Grouping]) -> list[str]:
     tasks = [grouping.task for grouping in groupings]
     for task in dict.fromkeys(task for task in tasks if tasks.count(task) > 1):
         names = ", ".join(grouping.name for grouping in groupings if grouping.task == task)
-        problems.append(f"task '{task}' is given twice ({names}): a network has one logit per task")
+        problems.append(f"task '{task}' is given twice ({names}): a network has one head per task")
     bare = [grouping.name for grouping in groupings if not grouping.attributes]
     full = [grouping.name for grouping in groupings if grouping.attributes]
     if bare and full:
@@ -179,17 +173,3 @@ def _training_problems(groupings: Sequence[Grouping]) -> list[str]:
             f"several attributes of one task are joined by '+': {full[0]}+{bare[0]}"
         )
     return problems
-
-
-def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """`: did you mean 'Blond_Hair'?` for a near miss, else the start of what is allowed."""
-    allowed, name = list(allowed), name[:100]  # the comparison is slow for long texts
-    nearest = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
-    if not nearest:
-        by_case = {candidate.lower(): candidate for candidate in allowed}
-        nearest = difflib.get_close_matches(name.lower(), by_case, n=1, cutoff=0.5)
-        nearest = [by_case[match] for match in nearest]
-    if nearest:
-        return f": did you mean '{nearest[0]}'?"
-    shown = ", ".join(allowed[:8]) + (", ..." if len(allowed) > 8 else "")
-    return f"; allowed: {shown}"

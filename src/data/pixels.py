@@ -114,6 +114,11 @@ class StreamedImages:
     def shape(self) -> tuple[int, int, int]:
         return self.pixels.shape
 
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Identify the pixels: a hash of the names, sizes and mtimes of the files."""
+        return {"files": self.images.fingerprint(self.names)}
+
     def read(self, positions: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Pixels (B, H, W, 3) uint8 of the images at `positions` (B,).
 

@@ -29,7 +29,7 @@ def _text(name: bytes | str) -> str:
 
 
 @dataclass(frozen=True)
-class Table:
+class FileRows:
     """Rows of a file."""
 
     path: Path
@@ -104,7 +104,7 @@ class TextTable:
             for start, size in zip(self.starts[tokens], self.sizes[tokens])
         ]
 
-    def rows(self, skip: int, columns: int) -> Table:
+    def rows(self, skip: int, columns: int) -> FileRows:
         """The lines from `skip` on as a table: a name and `columns` values each.
 
         Raises:
@@ -124,7 +124,7 @@ class TextTable:
         starts = self.starts[self.first[skip] :].reshape(-1, columns + 1)
         sizes = self.sizes[self.first[skip] :].reshape(-1, columns + 1)
         names = self._names(starts[:, 0], sizes[:, 0], lines)
-        return Table(self.path, names, self._values(starts[:, 1:], sizes[:, 1:]), lines)
+        return FileRows(self.path, names, self._values(starts[:, 1:], sizes[:, 1:]), lines)
 
     def _names(self, starts: np.ndarray, sizes: np.ndarray, lines: np.ndarray) -> np.ndarray:
         """Names (N,) as fixed-width bytes, each a plain file name and different from the others."""

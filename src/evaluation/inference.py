@@ -1,15 +1,14 @@
 """What a finished or running run says about a split: saved logits where they fit, else one pass."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from src.config.compose import load_saved_config
-from src.config.schema import Config, DatasetConfig
-from src.data.celeba import Annotations
+from src.config.schema import Config, DatasetConfig, dataset_options
 from src.data.dataset import Dataset, open_dataset
 from src.data.groupings import Grouping, parse_groupings
+from src.data.table import Table
 from src.evaluation.logits import (
     REPORT,
     Logits,
@@ -88,7 +87,7 @@ class RunEvaluator:
         self.config: Config = load_saved_config(run.config)
         self.groupings = parse_groupings(self.config.dataset.groupings)
         if not self.config.dataset.subgroup_labels:  # classes only, as in training
-            self.groupings = [replace(g, attributes=()) for g in self.groupings]
+            self.groupings = [g.without_attributes() for g in self.groupings]
         self.tasks = tuple(grouping.task for grouping in self.groupings)
         self.data: DatasetConfig = self.config.dataset
         if root is not None:
@@ -100,10 +99,12 @@ class RunEvaluator:
     @property
     def dataset(self) -> Dataset:
         if self._dataset is None:
-            self._dataset = open_dataset(self.data, self.config.dataloader.num_workers)
+            self._dataset = open_dataset(
+                **dataset_options(self.data), workers=self.config.dataloader.num_workers
+            )
         return self._dataset
 
-    def rows(self, split: str) -> Annotations:
+    def rows(self, split: str) -> Table:
         return self.dataset.split(split)
 
     def logits(self, checkpoint: str, split: str) -> Logits:
@@ -114,7 +115,7 @@ class RunEvaluator:
         """
         epoch = find_best_ckpt(self.run, checkpoint)
         rows = self.rows(split)
-        identity = data_identity(rows.names, rows.attributes)
+        identity = data_identity(rows.names, rows.codes)
         logits = saved_logits(self.run, split, epoch, self.tasks, identity, len(rows))
         if logits is None:
             logits = self._predict(epoch, split, identity)
@@ -165,7 +166,7 @@ class RunEvaluator:
                 f"its tasks are {', '.join(self.tasks)}"
             )
         logits = self.logits(checkpoint, split)
-        stats = evaluate(logits, groupings, self.rows(split).attributes)
+        stats = evaluate(logits, groupings, self.rows(split))
         result = report(self.run.path, logits, checkpoint, stats)
         write_json(self.run.stats(split, checkpoint), result)
         return result

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from src.data.groupings import COLUMN, Grouping
+from src.data.groupings import Grouping
+from src.data.table import Table
 from src.evaluation.metrics import count_groups, log_loss, summarise
 from src.io import DAMAGE, UserError, atomic_path, load_arrays, read_json
 from src.json_shapes import Number, Or, misfit
@@ -89,21 +90,17 @@ def predict(
     return logits.cpu().numpy()
 
 
-def evaluate(
-    logits: Logits, groupings: Sequence[Grouping], attributes: np.ndarray
-) -> dict[str, Any]:
+def evaluate(logits: Logits, groupings: Sequence[Grouping], rows: Table) -> dict[str, Any]:
     """Evaluations of any groupings of the run's tasks: grouping name to `metrics.summarise`.
 
     Args:
-        attributes: the split's attribute table (N, 40) of 0/1.
+        rows: the table of the split.
     """
     results = {}
     for grouping in groupings:
         values = logits.of_task(grouping.task)  # (N,)
-        labels = attributes[:, COLUMN[grouping.task]]
-        correct, total = count_groups(
-            values, labels, grouping.group_ids(attributes), grouping.num_groups
-        )
+        labels = grouping.labels(rows)
+        correct, total = count_groups(values, labels, grouping.group_ids(rows), grouping.num_groups)
         results[grouping.name] = summarise(grouping, correct, total, log_loss(values, labels))
     return results
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from src.config.compose import load_config
 from src.config.overrides import quote_override
-from src.config.schema import Config, flatten
+from src.config.schema import Config, dataset_options, flatten
 from src.data.dataset import groups_of, labels_of, open_dataset
 from src.data.groupings import Grouping, parse_groupings
 from src.evaluation.logits import evaluations, load_logits, read_report
@@ -90,7 +90,9 @@ def make_error_set(config: Config, stage: Run, path: Path) -> None:
     The logits come from one pass over the train split (test.py --split train).
     """
     groupings: list[Grouping] = parse_groupings(config.dataset.groupings, training=True)
-    rows = open_dataset(config.dataset, config.dataloader.num_workers).split("train")
+    rows = open_dataset(
+        **dataset_options(config.dataset), workers=config.dataloader.num_workers
+    ).split("train")
     last = max(stage.history()["epochs"])
     logits = load_logits(stage.logits("train", last))
     stats = evaluations(read_report(stage.epoch_stats(last)))

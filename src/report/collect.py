@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from src.data.groupings import COLUMN, Grouping
+from src.data.groupings import Grouping
 from src.evaluation.intervals import differences, over_seeds
 from src.evaluation.logits import Logits
 from src.evaluation.resampled import Right
@@ -151,7 +151,7 @@ def right_by_group(
     logits: Sequence[Logits], grouping: Grouping, threshold: float, rows: SplitRows
 ) -> Right:
     """Which predictions of networks with these logits are right: for each group (S, N_g) bool."""
-    positive = rows.attributes[:, COLUMN[grouping.task]] == 1  # (N,)
+    positive = rows.table.column(grouping.task) == 1  # (N,)
     right = np.stack([(of.of_task(grouping.task) > threshold) == positive for of in logits])
     return [right.take(members, axis=1) for members in rows.members(grouping)]
 

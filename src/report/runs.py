@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from src.config.compose import effective, read_config_file
-from src.data.celeba import Annotations
 from src.data.groupings import Grouping, parse_groupings
+from src.data.table import Table
 from src.evaluation.inference import RunEvaluator, open_run, saved_logits
 from src.evaluation.logits import Logits, data_identity
 from src.io import UserError
@@ -149,15 +149,15 @@ def weighting_of(data: dict[str, Any]) -> str:
 class SplitRows:
     """The images of one split: their groups, and an identity that logits are checked against."""
 
-    def __init__(self, rows: Annotations):
-        self.attributes = rows.attributes
-        self.identity = data_identity(rows.names, rows.attributes)
+    def __init__(self, rows: Table):
+        self.table = rows
+        self.identity = data_identity(rows.names, rows.codes)
         self._members: dict[Grouping, list[np.ndarray]] = {}
 
     def members(self, grouping: Grouping) -> list[np.ndarray]:
         """For each group the rows (N_g,) of its images; found once, as runs share groupings."""
         if grouping not in self._members:
-            ids = grouping.group_ids(self.attributes)
+            ids = grouping.group_ids(self.table)
             self._members[grouping] = [
                 np.flatnonzero(ids == group) for group in range(grouping.num_groups)
             ]
@@ -185,7 +185,7 @@ class Sources:
     def logits(self, run: ReportRun, rule: str, split: str) -> Logits:
         """Those on disk; missing ones are made in one pass and saved."""
         rows = self.rows(run, split)
-        count, epoch = len(rows.attributes), run.epochs[rule]
+        count, epoch = len(rows.table), run.epochs[rule]
         saved = saved_logits(run.result, split, epoch, run.tasks, rows.identity, count)
         return self._evaluator(run).logits(rule, split) if saved is None else saved
 

@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtri
 
-from src.data.groupings import ATTRIBUTES, COLUMN
+from src.data.celeba import ATTRIBUTES
 from src.io import UserError
 
 COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair", "Bald")
 REST = tuple(name for name in ATTRIBUTES if name != "Male" and name not in COLOURS)
 TABLE_PATH = Path(__file__).with_name("attribute_table.json")
 
+COLUMN = {name: column for column, name in enumerate(ATTRIBUTES)}
 _REST_COLUMNS = [COLUMN[name] for name in REST]
 
 

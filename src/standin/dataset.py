@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from src.data.groupings import ATTRIBUTES
+from src.data.celeba import ATTRIBUTES
 from src.io import UserError, exclusive, write_error, write_json
 from src.standin.attribute_table import sample_attributes
 from src.standin.faces import draw_face

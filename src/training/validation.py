@@ -1,7 +1,6 @@
 """What happens after each epoch: one pass over the validation split, its figures, the choice."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -43,10 +42,10 @@ class Validation:
         precision: str,
     ):
         self.run, self.by_group = run, by_group
-        self.groupings = [g if by_group else replace(g, attributes=()) for g in groupings]
+        self.groupings = [g if by_group else g.without_attributes() for g in groupings]
         self.rows = dataset.split("val")
         self.images = dataset.images("val")
-        self.identity = data_identity(self.rows.names, self.rows.attributes)
+        self.identity = data_identity(self.rows.names, self.rows.codes)
         self.batch_size, self.device, self.precision = batch_size, device, precision
 
     def __call__(self, model: Any, epoch: int, stop: Any) -> dict[str, float | None] | None:
@@ -67,7 +66,7 @@ class Validation:
             return None
         checkpoint = model_hash(model.state_dict())
         logits = Logits(values, tasks, "val", str(epoch), checkpoint, self.identity)
-        stats = evaluate(logits, self.groupings, self.rows.attributes)
+        stats = evaluate(logits, self.groupings, self.rows)
         save_logits(self.run.logits("val", epoch), logits)
         write_json(self.run.epoch_stats(epoch), report(self.run.path, logits, str(epoch), stats))
         return flat_metrics(stats)

@@ -176,8 +176,9 @@ def test_faces_of_each_group_are_shown_on_wish_and_wrong_ones_are_framed(
     from tests.planted_matrix import planted_labels, planted_task
 
     rows = load_annotations(tiny_celeba, tmp_path / "cache").of_split("val")
+    attributes = rows.codes.astype("uint8")
     labels = replace(
-        planted_labels(), names=rows.names, attributes=rows.attributes, root=str(tiny_celeba)
+        planted_labels(), names=rows.names, attributes=attributes, root=str(tiny_celeba)
     )
     folder = tmp_path / "eval"
     write_labels(folder, labels)
@@ -190,7 +191,7 @@ def test_faces_of_each_group_are_shown_on_wish_and_wrong_ones_are_framed(
     page = open_page(folder / "index.html")
     page.select_option("#measure", "delta")
     cell(page, "Male", "Young").click()
-    y, a = rows.attributes[:, COLUMN["Male"]], rows.attributes[:, COLUMN["Young"]]
+    y, a = rows.column("Male"), rows.column("Young")
     wrong = int((~result.right).sum())
     assert page.locator("#pair .faces img").count() >= min(2, int(((y == 1) & (a == 1)).sum()))
     assert 0 < page.locator("#pair .faces img.wrong").count() <= wrong

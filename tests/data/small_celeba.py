@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from src.data.groupings import ATTRIBUTES
+from src.data.celeba import ATTRIBUTES
+from src.data.table import Table
 
 
 def draw_image(seed: int, size: tuple[int, int] = (178, 218)) -> Image.Image:
@@ -16,6 +17,12 @@ def draw_image(seed: int, size: tuple[int, int] = (178, 218)) -> Image.Image:
     image = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
     noise = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
     return Image.blend(image, noise.filter(ImageFilter.BoxBlur(1)), 0.25)
+
+
+def table_of(attributes: np.ndarray) -> Table:
+    """Return a train table with 0/1 `attributes` (N, 40)."""
+    names = np.array([f"{row}.jpg" for row in range(len(attributes))])
+    return Table(names, np.zeros(len(names), np.uint8), attributes.astype(np.int8), ATTRIBUTES)
 
 
 def official_attributes(names: list[str], attributes: np.ndarray) -> str:

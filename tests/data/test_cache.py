@@ -64,6 +64,18 @@ def count_decodes(monkeypatch) -> list:
     return seen
 
 
+def test_the_fingerprint_identifies_the_pixels(root, tmp_path):
+    images = ImageFiles(root)
+    names = load_annotations(root, tmp_path).of_split("train").names
+    streamed = StreamedImages(images, names, Pixels((32, 32)))
+    before = build(root).fingerprint["crc"], streamed.fingerprint["files"]
+    assert (build(root).fingerprint["crc"], streamed.fingerprint["files"]) == before
+    path = images.folder / names[3]
+    path.write_bytes(jpeg(Image.new("RGB", (178, 218))))
+    assert build(root).fingerprint["crc"] != before[0]
+    assert streamed.fingerprint["files"] != before[1]
+
+
 # Pixels.
 
 

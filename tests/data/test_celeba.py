@@ -60,8 +60,8 @@ def test_official_files_give_names_attributes_and_split(tmp_path, cache):
     names, attributes = write_annotations(tmp_path / "a", SPLIT)
     annotations = load_annotations(tmp_path / "a", cache)
     assert annotations.names.tolist() == names
-    assert annotations.attributes.dtype == np.uint8
-    np.testing.assert_array_equal(annotations.attributes, attributes)
+    assert annotations.codes.dtype == np.int8
+    np.testing.assert_array_equal(annotations.codes, attributes)
     assert annotations.split.tolist() == SPLIT
     assert annotations.of_split("train").names.tolist() == [names[0], names[1], names[4]]
     assert len(annotations.of_split("val")) == len(annotations.of_split("test")) == 1
@@ -73,8 +73,8 @@ def test_minus_one_is_zero_and_one_is_one_in_the_named_column(tmp_path):
     (tmp_path / "list_attr_celeba.txt").write_text(f"1\n{HEADER}\n000007.jpg {' '.join(row)}\n")
     (tmp_path / "list_eval_partition.txt").write_text("000007.jpg 2\n")
     annotations = load_annotations(tmp_path, tmp_path / "cache")
-    assert annotations.attributes.sum() == 1
-    assert parse_grouping("Blond_Hair:Male").group_ids(annotations.attributes).tolist() == [2]
+    assert annotations.codes.sum() == 1
+    assert parse_grouping("Blond_Hair:Male").group_ids(annotations).tolist() == [2]
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\r", "\n\n"])
@@ -220,7 +220,7 @@ def test_same_size_with_another_mtime_is_read_again(root, cache):
     )
     os.utime(path, ns=(1, 1))
     expected = 1 if "000005.jpg  1" in path.read_text() else 0
-    assert load_annotations(root, cache).attributes[4, 0] == expected
+    assert load_annotations(root, cache).codes[4, 0] == expected
 
 
 @pytest.mark.parametrize("where", [0.3, 0.6, 0.9])
@@ -238,8 +238,8 @@ def test_two_roots_share_a_cache_dir_without_mixing(tmp_path, cache):
     _, first = write_annotations(tmp_path / "a", SPLIT, seed=1)
     _, second = write_annotations(tmp_path / "b", SPLIT, seed=2)
     for _ in range(2):
-        np.testing.assert_array_equal(load_annotations(tmp_path / "a", cache).attributes, first)
-        np.testing.assert_array_equal(load_annotations(tmp_path / "b", cache).attributes, second)
+        np.testing.assert_array_equal(load_annotations(tmp_path / "a", cache).codes, first)
+        np.testing.assert_array_equal(load_annotations(tmp_path / "b", cache).codes, second)
 
 
 def test_identity_depends_on_every_label(tmp_path, cache):
@@ -370,7 +370,7 @@ def test_real_group_sizes_and_speed(real_root, tmp_path):
     start = time.perf_counter()
     annotations = load_annotations(complete, tmp_path)
     loaded = time.perf_counter()
-    groups = parse_grouping("Blond_Hair:Male").group_ids(annotations.attributes)
+    groups = parse_grouping("Blond_Hair:Male").group_ids(annotations)
     grouped = time.perf_counter()
     assert len(annotations) == 202_599
     sizes = [np.bincount(groups[annotations.split == split]).tolist() for split in range(3)]

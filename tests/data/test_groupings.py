@@ -1,29 +1,26 @@
 """Groupings, their group ids, their errors; semantics of section 1 on the complete annotations."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.data.celeba import load_annotations
-from src.data.groupings import (
-    ATTRIBUTES,
-    COLUMN,
-    Grouping,
-    parse_grouping,
-    parse_groupings,
-)
+from src.data.celeba import ATTRIBUTES, load_annotations
+from src.data.groupings import Grouping, parse_grouping, parse_groupings
+from src.data.table import Table
 from src.io import UserError
+from tests.data.small_celeba import table_of
 
 
-def table(**columns: list[int]) -> np.ndarray:
-    """An attribute table (N, 40) that is 0 but for the named columns."""
+def table(**columns: list[int]) -> Table:
+    """Return a table of CelebA's attributes that are 0 except in the named columns."""
     attributes = np.zeros((len(next(iter(columns.values()))), 40), np.uint8)
     for name, values in columns.items():
-        attributes[:, COLUMN[name]] = values
-    return attributes
+        attributes[:, ATTRIBUTES.index(name)] = values
+    return table_of(attributes)
 
 
 def test_there_are_forty_attributes_in_alphabetical_order_of_the_official_file():
@@ -70,8 +67,8 @@ def test_the_groups_of_a_bare_task_are_its_classes():
 def test_a_group_id_is_the_binary_number_of_its_bits(names, seed):
     attributes = np.random.default_rng(seed).integers(0, 2, (7, 40), dtype=np.uint8)
     grouping = Grouping(names[0], tuple(names[1:]))
-    for row, group in zip(attributes, grouping.group_ids(attributes)):
-        bits = [str(row[COLUMN[name]]) for name in names]
+    for row, group in zip(attributes, grouping.group_ids(table_of(attributes))):
+        bits = [str(row[ATTRIBUTES.index(name)]) for name in names]
         assert group == int("".join(bits), 2)
         shown = " ".join(f"{name}={bit}" for name, bit in zip(names, bits))
         assert grouping.group_names[group] == shown
@@ -139,7 +136,7 @@ def test_groups_of_the_complete_annotations_have_the_published_sizes(celeba_root
     assert len(annotations) == 202_599
     sizes = {
         split: np.bincount(
-            parse_grouping("Blond_Hair:Male").group_ids(annotations.of_split(split).attributes)
+            parse_grouping("Blond_Hair:Male").group_ids(annotations.of_split(split))
         ).tolist()
         for split in ("train", "val", "test")
     }
@@ -155,8 +152,63 @@ def test_no_attribute_name_is_two_others_joined_so_run_folders_stay_apart():
     assert not joined & set(ATTRIBUTES)
 
 
-def test_more_attributes_than_a_table_of_groups_can_hold_are_refused():
+def test_more_than_2048_groups_are_refused():
     names = [name for name in ATTRIBUTES if name != "Young"]
     assert parse_grouping("Young:" + "+".join(names[:10])).num_groups == 2048
-    with pytest.raises(UserError, match="39 attributes make 1,099,511,627,776 groups; name at"):
-        parse_grouping("Young:" + "+".join(names))
+    with pytest.raises(UserError, match="4,096 groups; name fewer attributes"):
+        parse_grouping("Young:" + "+".join(names[:11]))
+
+
+SHAPES = {"shape": ("circle", "square", "star"), "texture": ("dots", "lines"), "size": ("s", "l")}
+
+
+def shapes_table() -> Table:
+    codes = np.array([[0, 0, 0], [1, 1, 0], [2, 0, 1], [2, -1, 1], [-1, 1, 1]], np.int8)
+    names = np.array(list("abcde"))
+    split = np.array([0, 0, 1, 1, 2], np.uint8)
+    return Table(names, split, codes, tuple(SHAPES), tuple(SHAPES.values()))
+
+
+def test_group_ids_of_three_classes_are_mixed_radix():
+    grouping = parse_grouping("shape:texture+size", SHAPES)
+    assert (grouping.num_classes, grouping.num_groups) == (3, 12)
+    # (1, 1, 0) is 1 * 4 + 1 * 2 + 0 = 6; (2, 0, 1) is 2 * 4 + 0 * 2 + 1 = 9
+    assert grouping.group_ids(shapes_table()).tolist() == [0, 6, 9, -1, -1]
+    assert grouping.labels(shapes_table()).tolist() == [0, 1, 2, 2, -1]
+    assert grouping.group_names[9] == "shape=star texture=dots size=l"
+
+
+def test_the_groups_without_attributes_are_the_classes():
+    grouping = parse_grouping("shape:texture", SHAPES).without_attributes()
+    assert grouping == parse_grouping("shape", SHAPES)
+    assert grouping.group_names == ["shape=circle", "shape=square", "shape=star"]
+    assert grouping.group_ids(shapes_table()).tolist() == [0, 1, 2, 2, -1]
+
+
+def test_only_the_columns_of_the_table_are_known():
+    with pytest.raises(UserError, match="unknown attribute 'textur': did you mean 'texture'"):
+        parse_grouping("shape:textur", SHAPES)
+    with pytest.raises(UserError, match="unknown attribute 'shape'"):
+        parse_groupings(["shape:Male"])
+
+
+def test_a_table_selects_splits_rows_and_columns():
+    table = shapes_table()
+    assert table.of_split("val").names.tolist() == ["c", "d"]
+    assert table.select(np.array([4, 0])).column("shape").tolist() == [-1, 0]
+    assert len(table) == 5
+    with pytest.raises(UserError, match="split 'dev' does not exist: use train, val, test"):
+        table.of_split("dev")
+    with pytest.raises(UserError, match="column 'shap' does not exist: did you mean 'shape'"):
+        table.column("shap")
+
+
+def test_the_identity_of_a_table_changes_with_every_cell():
+    table = shapes_table()
+    assert shapes_table().identity == table.identity
+    identities = {table.identity}
+    for field in ("names", "split", "codes"):
+        changed = getattr(shapes_table(), field).copy()
+        changed[2] = changed[1]
+        identities.add(replace(table, **{field: changed}).identity)
+    assert len(identities) == 4

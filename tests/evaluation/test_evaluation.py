@@ -12,6 +12,7 @@ from rich.console import Console
 
 from src.data.groupings import COLUMN, parse_groupings
 from src.data.pixels import Pixels
+from src.data.table import Table
 from src.evaluation.logits import (
     Logits,
     data_identity,
@@ -25,6 +26,7 @@ from src.evaluation.logits import (
 from src.evaluation.table import print_evaluation
 from src.io import UserError
 from src.training.validation import flat_metrics
+from tests.data.small_celeba import table_of
 
 LOGITS = Logits(
     np.array([[1.0, -1.0], [-2.0, 3.0], [0.5, 0.5]], np.float32),
@@ -43,11 +45,11 @@ def equal(one: Logits, other: Logits) -> bool:
     )
 
 
-def attributes(**columns: list[int]) -> np.ndarray:
+def attributes(**columns: list[int]) -> Table:
     table = np.zeros((3, 40), np.uint8)
     for name, values in columns.items():
         table[:, COLUMN[name]] = values
-    return table
+    return table_of(table)
 
 
 # ---------------------------------------------------------------------------- files
@@ -90,11 +92,11 @@ def test_a_changed_logit_is_noticed(saved):
 
 
 def test_the_identity_of_data_depends_on_names_labels_and_order():
-    names, table = np.array(["1.jpg", "2.jpg", "3.jpg"]), attributes(Young=[1, 0, 0])
+    names, table = np.array(["1.jpg", "2.jpg", "3.jpg"]), attributes(Young=[1, 0, 0]).codes
     identity = data_identity(names, table)
     assert identity == data_identity(names.copy(), table.copy())
     assert identity != data_identity(names[::-1], table)
-    assert identity != data_identity(names, attributes(Young=[0, 1, 0]))
+    assert identity != data_identity(names, attributes(Young=[0, 1, 0]).codes)
 
 
 # ---------------------------------------------------------------------------- figures

@@ -82,7 +82,7 @@ def test_both_stages_and_the_run_are_done_and_saved_as_they_ran(run, overrides):
 def test_the_error_set_is_what_the_last_model_of_stage_1_misclassifies(run, tiny_celeba, tmp_path):
     rows = load_annotations(tiny_celeba, tmp_path).of_split("train")
     logits = load_logits(run.path / "stage_1" / "results" / "train_logits_1.npz")
-    labels = rows.attributes[:, [COLUMN[task] for task in TASKS]]
+    labels = rows.codes[:, [COLUMN[task] for task in TASKS]]
     found = load_error_set(run.path / "error_set.npz", rows.names, TASKS)
     np.testing.assert_array_equal(found.errors, (logits.values > 0) != (labels == 1))
     assert 0 < found.errors.sum() < found.errors.size

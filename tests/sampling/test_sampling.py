@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.data.celeba import load_annotations
+from src.data.dataset import groups_of, labels_of
 from src.data.groupings import parse_groupings
 from src.io import UserError
 from src.sampling import plans as sampling
 from src.sampling.balance import effective_sample_size
 from src.sampling.plans import IndexPlan, epoch_positions, make_plan, split_batches
+from tests.data.small_celeba import table_of
 
 BLOND = parse_groupings(["Blond_Hair:Male"])
 # Groups of 6, 2, 3 and 1 examples; classes of 8 and 4.
@@ -35,8 +37,8 @@ def random_tasks(seed, num_examples=300, names=("Young:Male", "Bangs:Chubby", "S
 
 def labels_and_groups(attributes, names):
     groupings = parse_groupings(names, training=True)
-    labels = np.stack([grouping.labels(attributes) for grouping in groupings], 1)
-    groups = np.stack([grouping.group_ids(attributes) for grouping in groupings], 1)
+    table = table_of(attributes)
+    labels, groups = labels_of(table, groupings), groups_of(table, groupings)
     return labels, groups, groupings
 
 
@@ -320,7 +322,7 @@ def attributes():
         if (folder / "list_attr_celeba.txt").exists():
             train = load_annotations(folder).of_split("train")
             if len(train) == 162_770:
-                return train.attributes
+                return train.codes
     pytest.skip("needs the complete annotations: set CELEBA_ROOT")
 
 

@@ -230,8 +230,9 @@ def test_a_cover_shows_every_combination_that_exists():
 
 def test_faces_come_with_their_attributes_and_the_predictions(tmp_path, tiny_celeba):
     rows = load_annotations(tiny_celeba, tmp_path / "cache").of_split("val")
+    attributes = rows.codes.astype(np.uint8)
     labels = replace(
-        planted_labels(), names=rows.names, attributes=rows.attributes, root=str(tiny_celeba)
+        planted_labels(), names=rows.names, attributes=attributes, root=str(tiny_celeba)
     )
     result = planted_task(labels, "Male")
     faces = choose_thumbnails([result], labels, 1)
@@ -239,7 +240,7 @@ def test_faces_come_with_their_attributes_and_the_predictions(tmp_path, tiny_cel
     for face in faces:
         assert face["src"].startswith("data:image/jpeg;base64,")
         bits = np.array([int(bit) for bit in face["attributes"]])
-        row = int(np.flatnonzero((rows.attributes == bits).all(1))[0])
+        row = int(np.flatnonzero((rows.codes == bits).all(1))[0])
         assert face["right"] == str(int(result.right[row]))
 
 
@@ -269,7 +270,7 @@ def make_run(folder: Path, tasks: list[str], state: str = "done") -> Run:
     save_config(config, run.config)
     rows = load_annotations(folder / "celeba", folder / "cache").of_split("val")
     values = np.random.default_rng(COLUMN[tasks[0]]).normal(size=(len(rows), len(tasks)))
-    identity = data_identity(rows.names, rows.attributes)
+    identity = data_identity(rows.names, rows.codes)
     save_logits(run.logits("val", 1), Logits(values, tuple(tasks), "val", "1", "abc", identity))
     write_json(run.epoch_stats(1), OF_ABC)
     record_validation(run, 1, {"best-avg": 0.5})

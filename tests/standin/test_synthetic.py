@@ -23,6 +23,7 @@ from src.io import UserError
 from src.standin.attribute_table import COLOURS, REST, TABLE_PATH, load_table, sample_attributes
 from src.standin.dataset import ensure_synthetic
 from src.standin.faces import draw_face
+from tests.data.small_celeba import table_of
 
 SIZES = {"num_train": 5, "num_val": 2, "num_test": 3}
 
@@ -32,7 +33,7 @@ def celeba_annotations() -> np.ndarray:
     root = Path(os.environ.get("CELEBA_ROOT", "nowhere"))
     for folder in (root.parent / "celeba_annotations", root / "celeba_annotations", root):
         if (folder / "list_attr_celeba.txt").exists():
-            attributes = load_annotations(folder).attributes
+            attributes = load_annotations(folder).codes
             if len(attributes) == 202_599:
                 return attributes
     pytest.skip("needs the complete annotations: set CELEBA_ROOT")
@@ -72,7 +73,7 @@ def test_samples_have_the_pair_probabilities_of_the_copula(pair):
         r = table.correlations[cell[0]][a, b]
         low = norm.ppf(p[[a, b]]).clip(-8, 8)  # P(Z > t) = P(Z < -t), and -t = ppf(p)
         expected += share * multivariate_normal.cdf(low, cov=[[1, r], [r, 1]])
-    groups = grouping.group_ids(sample_attributes(40_000, seed=5))
+    groups = grouping.group_ids(table_of(sample_attributes(40_000, seed=5)))
     assert (groups == 3).mean() == pytest.approx(expected, abs=4.5 * 0.5 / 200)
 
 
@@ -197,7 +198,7 @@ def test_folder_is_in_celebas_layout_and_format(tmp_path):
         f"{k:06d}.jpg" for k in range(1, 11)
     ]
     annotations = load_annotations(root, tmp_path / "cache")
-    assert np.array_equal(annotations.attributes, sample_attributes(10))
+    assert np.array_equal(annotations.codes, sample_attributes(10))
 
 
 def test_number_of_processes_and_hash_seed_change_no_byte(tmp_path, monkeypatch):
