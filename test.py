@@ -1,4 +1,4 @@
-"""Measure a trained network: accuracy of every group, with intervals, the worst one marked.
+"""Evaluate a trained network: accuracy of every group with intervals, the worst one marked.
 
 python test.py --log_dir RUN --ckpt_num best-group --groupings '["Blond_Hair:Male"]' --split test
 """
@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from src.data.groupings import parse_groupings
-from src.io import UserError, exit_on_user_error, write_json
+from src.io import UserError, exit_on_user_error, expand, write_json
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -24,43 +24,46 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--groupings",
         nargs="+",
-        help="of the run's tasks, as a JSON list or one by one; default: those it was trained with",
+        help="of the run's tasks, as a JSON list or one by one; default: those of its training",
     )
     parser.add_argument("--split", default="test", choices=("train", "val", "test"))
+    parser.add_argument("--features", action="store_true", help="also save the features")
     parser.add_argument("--save_json", type=Path, help="write the result to this file, too")
-    parser.add_argument("--root", help="folder of the data set, where it has moved since training")
+    parser.add_argument("--root", help="folder of the data set, if it has moved")
     parser.add_argument("--device", help="auto, cpu or cuda")
-    parser.add_argument("--batch_size", type=int, help="of this pass; changes no result")
+    parser.add_argument("--batch_size", type=int, help="of the pass; changes no result")
     args = parser.parse_args(argv)
 
     with exit_on_user_error():
-        if args.batch_size is not None and not 1 <= args.batch_size <= 10**9:
-            raise UserError(f"--batch_size {args.batch_size}: at least 1, at most 1,000,000,000")
+        if args.batch_size is not None and args.batch_size < 1:
+            raise UserError(f"--batch_size {args.batch_size}: use at least 1")
         groupings = parse_groupings(read_list(args.groupings)) if args.groupings else None
-        # Imported here so that a mistake above is answered before torch is loaded.
-        from src.evaluation.inference import RunEvaluator, open_run
+        # Imported here so that a mistake above is reported before torch is loaded.
+        from src.api import open_evaluator, open_run
         from src.evaluation.table import print_evaluation
 
-        evaluator = RunEvaluator(open_run(args.log_dir), args.root, args.device, args.batch_size)
+        evaluator = open_evaluator(open_run(args.log_dir), args.root, args.device, args.batch_size)
+        if args.features:
+            evaluator.features(args.ckpt_num, args.split)
         result = evaluator.evaluate(args.ckpt_num, args.split, groupings)
         print_evaluation(result)
         if args.save_json:
-            write_json(args.save_json, result)
+            write_json(expand(args.save_json), result)
 
 
 def read_list(pieces: list[str]) -> list[str]:
-    """A JSON list in one piece, or the entries themselves."""
+    """Read a JSON list, or return the entries themselves."""
     text = " ".join(pieces)
     if not text.lstrip().startswith("["):
         return pieces
     try:
         entries = json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(
-            f"--groupings {text[:200]}: no JSON list ({error}); write '[\"A:B\"]' or A:B"
+            f"--groupings {text}: not a JSON list ({error}); write '[\"A:B\"]' or A:B"
         ) from error
     if not all(isinstance(entry, str) for entry in entries):
-        raise UserError(f"--groupings {text[:200]}: a list of texts is expected")
+        raise UserError(f"--groupings {text}: use a list of texts")
     return entries
 
 

@@ -11,15 +11,17 @@ from unittest import mock
 
 import torch
 
-import train_erm
+import train
 from benchmarks import conventional
-from src.config.compose import load_config, load_saved_config, save_config
+from src.config.compose import load_config, load_saved_config
+from src.config.saved import save_config
 from src.config.schema import dataset_options
-from src.data.dataset import Dataset, labels_of, open_dataset
+from src.data.dataset import Dataset, open_dataset
 from src.data.groupings import parse_groupings
 from src.data.layout import ImageFiles
 from src.models.build import build_model
 from src.runs.folder import Run
+from src.sampling.plans import stack_labels
 from src.training import loop as training
 from src.training.metrics_log import read_metrics
 
@@ -74,7 +76,7 @@ class Bench:
             config = load_config([*overrides, f"exp.train.log_dir={place}"])
             run = Run(place)
             save_config(config, run.config)
-            train_erm.train(config, run)
+            train.train(config, run)
             yield run
         finally:
             shutil.rmtree(place)
@@ -144,7 +146,7 @@ class Bench:
     ):
         dataset = self.dataset(resolution[0])
         rows, images = dataset.split(split), ImageFiles(dataset.root)
-        labels = labels_of(rows, parse_groupings(["Blond_Hair:Male"]))
+        labels = stack_labels(rows, parse_groupings(["Blond_Hair:Male"]))
         faces = conventional.Faces(
             [images.folder / str(name) for name in rows.names],
             labels,

@@ -61,8 +61,8 @@ def bf16_rounding() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    import train_erm
+    import train
     from src.config.compose import launch
 
     with bf16_rounding():
-        launch(train_erm.main)
+        launch(train.main)

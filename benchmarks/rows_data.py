@@ -13,10 +13,9 @@ from benchmarks.compare import Row, absolute, compare, interleave
 from benchmarks.ours import Bench, seconds
 from src.data.batches import iterate_batches
 from src.data.celeba import ATTRIBUTES, load_annotations
-from src.data.dataset import groups_of, labels_of
 from src.data.groupings import parse_groupings
 from src.data.table import Table
-from src.sampling.plans import make_plan
+from src.sampling.plans import make_plan, stack_groups, stack_labels
 from src.standin.attribute_table import sample_attributes
 
 BATCH = 32
@@ -130,7 +129,7 @@ def weights_row(bench: Bench) -> Row:
     attributes = sample_attributes(CELEBA_TRAIN, 0, 1.0)
     names, split = np.arange(CELEBA_TRAIN).astype(str), np.zeros(CELEBA_TRAIN, np.uint8)
     table = Table(names, split, attributes.astype(np.int8), ATTRIBUTES)
-    labels, groups = labels_of(table, groupings), groups_of(table, groupings)
+    labels, groups = stack_labels(table, groupings), stack_groups(table, groupings)
 
     def ours() -> np.ndarray:
         plan = make_plan(labels, groups, groupings, sampler="rwy", seed=0)

@@ -12,7 +12,9 @@ from benchmarks import conventional
 from benchmarks.compare import Row, absolute, compare
 from benchmarks.ours import Bench
 from src.data.groupings import ATTRIBUTES, parse_groupings
-from src.evaluation.logits import Logits, evaluate, predict
+from src.evaluation.logits import Logits, Source
+from src.evaluation.predict import predict
+from src.evaluation.results import evaluate
 from src.models.build import build_model
 
 
@@ -43,8 +45,8 @@ def groupings_row(bench: Bench) -> Row:
     model = build_model("shufflenet_v2_x0_5", 1, False, None, 0).to(device)
     seen = []
     model.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
-    values = predict(model, dataset.images("val"), count, 1, device, "fp32", 64)
-    logits = Logits(values, ("Smiling",), "val", "1", "", "")
+    passed = predict(model, dataset.images("val"), count, 1, device, "fp32", 64)
+    logits = Logits(passed.logits, ("Smiling",), (2,), Source("val", "1", "", ""))
     ours, results = sum(seen), evaluate(logits, groupings, rows)
 
     seen.clear()

@@ -13,8 +13,9 @@ import torch
 from benchmarks import conventional
 from benchmarks.compare import Row, absolute, compare, interleave, median_interval
 from benchmarks.ours import Bench, seconds
-from src.config.compose import load_config, save_config
-from src.evaluation.logits import predict
+from src.config.compose import load_config
+from src.config.saved import save_config
+from src.evaluation.predict import predict
 from src.models.build import build_model
 from src.runs.folder import Run
 from src.sampling.plans import epoch_positions, erm, split_batches
@@ -157,7 +158,7 @@ def evaluation_row(
     )
     ours = partial(predict, mine, images, count, 1, bench.device, precision, 512)
     theirs = partial(conventional.evaluate, plain, loader, bench.device)
-    a, b = ours(), theirs()
+    a, b = ours().logits, theirs()
     tolerance = 1e-3 if bench.device.type == "cpu" else 0.1
     assert np.abs(a - b).max() < tolerance * max(1.0, np.abs(b).max()), "other logits"
     pairs = interleave(lambda: count / seconds(ours), lambda: count / seconds(theirs), repeats)

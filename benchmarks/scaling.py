@@ -23,9 +23,9 @@ from benchmarks.rows_data import CELEBA_TRAIN, FOUR_TASKS, write_annotations
 from benchmarks.scaling_paper import VAL, paper
 from benchmarks.scaling_picture import draw
 from src.data.celeba import ATTRIBUTES, load_annotations
-from src.data.dataset import labels_of
 from src.data.groupings import parse_groupings
 from src.data.table import Table
+from src.sampling.plans import stack_labels
 from src.standin.attribute_table import sample_attributes
 
 CASES = {
@@ -143,14 +143,15 @@ def prepare_images(size: int, folder: Path):
 def prepare_tables(case: str, size: int):
     """Evaluations and weights: arithmetic on tables of CelebA's size."""
     import src.sampling.balance  # noqa: F401  SciPy takes longer to load than a few tasks to balance
-    from src.evaluation.logits import Logits, evaluate
+    from src.evaluation.logits import Logits, Source
+    from src.evaluation.results import evaluate
     from src.sampling.plans import make_plan
 
     if case == "tasks balanced":
         attributes = sample_attributes(CELEBA_TRAIN, 0, 1.0)
         more = ("Smiling:Male", "Bangs:Young", "Eyeglasses:Male", "Oval_Face:Young")
         groupings = parse_groupings((*FOUR_TASKS, *more)[:size], training=True)
-        labels = labels_of(table_of(attributes), groupings)
+        labels = stack_labels(table_of(attributes), groupings)
         return lambda: make_plan(labels, None, groupings, sampler="rwy", seed=0)
     attributes = sample_attributes(VAL, 0, 1.0)
     if case == "groups evaluated":
@@ -163,7 +164,7 @@ def prepare_tables(case: str, size: int):
         pairs = [f"{a}:{b}" for a in ATTRIBUTES for b in ATTRIBUTES if a != b]
         groupings = parse_groupings(pairs[:size])
     values = np.random.default_rng(0).normal(size=(VAL, 40)).astype(np.float32)
-    logits = Logits(values, tuple(ATTRIBUTES), "val", "1", "", "")
+    logits = Logits(values, tuple(ATTRIBUTES), (2,) * 40, Source("val", "1", "", ""))
     return lambda: evaluate(logits, groupings, table_of(attributes))
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from src.config.compose import load_config
 from src.config.overrides import quote_override
-from src.evaluation.logits import read_report
+from src.evaluation.results import read_evaluation
 from src.io import UserError, exit_on_user_error
 from src.runs.folder import Run
 from src.runs.signals import Stopped, stop_on_signal
@@ -223,8 +223,8 @@ def is_tested(run_dir: Path) -> bool:
     tested = run.stats("test", RULE)
     if Run(run_dir).status()["state"] != "done" or not tested.exists():
         return False
-    chosen = read_report(run.epoch_stats(run.history()["selected"][RULE]))
-    return read_report(tested)["checkpoint"]["hash"] == chosen["checkpoint"]["hash"]
+    chosen = read_evaluation(run.epoch_stats(run.history()["selected"][RULE]))
+    return read_evaluation(tested)["checkpoint"]["hash"] == chosen["checkpoint"]["hash"]
 
 
 def run_command(command: list[str]) -> None:

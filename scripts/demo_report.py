@@ -16,8 +16,9 @@ from src.data.celeba import load_annotations
 from src.data.groupings import parse_grouping
 from src.data.layout import ImageFiles
 from src.data.pixels import open_image
-from src.evaluation.logits import load_logits, read_report
+from src.evaluation.logits import load_logits
 from src.evaluation.metrics import wilson
+from src.evaluation.results import read_evaluation
 from src.evaluation.table import interval, percent
 from src.io import write_atomic, write_json
 from src.report.plots_groups import (
@@ -68,8 +69,8 @@ def write_report(out: Path, runs: Mapping[str, Run], root: Path, rule: str) -> N
 
 
 def load_outcome(method: str, run: Run, rule: str) -> Outcome:
-    test = read_report(run.stats("test", rule))
-    stats = [read_report(run.epoch_stats(epoch)) for epoch in sorted(run.history()["epochs"])]
+    test = read_evaluation(run.stats("test", rule))
+    stats = [read_evaluation(run.epoch_stats(epoch)) for epoch in sorted(run.history()["epochs"])]
     curve = accuracies([figures[GROUPING.name]["groups"] for figures in stats])
     return Outcome(method, run, test[GROUPING.name], int(test["checkpoint"]["epoch"]), curve)
 

@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rule", help="best-avg, best-group, ..., last, or an epoch")
     args = parser.parse_args(argv)
     with exit_on_user_error():
-        from src.evaluation.inference import open_run
+        from src.api import open_run
         from src.runs.selection import find_best_ckpt
 
         run = open_run(args.log_dir)

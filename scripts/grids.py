@@ -18,8 +18,8 @@ from scripts.experiments import (
     Setting,
 )
 from scripts.job_manager import Job
-from src.config.compose import WITHOUT_EFFECT
-from src.config.overrides import join_brackets, quote_override, resolve_aliases
+from src.config.overrides import prepare_overrides, quote_override
+from src.config.saved import WITHOUT_EFFECT
 from src.data.groupings import Grouping, parse_grouping
 from src.io import UserError, did_you_mean, read_json
 from src.json_shapes import Number, Or
@@ -157,7 +157,7 @@ def train_job(
         chosen["exp.seed"] = seed
     argv = ["python", "train_jtt.py" if method == "jtt" else "train_erm.py", f"exp={method}"]
     argv += [quote_override(key, value) for key, value in chosen.items()]
-    argv += resolve_aliases(join_brackets(list(overrides)))[0]
+    argv += prepare_overrides(overrides)[0]
     argv += [quote_override("exp.train.log_dir", str(run_dir))]
     return Job(str(run_dir.relative_to(log_root)), argv, run_dir)
 
@@ -181,19 +181,15 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         UserError: one cannot be read, or sets what the script chooses for each job.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
 
-    texts, problems = resolve_aliases(join_brackets(list(overrides)))
+    texts, problems = prepare_overrides(overrides)
     parser, values = OverridesParser.create(), {}
     for text in texts:
-        key = text.partition("=")[0]
+        key = text.partition("=")[0].lstrip("+")
         if key in CHOSEN:
             problems.append(f"{text}: the script sets {key} for each job; leave it out after --")
             continue
-        try:
-            values[key] = parser.parse_override(text).value()
-        except HydraException:
-            problems.append(f"'{text}' after -- cannot be read: write key=value")
+        values[key] = parser.parse_override(text).value()
     if problems:
         raise UserError(problems)
     return values

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scripts.job_manager import Job, JobManager, add_job_arguments, split_overrides
 from scripts.jobs.states import find_runs
-from src.config.compose import read_config_file
+from src.config.saved import read_config
 from src.data.groupings import ATTRIBUTES, parse_groupings
 from src.io import UserError, exit_on_user_error
 from src.json_shapes import misfit
@@ -69,7 +69,7 @@ def find_models(folder: Path, shared: bool) -> list[tuple[Run, tuple[str, ...]]]
     for run in find_runs([folder]):
         if not run.config.exists():
             continue
-        config = read_config_file(run.config)
+        config = read_config(run.config)
         found = misfit(config, {"dataset": {"groupings": [str]}})
         if found:
             raise UserError(f"{run.config} is no run's configuration ({found}): leave it out")
@@ -122,15 +122,15 @@ def is_evaluated(run: Run, tasks: tuple[str, ...], args: argparse.Namespace) -> 
     """Are the pairs of all the run's tasks written, of this checkpoint and split?"""
     if args.rerun == "all":
         return False
-    from src.evaluation.inference import open_run
-    from src.evaluation.logits import read_report
+    from src.api import open_run
+    from src.evaluation.results import read_evaluation
     from src.runs.selection import find_best_ckpt
 
     run = open_run(run.path)  # of JTT, its second stage
     epoch = find_best_ckpt(run, args.ckpt_num)
     if not isinstance(epoch, int):
         return False
-    known = read_report(run.epoch_stats(epoch))["checkpoint"]["hash"]
+    known = read_evaluation(run.epoch_stats(epoch))["checkpoint"]["hash"]
     return all(is_finished(args.json_dir, task, args.split, known) for task in tasks)
 
 

@@ -17,7 +17,7 @@ from scripts.job_manager import Job, split_overrides
 from scripts.jobs.states import count_states, slurm_jobs, status_of
 from scripts.run_hparam_grid_train import add_experiment_arguments, experiment_jobs
 from scripts.status import print_table
-from src.evaluation.logits import evaluations
+from src.evaluation.results import task_figures
 from src.evaluation.table import interval, percent
 from src.io import UserError, exit_on_user_error
 from src.runs.folder import Run
@@ -102,16 +102,16 @@ def evaluate_all(jobs: Sequence[Job], args: argparse.Namespace) -> int:
 
 def evaluate_run(folder: Path, args: argparse.Namespace) -> list[tuple[str, ...]]:
     """Evaluate a run at each checkpoint that the flags stand for; its rows of the table."""
-    from src.evaluation.inference import RunEvaluator, open_run  # loads torch
+    from src.api import open_evaluator, open_run
 
-    evaluator = RunEvaluator(open_run(folder), args.root, args.device, args.batch_size)
+    evaluator = open_evaluator(open_run(folder), args.root, args.device, args.batch_size)
     names = checkpoint_names(args.checkpoint_metric_type, args.mtl_checkpoint_type, evaluator.tasks)
     rows = []
     for checkpoint, tasks in names.items():
         result = evaluator.evaluate(checkpoint, args.split)
         rows += [
             figures_row(result, grouping, figures)
-            for grouping, figures in evaluations(result).items()
+            for grouping, figures in task_figures(result).items()
             if grouping.partition(":")[0] in tasks
         ]
     return rows

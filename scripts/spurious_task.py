@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 import test
+from src.api import open_evaluator, open_run
 from src.data.groupings import ATTRIBUTES, COLUMN
-from src.evaluation.inference import RunEvaluator, open_run
 from src.evaluation.logits import Logits
+from src.evaluation.predict import RunEvaluator
 from src.io import UserError, exit_on_user_error
 from src.spurious.delta import count_pairs
 from src.spurious.plots import plot_task
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
 def evaluate_run(args: argparse.Namespace) -> None:
     """Evaluate all tasks of a run on all their pairs and write them."""
     run = open_run(args.log_dir)
-    evaluator = RunEvaluator(run, args.root, args.device, args.batch_size)
+    evaluator = open_evaluator(run, args.root, args.device, args.batch_size)
     call_test(args, evaluator.tasks)
     logits = evaluator.logits(args.ckpt_num, args.split)  # those that test.py saved
     labels = collect_labels(evaluator, logits)
@@ -53,14 +54,14 @@ def evaluate_run(args: argparse.Namespace) -> None:
     right = (logits.values > 0) == (truth == 1)  # (N, T)
     correct, total = count_pairs(right, truth, labels.attributes)  # (T, 40, 4)
     for number, task in enumerate(logits.tasks):
-        if is_finished(args.json_dir, task, args.split, logits.checkpoint):
+        if is_finished(args.json_dir, task, args.split, logits.source.checkpoint):
             continue
         result = TaskResult(
             task,
             str(run.path),
-            {"name": args.ckpt_num, "epoch": logits.epoch, "hash": logits.checkpoint},
-            logits.split,
-            logits.data,
+            {"name": args.ckpt_num, "epoch": logits.source.epoch, "hash": logits.source.checkpoint},
+            logits.source.split,
+            logits.source.rows,
             correct[number],
             total[number],
             right[:, number],
@@ -83,13 +84,13 @@ def call_test(args: argparse.Namespace, tasks: tuple[str, ...]) -> None:
 
 def collect_labels(evaluator: RunEvaluator, logits: Logits) -> Labels:
     """The labels of the evaluated split, and how often attributes go together in training."""
-    rows = evaluator.rows(logits.split)
+    rows = evaluator.rows(logits.source.split)
     train = evaluator.rows("train").codes.astype(np.float32)  # (N, 40); exact up to 2^24
     if not len(rows):
-        raise UserError(f"the {logits.split} split of {evaluator.dataset.root} is empty")
+        raise UserError(f"the {logits.source.split} split of {evaluator.dataset.root} is empty")
     return Labels(
-        split=logits.split,
-        data=logits.data,
+        split=logits.source.split,
+        data=logits.source.rows,
         root=str(evaluator.dataset.root),
         names=rows.names,
         attributes=rows.codes.astype(np.uint8),

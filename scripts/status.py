@@ -12,7 +12,7 @@ from typing import Any
 
 from scripts.jobs.process import LOG_NAME
 from scripts.jobs.states import count_states, find_runs, slurm_jobs, status_of
-from src.config.compose import read_config_file
+from src.config.saved import read_config
 from src.evaluation.table import percent
 from src.io import UserError, exit_on_user_error
 from src.runs.folder import STATES, Run
@@ -61,7 +61,7 @@ def time_left(run: Run, status: dict[str, Any]) -> str:
     """Steps that are left at the present speed; validation is not in it."""
     rate, total = status.get("images_per_second"), status.get("total_steps")
     try:
-        config = read_config_file(run.config)
+        config = read_config(run.config)
         # A run in stages tells of the stage it is in.
         config = config.get(status.get("stage"), config)
         batch_size = int(config["dataloader"]["batch_size"])

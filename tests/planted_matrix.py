@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from src.data.groupings import ATTRIBUTES, COLUMN
-from src.evaluation.logits import data_identity
+from src.evaluation.logits import rows_identity
 from src.spurious.delta import count_pairs
 from src.spurious.results import Labels, TaskResult, write_labels, write_task
 
@@ -28,7 +28,7 @@ def planted_labels(count: int = 800, split: str = "val", root: str = "nowhere") 
     attributes[:3, COLUMN["Mustache"]] = 1
     names = np.array([f"{number + 1:06d}.jpg" for number in range(count)])
     joint = attributes.astype(np.int64).T @ attributes.astype(np.int64)
-    return Labels(split, data_identity(names, attributes), root, names, attributes, joint, count)
+    return Labels(split, rows_identity(names, attributes), root, names, attributes, joint, count)
 
 
 def planted_task(labels: Labels, task: str, run: str = "logs/x") -> TaskResult:

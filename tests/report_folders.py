@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from src.config.compose import load_config, save_config
-from src.config.schema import Config, JTTConfig
+from src.config.compose import load_config, stage_config
+from src.config.saved import save_config
+from src.config.schema import Config
 from src.data.celeba import load_annotations
 from src.data.groupings import COLUMN, parse_groupings
-from src.evaluation.logits import Logits, data_identity, evaluate, report, save_logits
+from src.evaluation.logits import Logits, Source, rows_identity, save_logits
+from src.evaluation.results import evaluate, evaluation_json
 from src.io import write_json
 from src.runs.folder import Run
 from src.runs.selection import record_validation, scores
@@ -48,8 +50,8 @@ def write_data(root: Path, sizes: Sizes) -> Path:
 
 
 @cache
-def _composed(schema: type, *overrides: str) -> Config:
-    return load_config(list(overrides), schema)
+def _composed(*overrides: str) -> Config:
+    return load_config(list(overrides))
 
 
 def write_run(
@@ -59,19 +61,17 @@ def write_run(
 
     Of each group the first images are right. A JTT run (exp=jtt) gets both stages' folders.
     """
-    schema = JTTConfig if "exp=jtt" in overrides else Config
     named = f"exp.dataset.groupings=[{','.join(groupings)}]"
     places = f"exp.dataset.root={root}", f"exp.dataset.cache_dir={root}/cache"
-    config = _composed(schema, *overrides, *places, named)
+    config = _composed(*overrides, *places, named)
     config.seed = seed
     save_config(config, folder / "config.yaml")
     run = Run(folder)
     run.set_status(state="done", step=100)
-    if schema is JTTConfig:
+    if config.method == "jtt":
         run = Run(folder / "stage_2")
-        save_config(config.stage_2, run.config)
-    data = config.dataset if schema is Config else config.stage_2.dataset
-    rows = load_annotations(root, data.cache_dir)
+        save_config(stage_config(config, "stage_2"), run.config)
+    rows = load_annotations(root, config.dataset.cache_dir)
     for split, epochs in right.items():
         for epoch, counts in enumerate(epochs, start=1):
             write_logits(run, rows.of_split(split), split, epoch, counts)
@@ -90,13 +90,14 @@ def write_logits(run: Run, rows, split: str, epoch: int, counts: Mapping[str, Se
             number[members] = np.arange(len(members))
         is_right = number < np.asarray(counts[grouping.name])[groups]
         values[:, place] = np.where(is_right == (labels == 1), 1, -1)
-    identity = data_identity(rows.names, rows.codes)
+    identity = rows_identity(rows.names, rows.codes)
     tasks = tuple(grouping.task for grouping in groupings)
-    logits = Logits(values, tasks, split, str(epoch), f"weights of epoch {epoch}", identity)
+    source = Source(split, str(epoch), f"weights of epoch {epoch}", identity)
+    logits = Logits(values, tasks, (2,) * len(tasks), source)
     save_logits(run.logits(split, epoch), logits)
     if split == "val":
         stats = evaluate(logits, groupings, rows)
-        write_json(run.epoch_stats(epoch), report(run.path, logits, str(epoch), stats))
+        write_json(run.epoch_stats(epoch), evaluation_json(run.path, logits, str(epoch), stats))
         record_validation(run, epoch, scores(stats, by_group=True))
         run.ckpts.mkdir(exist_ok=True)
         run.checkpoint(epoch).touch()

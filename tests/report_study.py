@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from scripts.experiments import FAMILIES, SEEDS, SINGLE_TASKS, Tasks
-from src.config.compose import load_config, save_config
+from src.config.compose import load_config
+from src.config.saved import save_config
 from src.data.celeba import load_annotations
 from src.data.groupings import parse_groupings
 from src.data.table import Table
-from src.evaluation.logits import Logits, data_identity, evaluate, report, save_logits
+from src.evaluation.logits import Logits, Source, rows_identity, save_logits
+from src.evaluation.results import evaluate, evaluation_json
 from src.io import write_json
 from src.runs.folder import Run
 from src.runs.selection import record_validation, scores
@@ -67,6 +69,7 @@ def write_study(folder: Path, runs: int = 1000, images: int = 400) -> list[Path]
         config.dataloader.sampler, config.dataset.subsample_type = METHODS[method]
         config.dataset.subsample = METHODS[method][1] is not None
         vars(config.dataset).update(WEIGHTINGS[weighting](len(tasks)))
+        config.objective.across = "lbtw" if weighting == "dynamic" else "static"
         name = "_".join(tasks).replace(":", "-")
         run = Run(folder / "logs" / method / name / f"{weighting}-seed{seed}")
         save_config(config, run.config)
@@ -86,18 +89,16 @@ def write_results(
         for split, rows in splits.items():
             labels = np.stack([grouping.labels(rows) for grouping in groupings], axis=1)
             values = rng.normal(2.0 * labels - 1, 1.0).astype(np.float32)  # (N, T)
-            logits = Logits(
-                values,
-                tuple(grouping.task for grouping in groupings),
-                split,
-                str(epoch),
-                f"{number}-{epoch}",
-                data_identity(rows.names, rows.codes),
-            )
+            identity = rows_identity(rows.names, rows.codes)
+            source = Source(split, str(epoch), f"{number}-{epoch}", identity)
+            names = tuple(grouping.task for grouping in groupings)
+            logits = Logits(values, names, (2,) * len(names), source)
             save_logits(run.logits(split, epoch), logits)
             if split == "val":
                 stats = evaluate(logits, groupings, rows)
-                write_json(run.epoch_stats(epoch), report(run.path, logits, str(epoch), stats))
+                write_json(
+                    run.epoch_stats(epoch), evaluation_json(run.path, logits, str(epoch), stats)
+                )
                 record_validation(run, epoch, scores(stats, by_group=True))
         for line in range(1, LINES + 1):
             step = 50 * (LINES * (epoch - 1) + line)

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,9 +20,13 @@ from src.data.groupings import parse_groupings
 from src.data.pixels import Pixels
 from src.data.table import Table
 from src.io import read_json
-from src.objective.across import LossBalancedTaskWeighting, StaticWeights
+from src.models.build import Network
+from src.objective.batch import TrainTables
+from src.objective.compose import Objective
+from src.objective.logits import LogitLayout
+from src.objective.options import ObjectiveOptions
 from src.runs.folder import Run
-from src.sampling.plans import IndexPlan
+from src.sampling.plans import IndexPlan, Schedule
 from src.training import loop as training
 from src.training import validation
 from src.training.checkpoints import load_checkpoint
@@ -35,10 +39,11 @@ CPU = torch.device("cpu")
 class MemoryImages:
     """Random images in memory, read like decoded records."""
 
+    fingerprint: ClassVar = {"crc": "memory"}
+
     def __init__(self, count: int, full_frame: bool = False):
         self.pixels = Pixels((6, 6), full_frame)
         self.shape = self.pixels.shape
-        self.fingerprint = {"crc": f"{count} random images"}
         self.images = np.random.default_rng(count).integers(0, 256, (count, *self.shape), np.uint8)
 
     def read(self, positions: np.ndarray, out: np.ndarray) -> np.ndarray:
@@ -50,7 +55,7 @@ class MemoryDataset:
     """A validation split of 16 examples with random attributes."""
 
     def split(self, split: str) -> Table:
-        attributes = np.random.default_rng(1).integers(0, 2, (16, 40), np.int8)
+        attributes = np.random.default_rng(1).integers(0, 2, (16, 40), np.uint8)
         names = np.array([f"{row}.jpg" for row in range(16)])
         return Table(names, np.ones(16, np.uint8), attributes, ATTRIBUTES)
 
@@ -58,18 +63,12 @@ class MemoryDataset:
         return MemoryImages(16)
 
 
-class TinyNet(nn.Module):
-    """One convolution with batch norm; one logit per task."""
-
-    def __init__(self, num_tasks: int, dropout: float = 0.0):
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
-        if dropout:
-            self.body.append(nn.Dropout(dropout))
-        self.head = nn.Linear(4, num_tasks)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(self.body(images).mean(dim=(2, 3)))
+def tiny_network(num_logits: int, dropout: float = 0.0) -> Network:
+    """One convolution with batch norm."""
+    body = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()]
+    body += [nn.Dropout(dropout)] if dropout else []
+    backbone = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Network(backbone, nn.Linear(4, num_logits))
 
 
 def make_trainer(
@@ -78,6 +77,8 @@ def make_trainer(
     weights: list[float] | None = None,
     lbtw: bool = False,
     plan: IndexPlan | None = None,
+    plans: Schedule | None = None,
+    objective: dict[str, Any] | None = None,
     hook: Callable[[training.Trainer], Any] = lambda trainer: None,
     dropout: float = 0.0,
     **changes: Any,
@@ -86,11 +87,12 @@ def make_trainer(
     run = Run(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        model = TinyNet(len(tasks), dropout)
+        model = tiny_network(len(tasks), dropout)
     device = changes.get("device", CPU)
     settings = training.Settings(
         **{
             "seed": 0,
+            "optimizer": "sgd",
             "lr": 0.1,
             "weight_decay": 1e-3,
             "momentum": 0.9,
@@ -111,21 +113,24 @@ def make_trainer(
             **changes,
         }
     )
-    objective = (
-        LossBalancedTaskWeighting(len(tasks), 0.5, device)
-        if lbtw
-        else StaticWeights(weights or [1.0] * len(tasks), device)
-    )
-    labels = np.random.default_rng(2).integers(0, 2, (NUM_TRAIN, len(tasks)), np.uint8)
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 2, (NUM_TRAIN, len(tasks)), np.uint8).astype(np.int64)
+    groups = 2 * labels + rng.integers(0, 2, (NUM_TRAIN, 1))
     groupings = parse_groupings([f"{task}:Male" for task in tasks], training=True)
+    tables = TrainTables(
+        LogitLayout([2] * len(tasks)),
+        torch.from_numpy(labels).to(device),
+        torch.from_numpy(groups).to(device),
+        [4] * len(tasks),
+    )
+    options = ObjectiveOptions(**{"across": "lbtw" if lbtw else "static", **(objective or {})})
     trainer = training.Trainer(
         run,
         model.to(device, memory_format=torch.channels_last),
-        objective,
-        plan or IndexPlan(np.arange(NUM_TRAIN)),
+        Objective(options, tables, list(tasks), weights or [1.0] * len(tasks), 0.5),
+        plans or Schedule(((1, plan or IndexPlan(np.arange(NUM_TRAIN))),)),
         MemoryImages(NUM_TRAIN, settings.augment),
-        torch.from_numpy(labels),
-        list(tasks),
+        tables,
         Validation(run, MemoryDataset(), groupings, True, 8, device, settings.precision),
         settings,
     )

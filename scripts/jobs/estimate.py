@@ -8,8 +8,9 @@ from typing import Any
 
 from scripts.jobs.process import Job
 from scripts.jobs.states import find_runs
-from src.config.compose import load_config, read_config_file
-from src.config.schema import Config, JTTConfig
+from src.config.compose import load_config, stage_config
+from src.config.saved import read_config
+from src.config.schema import Config
 from src.data.celeba import load_annotations
 from src.io import UserError
 
@@ -41,9 +42,10 @@ def estimate(jobs: Sequence[Job], log_dir: Path) -> list[str]:
     speeds, used = measured_speeds(log_dir), {}
     unknown, limited = set(), False
     for same in kinds.values():
-        schema = JTTConfig if same[0].argv[1] == "train_jtt.py" else Config
-        config = load_config(list(same[0].argv[2:]), schema)
-        stages = [config.stage_1, config.stage_2] if schema is JTTConfig else [config]
+        config = load_config(list(same[0].argv[2:]))
+        stages = [config]
+        if config.method is not None:
+            stages = [stage_config(config, stage) for stage in ("stage_1", "stage_2")]
         size += len(same) * sum(disk(stage) for stage in stages)
         key = speed_key(config.model.name, config.dataset.target_resolution)
         if key in speeds:
@@ -103,7 +105,7 @@ def measured_speeds(log_dir: Path) -> dict[str, float]:
         try:
             rate = run.status().get("images_per_second")
             if rate:
-                config = read_config_file(run.config)
+                config = read_config(run.config)
                 key = speed_key(config["model"]["name"], config["dataset"]["target_resolution"])
                 rates.setdefault(key, []).append(rate)
         except (UserError, LookupError, TypeError):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from scripts.jobs.process import ROOT, Job
-from src.config.plain_yaml import parse_yaml
 from src.io import UserError, did_you_mean
 
 SETTINGS_FILE = ROOT / "configs" / "slurm.yaml"
@@ -62,7 +61,7 @@ def read_settings(args: argparse.Namespace) -> SlurmSettings:
     if "sbatch" in flags:
         flags["sbatch"] = dict(_option(text) for text in flags["sbatch"])
     try:
-        found = parse_yaml(path.read_text(encoding="utf-8")) or {}
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         if not isinstance(found, dict):
             raise UserError(f"{path}: it is no table of settings; see configs/slurm.yaml")
         for name in map(str, found):

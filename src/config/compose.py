@@ -1,155 +1,142 @@
-"""The door of the configuration: every mistake is named here, all at once, with exit code 2.
+"""The door of the configuration: from a command line to a checked `Config`.
 
-A command line passes through `launch`: pieces of a bracketed list are joined, aliases replaced and
-keys checked (src/config/overrides.py), Hydra composes, types and cross-field rules are checked
-(src/config/rules.py), and the entrypoint gets a `Config` (src/config/schema.py). Nothing behind the
-entrypoints knows this object.
+Every mistake is reported at once, with exit code 2. Only the entrypoints and src/api.py know this
+package; everything behind them takes plain arguments.
 """
 
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
 
-from src.config.overrides import CONFIG_DIR, check_overrides, join_brackets, resolve_aliases
-from src.config.plain_yaml import parse_yaml
-from src.config.rules import check, typed
-from src.config.schema import Config, JTTConfig, flatten
-from src.io import UserError, exit_on_user_error, write_atomic
-from src.json_shapes import TOO_LARGE
-from src.runs.folder import Run
+from src.config.overrides import CONFIG_DIR, prepare_overrides
+from src.config.saved import WITHOUT_EFFECT, read_config, to_dict
+from src.config.schema import Config, StageConfig, flatten, schema_keys, section_of
+from src.io import UserError, did_you_mean, exit_on_user_error
+from src.objective.options import ObjectiveOptions
 from src.runs.names import default_log_dir
 from src.spurious.pairs import expand_groupings
 
-# Settings that change speed, place or logging, never a result: not part of a run's identity.
-WITHOUT_EFFECT = {
-    "dataset.cache",
-    "dataset.cache_dir",
-    "dataloader.eval_batch_size",
-    "dataloader.num_workers",
-    "dataloader.device_cache",
-    "train.cuda_graph",
-    "train.device",
-    "train.log_dir",
-    "train.log_every_n_steps",
-    "train.save_every_minutes",
-    "train.keep_ckpts",
-    "train.tensorboard",
-}
-
-# Keys that runs saved by earlier versions lack; all without effect on a result.
-NEWER_KEYS = {"train.cuda_graph": False, "dataloader.device_cache": False}
-
-# Hydra answers these itself; several runs in one call (-m) are its business, too.
-HYDRA_FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version")
-HYDRA_FLAGS += ("--shell-completion", "-sc", "--multirun", "-m", "--package", "-p", "--resolve")
+SWEEP_FLAGS = ("--multirun", "-m")
+# Hydra answers these itself.
+HYDRA_FLAGS = ("--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--package", "-p")
+HYDRA_FLAGS += ("--shell-completion", "-sc", "--resolve", *SWEEP_FLAGS)
 
 
-def launch(main: Callable[[Any], None], schema: type = Config) -> None:
-    """Run an entrypoint: turn sys.argv into a checked `schema` object and call `main` with it.
-
-    A mistake is printed without traceback and exits with 2. Hydra's own flags (--help, --cfg job,
-    shell completion, -m) are left to Hydra.
-    """
+def launch(main: Callable[[Config], None]) -> None:
+    """Run an entrypoint: turn sys.argv into a checked `Config` and call `main` with it."""
     with exit_on_user_error(), _quiet_on_ctrl_c():
-        argv = join_brackets(sys.argv[1:])
-        if any(piece.split("=")[0] in HYDRA_FLAGS for piece in argv):
-            return _launch_by_hydra(main, schema, argv)
-        main(load_config(argv, schema))
+        argv = sys.argv[1:]
+        flags = [piece.split("=")[0] for piece in argv if piece.startswith("-")]
+        if "--help" in flags or "-h" in flags:
+            from src.config.help import print_help
+
+            return print_help(_compose(_checked([p for p in argv if not p.startswith("-")])))
+        if any(flag in HYDRA_FLAGS for flag in flags):
+            return _launch_by_hydra(main, argv, sweep=any(flag in SWEEP_FLAGS for flag in flags))
+        main(load_config(argv))
 
 
 @contextmanager
 def _quiet_on_ctrl_c() -> Iterator[None]:
-    """Ctrl-C before training has begun, or for the second time: no traceback, the usual code."""
+    """Leave without a traceback on a Ctrl-C before training, or on the second one."""
     try:
         yield
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
 
 
-def _launch_by_hydra(main: Callable[[Any], None], schema: type, argv: list[str]) -> None:
+def _launch_by_hydra(main: Callable[[Config], None], argv: list[str], sweep: bool) -> None:
+    """Leave the command line to Hydra; a failed job of a sweep does not end the others."""
     import hydra
+    from hydra.core.hydra_config import HydraConfig
 
-    keys, problems = resolve_aliases([piece for piece in argv if not piece.startswith("-")])
-    raise_if(problems)
-    aliased = iter(keys)
-    sys.argv[1:] = [piece if piece.startswith("-") else next(aliased) for piece in argv]
+    _register()
+    flags, pieces = [], []
+    for before, piece in zip(["", *argv], argv):
+        value_of_flag = before.startswith("-") and "=" not in piece and not piece.startswith("~")
+        (flags if piece.startswith("-") or value_of_flag else pieces).append(piece)
+    given = _checked(pieces, sweep)
+    sys.argv[1:] = [*flags, *given]
+    fixed = {text.lower() for text in given}  # Hydra writes true as True
+    failed: list[str] = []
 
     @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="default")
     def run(composed: DictConfig) -> None:
-        overrides = list(hydra.core.hydra_config.HydraConfig.get().overrides.task)
-        OmegaConf.set_struct(composed, False)
-        with exit_on_user_error():
-            expand_tables(composed.exp)
-            config, broken = typed(composed.exp, schema)
-            raise_if([*broken.values(), *check(config, broken)])
-            main(with_log_dir(config, composed.exp, overrides))
+        hydra_config = HydraConfig.get()
+        overrides = list(hydra_config.overrides.task)
+        in_this_process = hydra_config.launcher._target_.endswith("BasicLauncher")
+        try:
+            main(_build(composed.exp, overrides))
+        except UserError as error:
+            if not in_this_process:
+                raise
+            job = " ".join(text for text in overrides if text.lower() not in fixed)
+            failed.extend(f"{job or 'the run'}: {problem}" for problem in error.problems)
+            print("\n".join(f"error: {problem}" for problem in error.problems), file=sys.stderr)
 
     run()
+    if failed and sweep:
+        raise UserError(["not all runs of this sweep succeeded:", *failed])
+    if failed:
+        sys.exit(2)
 
 
-def load_config(argv: list[str], schema: type = Config) -> Any:
-    """Compose and check the configuration that `argv` asks for.
+def load_config(argv: list[str]) -> Config:
+    """Compose and check the configuration of a command line.
 
     Raises:
         UserError: every problem of the command line and of the values at once.
     """
-    overrides, problems = resolve_aliases(join_brackets(argv))
-    overrides, more = check_overrides(overrides, schema)
-    problems += more
+    overrides, problems = prepare_overrides(argv)
     try:
-        composed = _compose(overrides)
-        expand_tables(composed)
-        config, broken = typed(composed, schema)
+        config = _build(_compose(overrides), overrides)
     except UserError as error:
         raise UserError([*problems, *error.problems]) from error
-    if ("stage_1" in composed) != (schema is JTTConfig):
-        wrong = (
-            f"exp={_method(overrides)} has one stage: run python train_erm.py, or exp=jtt"
-            if schema is JTTConfig
-            else f"exp={_method(overrides)} has two stages: run python train_jtt.py exp=jtt"
-        )
-        raise UserError([problem for problem in problems if problem.startswith("exp=")] or wrong)
-    raise_if([*problems, *broken.values(), *check(config, broken)])
-    return with_log_dir(config, composed, overrides)
-
-
-def _method(overrides: list[str]) -> str:
-    """The method that a command line names; Hydra takes the last one."""
-    named = [text.partition("=")[2] for text in overrides if text.startswith("exp=")]
-    return named[-1] if named else "erm"
-
-
-def expand_tables(composed: DictConfig) -> None:
-    """Put the pairs in the place of `@table.csv:top5` among the groupings; the saved configuration
-    then holds them, not the table (see src/spurious/pairs.py)."""
-    try:
-        groupings = OmegaConf.select(composed, "dataset.groupings")
-        texts = [str(text) for text in groupings] if OmegaConf.is_list(groupings) else []
-    except OmegaConfBaseException as error:
-        raise UserError(f"exp.dataset.groupings: {str(error).splitlines()[0]}") from error
-    if any(text.startswith("@") for text in texts):
-        composed.dataset.groupings = expand_groupings(texts)
-
-
-def raise_if(problems: list[str]) -> None:
     if problems:
-        raise UserError(list(dict.fromkeys(problems)))
+        raise UserError(problems)
+    return config
+
+
+def load_saved_config(path: Path) -> Config:
+    """Read and check the configuration of a run folder."""
+    try:
+        return validate(read_config(path))
+    except UserError as error:
+        raise UserError([f"{path}: {problem}" for problem in error.problems]) from error
+
+
+def _checked(argv: list[str], sweep: bool = False) -> list[str]:
+    overrides, problems = prepare_overrides(argv, sweep)
+    if problems:
+        raise UserError(problems)
+    return overrides
+
+
+@cache
+def _register() -> None:
+    """Give Hydra the defaults of the objective's options, which are written beside its layers."""
+    from hydra.core.config_store import ConfigStore
+
+    node = ObjectiveOptions().model_dump()
+    ConfigStore.instance().store(group="exp/objective", name="default", node=node)
 
 
 def _compose(overrides: list[str]) -> DictConfig:
-    """The node `exp` of the composed configuration, interpolations unresolved."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
-    # Under -m Hydra itself is at work, and it allows no second one beside it.
+    _register()
+    # Under -m Hydra itself is at work, and it allows no second instance.
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -159,150 +146,136 @@ def _compose(overrides: list[str]) -> DictConfig:
         raise UserError(str(error).splitlines()[0]) from error
     finally:
         GlobalHydra.instance().hydra = outer
-    OmegaConf.set_struct(composed, False)
     return composed.exp
 
 
 @cache
 def _reference(*overrides: str) -> DictConfig:
-    """What a method is by itself; composing takes Hydra a third of a second."""
+    """Compose a method without changes; this takes Hydra a third of a second."""
     return _compose(list(overrides))
 
 
-def with_log_dir(config: Config, composed: DictConfig, overrides: list[str]) -> Config:
-    """Fill in the default of exp.train.log_dir from what differs from the method's YAML."""
-    if config.train.log_dir is not None:
-        return config
-    method = _method(overrides)
+def _build(composed: DictConfig, overrides: list[str]) -> Config:
+    """Check composed values, and fill in the default of exp.train.log_dir."""
+    OmegaConf.set_struct(composed, False)
+    try:
+        values = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(str(error).splitlines()[0]) from error
+    groupings = (values.get("dataset") or {}).get("groupings")
+    if isinstance(groupings, list) and any(str(text).startswith("@") for text in groupings):
+        # `@table.csv:top5`: the saved configuration holds the pairs, not the table.
+        values["dataset"]["groupings"] = expand_groupings([str(text) for text in groupings])
+    config = validate(values)
+    if config.train.log_dir is None:
+        config.train.log_dir = str(_default_log_dir(config, values, overrides))
+    return config
+
+
+def validate(values: dict[str, Any]) -> Config:
+    """Check the values of a configuration.
+
+    Raises:
+        UserError: all problems at once.
+    """
+    try:
+        config = Config.model_validate(values)
+        for stage in ("stage_1", "stage_2") if config.method else ():
+            stage_config(config, stage)
+    except ValidationError as error:
+        raise UserError(_problems(error)) from error
+    return config
+
+
+def stage_config(config: Config, stage: str, **fixed: dict[str, Any]) -> Config:
+    """Return the configuration of one stage: that of the run, with the stage's differences.
+
+    Args:
+        stage: stage_1 or stage_2.
+        fixed: values by section that the method sets, under the user's.
+    """
+    values = to_dict(config)
+    changes: StageConfig = getattr(config, stage)
+    for section in ("optimizer", "dataloader", "objective", "train"):
+        values[section] = values[section] | fixed.get(section, {}) | getattr(changes, section)
+    del values["stage_1"], values["stage_2"]
+    try:
+        return Config.model_validate(values | {"method": None, "name": f"{config.name}_{stage}"})
+    except ValidationError as error:
+        raise UserError(_problems(error, prefix=f"exp.{stage}")) from error
+
+
+def _problems(error: ValidationError, prefix: str = "exp") -> list[str]:
+    """Format pydantic's errors: one line per key, with its value and what is allowed."""
+    fields = dict(schema_keys(Config, "exp"))
+    lines: dict[str, list[str]] = {}
+    for problem in error.errors(include_url=False):
+        parts = ["exp"]
+        for part in problem["loc"]:
+            if ".".join([*parts, str(part)]) not in fields and problem["type"] != "extra_forbidden":
+                break
+            parts.append(str(part))
+        key = ".".join(parts)
+        shown = key.replace("exp", prefix, 1)
+        value = problem["input"]
+        if problem["type"] == "extra_forbidden":
+            siblings = [p for p in fields if p.rpartition(".")[0] == key.rpartition(".")[0]]
+            text = f"{shown}: there is no such key{did_you_mean(key, siblings)}"
+        elif problem["type"] == "missing":
+            text = f"{shown} is missing"
+        elif problem["type"] == "value_error":
+            where = "" if key == "exp" or section_of(fields[key]) is not None else f"{shown}: "
+            dotted = f"{shown}." if not where else ""
+            texts = problem["msg"].removeprefix("Value error, ").splitlines()
+            lines.setdefault(key, []).extend(f"{where or dotted}{text}" for text in texts)
+            continue
+        else:
+            message = problem["msg"].replace("Input should be", "use").replace("'", "")
+            if problem["type"] == "too_short":
+                message = "is empty"
+            message = re.sub("use (greater|less)", r"use a number \1", message)
+            null = ", or null" if problem["type"] == "literal_error" and _takes_null(key) else ""
+            text = f"{shown}={_spell(value)}: {message}{null}"
+        same = [line for line in lines.get(key, []) if line.startswith(f"{shown}=")]
+        if same:  # another branch of a union
+            lines[key][-1] += text.partition(": ")[2].replace("use", ", or", 1)
+        else:
+            lines.setdefault(key, []).append(text)
+    return [line for texts in lines.values() for line in texts]
+
+
+def _takes_null(key: str) -> bool:
+    return type(None) in get_args(dict(schema_keys(Config))[key].annotation)
+
+
+def _spell(value: Any) -> str:
+    spelled = {None: "null", True: "true", False: "false"}
+    return spelled[value] if value is None or isinstance(value, bool) else repr(value)
+
+
+def _default_log_dir(config: Config, values: dict[str, Any], overrides: list[str]) -> Path:
+    """Name the run's folder after what differs from the method's YAML."""
+    named = [text.partition("=")[2] for text in overrides if text.startswith("exp=")]
+    method = named[-1] if named else "erm"
     if config.name != method:
         raise UserError(
             f"exp.name={config.name}, but the method is {method}: leave the name, or give the run "
             f"a folder of its own with exp.train.log_dir=..."
         )
-    # A chosen part (exp/dataset=synthetic) is known by its name; its values are not repeated.
+    # A selected part (exp/dataset=synthetic) is known by its name; its values are not repeated.
     parts = [text for text in overrides if text.startswith(("exp/model=", "exp/dataset="))]
     plain, chosen = _reference(f"exp={method}"), _reference(f"exp={method}", *parts)
-    values = {
+    changed = {
         section: chosen[section].name
         for section in ("model", "dataset")
         if chosen[section].name != plain[section].name
     }
-    changed = _changed(composed, chosen)
-    values |= {key: value for key, value in flatten(config).items() if key in changed}
-    config.train.log_dir = str(
-        default_log_dir(method, config.dataset.groupings, values, config.seed)
-    )
-    return config
-
-
-def _changed(composed: DictConfig, reference: DictConfig) -> set[str]:
-    """Keys whose written value differs: an interpolated one counts only where it was overridden."""
-    now, before = (
-        flatten(OmegaConf.to_container(node, resolve=False)) for node in (composed, reference)
-    )
-    nothing = object()
-    changed = {key for key, value in now.items() if value != before.get(key, nothing)}
-    return changed - WITHOUT_EFFECT - {"name", "seed", "dataset.groupings"}
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """A configuration object as plain dicts and lists, as it is saved in config.yaml."""
-    return OmegaConf.to_container(OmegaConf.structured(config))
-
-
-def effective(config: Config | dict[str, Any]) -> dict[str, Any]:
-    """The leaf values that decide a run's result: two runs are the same where these are equal."""
-    endings = tuple(f".{name}" for name in WITHOUT_EFFECT)
-    leaves = flatten(config)
-    return {key: value for key, value in leaves.items() if not f".{key}".endswith(endings)}
-
-
-def train_once(config: Config, train: Callable[[Any, Run], None]) -> None:
-    """Call `train(config, run)` in the run folder of `config`, unless that run is done.
-
-    Raises:
-        UserError: another process trains there, it holds another run, or training failed.
-    """
-    run = Run(config.train.log_dir)
-    with run.claim():
-        save_config(config, run.config)
-        if run.status()["state"] == "done":
-            print(f"{run.path} is done already", flush=True)
-        else:
-            print(f"{run.path}", flush=True)
-            try:
-                train(config, run)
-            except Exception as error:  # also what goes wrong before the first step
-                # The first error is the one to show, also where a full disk takes no second one.
-                with suppress(UserError, OSError):
-                    run.set_status(state="failed", error=str(error) or type(error).__name__)
-                raise
-    best = "best-group" if config.dataset.subgroup_labels else "best-avg"
-    print(f"evaluate it: python test.py --log_dir {run.path} --ckpt_num {best} --split test")
-
-
-def save_config(config: Config, path: Path) -> None:
-    """Write config.yaml of a run, or check that the one there asks for the same run.
-
-    Raises:
-        UserError: the folder holds a run of another configuration; the differences are listed.
-    """
-    if path.exists():
-        saved, now = effective(read_config_file(path)), effective(to_dict(config))
-        differences = [
-            f"exp.{key}: {saved.get(key)!r} there, {now.get(key)!r} asked for"
-            for key in sorted(saved.keys() | now.keys())
-            if saved.get(key) != now.get(key)
-        ]
-        if differences:
-            raise UserError(
-                f"{path.parent} holds a run of another configuration ({'; '.join(differences)}): "
-                f"choose another exp.train.log_dir, or delete that folder"
-            )
-        return
-    write_atomic(path, OmegaConf.to_yaml(OmegaConf.create({"exp": to_dict(config)})))
-
-
-def read_config_file(path: Path) -> dict[str, Any]:
-    """The section `exp` of a saved config.yaml, as plain values."""
-    try:
-        saved = parse_yaml(path.read_text())["exp"]
-        if not isinstance(saved, dict) or not _plain(saved):
-            raise ValueError("exp is no table of our keys and values")
-        return saved
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: {path.parent} is no run folder") from error
-    except Exception as error:  # a YAML error has many forms
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"{path} cannot be read ({reason}): the folder is no sound run") from error
-
-
-def _plain(value: Any) -> bool:
-    """Whether all keys are texts, and no whole number is longer than ours are."""
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and _plain(inner) for key, inner in value.items())
-    if isinstance(value, list):
-        return all(map(_plain, value))
-    return not isinstance(value, int) or abs(value) < TOO_LARGE
-
-
-def load_saved_config(path: Path, schema: type = Config) -> Any:
-    """The configuration of a run folder, checked like a new one."""
-    saved = read_config_file(path)
-    add_newer_keys(saved)
-    config, broken = typed(saved, schema)
-    problems = [*broken.values(), *check(config, broken)]
-    raise_if([f"{path}: {problem}" for problem in problems])
-    return config
-
-
-def add_newer_keys(saved: Any) -> None:
-    """Give a run of an earlier version the keys it lacks, with the values it ran with."""
-    if not isinstance(saved, dict):
-        return
-    for key, value in NEWER_KEYS.items():
-        part, name = key.split(".")
-        if isinstance(saved.get(part), dict):
-            saved[part].setdefault(name, value)
-    for stage in ("stage_1", "stage_2"):
-        add_newer_keys(saved.get(stage))
+    now, before = flatten(values), flatten(OmegaConf.to_container(chosen))
+    final = flatten(to_dict(config))
+    ignored = WITHOUT_EFFECT | {"name", "seed", "dataset.groupings"}
+    changed |= {
+        key: final.get(key, value)
+        for key, value in now.items()
+        if key not in ignored and (key not in before or value != before[key])
+    }
+    return default_log_dir(method, config.dataset.groupings, changed, config.seed)

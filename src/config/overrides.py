@@ -1,23 +1,19 @@
-"""What stands on a command line, before Hydra: joined brackets, second spellings, unknown keys."""
+"""The command line before Hydra: joined brackets, aliases, unknown keys, any network by name.
+
+Hydra reports one problem at a time; this pass finds all of them.
+"""
 
 import difflib
 import re
-from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-from src.config.schema import schema_keys
+from src.config.schema import Config, StageConfig, schema_keys, section_of
 from src.io import UserError, did_you_mean
 
-# Texts that Hydra reads as themselves without quotes: Blond_Hair:Male, logs/erm/lr0.1-seed0.
-_PLAIN = re.compile(r"([A-Za-z_/]|[0-9]_[A-Za-z])[A-Za-z0-9_./:+-]*")
+CONFIG_DIR = Path(__file__).parents[2] / "configs"
 
-CONFIG_DIR = Path(__file__).parent.parent.parent / "configs"
-
-# A number that Python reads at all has at most 4,300 digits; no text of ours has so many.
-_LONG_NUMBER = re.compile(r"[0-9_]{1000}")
-
-# Second spellings, resolved before anything is composed or saved.
+# Other spellings, resolved before anything is composed or saved.
 ALIASES = {
     "exp.total_epochs": "exp.train.total_epochs",
     "exp.groupings": "exp.dataset.groupings",
@@ -25,7 +21,15 @@ ALIASES = {
     "exp.weight_decay": "exp.optimizer.weight_decay",
     "exp.batch_size": "exp.dataloader.batch_size",
     "exp.dataset.loss_based_task_weighting": "exp.dataset.loss_balanced_task_weighting",
+    "exp.lambda_up": "exp.dataloader.lambda_up",
+    "exp.mtl_join_type": "exp.dataloader.mtl_join_type",
+    "exp.load_error_set": "exp.dataloader.error_set",
+    "exp.epochs_stage_1": "exp.stage_1.train.total_epochs",
 }
+
+# Texts that Hydra reads as themselves without quotes: Blond_Hair:Male, logs/erm/lr0.1-seed0.
+_PLAIN = re.compile(r"([A-Za-z_/]|[0-9]_[A-Za-z])[A-Za-z0-9_./:+-]*")
+_STAGE_KEY = re.compile(r"exp\.stage_[12]\.(\w+)(\..+)?")
 
 
 def join_brackets(argv: list[str]) -> list[str]:
@@ -58,104 +62,97 @@ def _open_brackets(text: str) -> int:
     return depth
 
 
-def resolve_aliases(overrides: list[str]) -> tuple[list[str], list[str]]:
-    """Replace second spellings of keys; the two spellings with different values are a problem, and
-    so is a number that nobody can read."""
-    resolved, seen, problems = [], {}, []
-    for override in overrides:
-        spelled, equals, value = override.partition("=")
-        if _LONG_NUMBER.search(override):
-            shown = f"{spelled[:80]}{equals}{value[:20]}"
-            problems.append(f"{shown}...: a number of 1,000 digits or more; write a shorter one")
-            continue
-        key = ALIASES.get(spelled, spelled)
-        first_spelled, first_value = seen.setdefault(key, (spelled, value))
-        if first_spelled != spelled and first_value != value:
-            problems.append(
-                f"{first_spelled}={first_value} and {spelled}={value} set the same value: give one"
-            )
-        resolved.append(key + equals + value)
-    return resolved, problems
+def prepare_overrides(argv: list[str], sweep: bool = False) -> tuple[list[str], list[str]]:
+    """Turn a command line into overrides that Hydra can compose, and messages about the others.
 
-
-def check_overrides(overrides: list[str], schema: type) -> tuple[list[str], list[str]]:
-    """Split overrides into those Hydra can compose and messages about the others."""
+    Args:
+        sweep: values may be lists of choices (`-m`).
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    sections, leaves = set(), set()
-    for path, kind in schema_keys(schema, "exp"):
-        (sections if is_dataclass(kind) else leaves).add(path)
-    stages = any(path == "exp.stage_1" for path in sections)
+    good, problems, seen = [], [], {}
     parser = OverridesParser.create()
-    good, problems = [], []
-    for text in overrides:
+    for text in join_brackets(argv):
+        spelled, equals, value = text.partition("=")
+        key = ALIASES.get(spelled, spelled)
+        first, first_value = seen.setdefault(key, (spelled, value))
+        if first != spelled and first_value != value:
+            problems.append(f"{first}={first_value} and {spelled}={value} set the same: give one")
+            continue
+        text = key + equals + value
         try:
             override = parser.parse_override(text)
         except (HydraException, RecursionError):
             problems.append(
-                f"'{text[:200]}' cannot be read: write key=value, and put quotes inside the value "
-                f"where it holds a comma, a space or an equals sign: key='\"a=b\"'"
+                f"'{text}' cannot be read: write key=value, and put quotes inside the value if it "
+                f"holds a comma, a space or an equals sign: key='\"a=b\"'"
             )
             continue
-        key = override.key_or_group
-        if override.is_sweep_override():
-            problem = f"'{text}' names several values: one run takes one; -m (multirun) takes all"
+        if override.is_sweep_override() and not sweep:
+            problems.append(f"'{text}' names several values: give one, or add -m to run them all")
         elif key == "exp" or "/" in key:
-            problem = _check_group(key, override.value())
-        elif (CONFIG_DIR / key.replace(".", "/")).is_dir() and not override.is_delete():
-            problem = f"{text}: '{key}' is a section; choose one with {key.replace('.', '/')}=..."
-        elif key in leaves or key in sections or key.startswith("hydra."):
-            problem = _check_stage_key(key) or (stages and _check_shared_key(key))
-        else:
-            allowed = sorted(leaves | ALIASES.keys())
-            problem = f"{key}: there is no such key{did_you_mean(key, allowed)}"
-        if problem:
+            problem, replaced = _check_choice(key, override, sweep)
+            problems += [problem] if problem else []
+            good += replaced
+        elif problem := _check_key(key, override):
             problems.append(problem)
         else:
-            good.append(text)
+            # The YAML files set few keys of a stage, and Hydra adds others only with ++.
+            good.append(f"++{text}" if _STAGE_KEY.fullmatch(key) else text)
     return good, problems
 
 
-def _check_group(group: str, choice: Any) -> str | None:
-    folder = CONFIG_DIR / group.partition("@")[0]
-    if not folder.is_dir() or not folder.resolve().is_relative_to(CONFIG_DIR.resolve()):
-        groups = [
-            "exp",
-            *(f"exp/{path.name}" for path in (CONFIG_DIR / "exp").iterdir() if path.is_dir()),
-        ]
-        return f"{group}: there is no such group{did_you_mean(group, sorted(groups))}"
-    names = sorted(path.stem for path in folder.glob("*.yaml") if "_stage_" not in path.stem)
-    if choice not in names:
-        near = difflib.get_close_matches(str(choice), names, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        return f"{group}={choice}: use {', '.join(names)}{hint}"
-    return None
-
-
-def _check_stage_key(key: str) -> str | None:
-    stage, _, rest = key.removeprefix("exp.").partition(".")
-    if stage in ("stage_1", "stage_2") and rest.split(".")[0] in (
-        "model",
-        "dataset",
-        "seed",
-        "name",
-    ):
+def _check_key(key: str, override: Any) -> str | None:
+    """Return what is wrong with a dotted key."""
+    fields, given = dict(schema_keys(Config)), key
+    key = key.lstrip("~+")
+    if key.startswith("hydra."):
+        return None
+    stage = _STAGE_KEY.fullmatch(key)
+    if stage and stage.group(1) not in StageConfig.model_fields:
+        rest = key.split(".", 2)[2]
         return f"{key}: the stages share it; set exp.{rest} instead"
+    if stage and stage.group(2):
+        key = "exp." + key.split(".", 2)[2]
+    if key not in fields:
+        leaves = [path for path, field in fields.items() if section_of(field) is None]
+        return f"{given}: there is no such key{did_you_mean(key, leaves)}"
+    if (CONFIG_DIR / key.replace(".", "/")).is_dir() and not override.is_delete():
+        return f"{key}: this is a section; choose one with {key.replace('.', '/')}=..."
     return None
 
 
-def _check_shared_key(key: str) -> str | None:
-    owner = {
-        "exp.dataloader.lambda_up": "exp.lambda_up",
-        "exp.dataloader.mtl_join_type": "exp.mtl_join_type",
-        "exp.dataloader.error_set": "exp.load_error_set",
-    }
-    return f"{key}: under exp=jtt it has no effect; set {owner[key]}" if key in owner else None
+def _check_choice(group: str, override: Any, sweep: bool) -> tuple[str | None, list[str]]:
+    """Check `exp=NAME` or `exp/model=NAME`; return a problem, and the overrides to use."""
+    text, choice = override.input_line, override.value()
+    folder = CONFIG_DIR / group.partition("@")[0]
+    if group.startswith("hydra/"):
+        return None, [text]
+    if not folder.is_dir():
+        groups = ["exp", *(f"exp/{path.name}" for path in (CONFIG_DIR / "exp").iterdir())]
+        groups = [name for name in groups if (CONFIG_DIR / name).is_dir()]
+        return f"{group}: there is no such group{did_you_mean(group, sorted(groups))}", []
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    if choice in names or override.is_sweep_override():
+        return None, [text]
+    if group == "exp/model":
+        from src.models.build import check_name
+
+        try:
+            check_name(str(choice))
+        except UserError as error:
+            return str(error), []
+        return None, [f"{group}=resnet50", f"exp.model.name={choice}"]
+    # Letters in another order are the usual slip of short names: rgw is rwg.
+    near = [name for name in names if sorted(name) == sorted(str(choice))]
+    near += difflib.get_close_matches(str(choice), names, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"{group}={choice}: use {', '.join(names)}{hint}", []
 
 
 def quote_override(key: str, value: Any) -> str:
-    """One Hydra override `key=value` that Hydra reads back as exactly `value`."""
+    """Return a Hydra override `key=value` that Hydra reads back as exactly `value`."""
     return f"{key}={_quote(value)}"
 
 
@@ -172,7 +169,7 @@ def _quote(value: Any) -> str:
     if _PLAIN.fullmatch(text) and text.lower() not in ("true", "false", "null", "nan", "inf"):
         return text
     if "\\${" in text:
-        raise UserError(f"'{text}' cannot be given to Hydra: a backslash before '${{'")
+        raise UserError(f"'{text}' cannot be given to Hydra: it has a backslash before '${{'")
     # Hydra undoes a backslash only before a quote; `${` would be an interpolation.
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)
     escaped = re.sub(r"(\\+)$", r"\1\1", escaped).replace("${", "\\${")

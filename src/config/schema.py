@@ -1,125 +1,255 @@
-"""The keys of a configuration, as dataclasses; their values and meaning are in configs/exp/."""
+"""The keys of a configuration: types, ranges, choices and meaning; defaults are in configs/exp/.
+
+`python train.py --help` prints these descriptions. Options of the objective are in
+src/objective/options.py, beside the layers that use them.
+"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from src.data.groupings import parse_groupings
+from src.io import UserError, expand
+from src.objective.options import ObjectiveOptions, Options
+
+MOST = 10**9  # of whole numbers that count something
 
 
-@dataclass
-class ModelConfig:
-    name: str
-    pretrained: bool
-    weights: str | None
+def _text(value: Any) -> Any:
+    """Accept a number as a text: Hydra reads `exp.name=2024` as one."""
+    return str(value) if type(value) in (int, float) else value
 
 
-@dataclass
-class OptimizerConfig:
-    lr: float
-    weight_decay: float
-    momentum: float
-    schedule: str | None
+Text = Annotated[str, BeforeValidator(_text), Field(min_length=1)]
+# One rule for every path: `~` is the home folder.
+PathText = Annotated[Text, AfterValidator(lambda path: str(expand(path)))]
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-@dataclass
-class SyntheticConfig:
-    num_train: int = 16000
-    num_val: int = 4000
-    num_test: int = 8000
-    seed: int = 0
-    correlation: float = 1.0
+class ModelConfig(Options):
+    name: Text = Field(description="any torchvision classifier: resnet50, convnext_tiny, ...")
+    pretrained: bool = Field(description="start from ImageNet weights; false: random weights")
+    weights: PathText | None = Field(description="a local .safetensors or .pt backbone instead")
 
 
-@dataclass
-class DatasetConfig:
-    name: str
-    root: str
-    groupings: list[str]
-    subgroup_labels: bool
-    task_weights: list[float] | None
-    loss_balanced_task_weighting: bool
-    lbtw_alpha: float
-    subsample: bool
-    subsample_type: str | None
-    target_resolution: list[int]
-    data_augmentation: bool
-    cache: str
-    cache_dir: str
-    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+class OptimizerConfig(Options):
+    name: Literal["sgd", "adam", "adamw"] = Field(
+        description="only fused ones: they skip a step whose loss is not finite"
+    )
+    lr: float = Field(gt=0, description="learning rate")
+    weight_decay: float = Field(ge=0)
+    momentum: float = Field(ge=0, lt=1, description="of sgd")
+    schedule: Literal["cosine"] | None = Field(
+        description="null: constant; cosine: down to 0 over all steps of the run"
+    )
 
 
-@dataclass
-class DataloaderConfig:
-    batch_size: int
-    eval_batch_size: int
-    device_cache: str | bool
-    sampler: str | None
-    num_workers: int
-    error_set: str | None
-    lambda_up: float
-    mtl_join_type: str
+class SyntheticConfig(Options):
+    num_train: Count = 16_000
+    num_val: Count = 4_000
+    num_test: Count = 8_000
+    seed: Seed = 0
+    correlation: float = Field(1.0, ge=0, le=1, description="1: as in CelebA, 0: none")
 
 
-@dataclass
-class TrainConfig:
-    total_epochs: int
-    max_steps: int | None
-    precision: str
-    device: str
-    compile: bool
-    cuda_graph: bool
-    log_dir: str | None
-    log_every_n_steps: int
-    save_every_minutes: float
-    keep_ckpts: str
+class DatasetConfig(Options):
+    name: Literal["celeba", "synthetic"] = Field(description="celeba: also any data in its layout")
+    root: PathText = Field(description="folder of the data set")
+    groupings: list[Text] = Field(description="Task:Attr, Task:Attr+Attr, or bare tasks")
+    subgroup_labels: bool = Field(description="false: no group labels at all, class metrics only")
+    task_weights: list[float] | None = Field(description="null: all 1; else one per task")
+    loss_balanced_task_weighting: bool = Field(description="LBTW (Liu et al. 2019)")
+    lbtw_alpha: float = Field(ge=0, description="of LBTW: w = (loss / first loss) ** alpha")
+    subsample: bool = Field(description="train on a subset; see subsample_type")
+    subsample_type: Literal["suby", "subg"] | None = Field(
+        description="suby: equally large classes; subg: equally large groups"
+    )
+    target_resolution: list[int] = Field(description="height, width of the network's input")
+    data_augmentation: bool = Field(description="train: random resized crop, horizontal flip")
+    cache: Literal["records", "none"] = Field(
+        description="records: decode each image once; none: decode at every access"
+    )
+    cache_dir: PathText = Field(description="where decoded images are kept")
+    synthetic: SyntheticConfig = Field(
+        default_factory=SyntheticConfig, description="the drawn stand-in"
+    )
+
+    @field_validator("groupings")
+    @classmethod
+    def _check_groupings(cls, groupings: list[str]) -> list[str]:
+        try:
+            parse_groupings(groupings, training=True)
+        except UserError as error:
+            raise ValueError("\n".join(error.problems)) from error
+        return groupings
+
+    @field_validator("target_resolution")
+    @classmethod
+    def _check_resolution(cls, resolution: list[int]) -> list[int]:
+        if len(resolution) != 2 or min(resolution) < 1 or max(resolution) > 4096:
+            raise ValueError("use two integers from 1 to 4096, height and width, such as [224,224]")
+        return resolution
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> "DatasetConfig":
+        problems = []
+        if self.subsample and self.subsample_type is None:
+            problems.append("subsample=true needs subsample_type: suby or subg")
+        if self.subsample_type and not self.subsample:
+            problems.append(f"subsample_type={self.subsample_type} needs subsample=true")
+        if self.subsample_type == "subg" and not self.subgroup_labels:
+            problems.append("subsample_type=subg needs group labels: set subgroup_labels=true")
+        problems += self._problems_of_weights()
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _problems_of_weights(self) -> list[str]:
+        weights, tasks = self.task_weights, len(self.groupings)
+        if weights is None:
+            return []
+        if len(weights) != tasks:
+            return [f"task_weights has length {len(weights)}, but there are {tasks} tasks"]
+        if not all(weight >= 0 for weight in weights):
+            return [f"task_weights={weights}: use numbers of at least 0"]
+        ones = all(weight == 1 for weight in weights)
+        if self.loss_balanced_task_weighting and not ones:
+            return [f"task_weights={weights}: must all be 1 with loss_balanced_task_weighting"]
+        if not ones and not abs(sum(weights) - 1) <= 1e-6:
+            return [f"task_weights has sum {sum(weights):g}: use all 1, or numbers that sum to 1"]
+        return []
+
+
+class DataloaderConfig(Options):
+    batch_size: int = Field(ge=2, le=MOST)
+    eval_batch_size: Count = Field(description="of validation and test; changes only the speed")
+    device_cache: Literal["auto"] | bool = Field(
+        description="keep images on the device once read; auto: on a GPU, if they fit"
+    )
+    sampler: Literal["rwy", "rwg"] | None = Field(
+        description="rwy: draw classes equally often; rwg: groups"
+    )
+    num_workers: int = Field(ge=0, le=MOST, description="decoding processes with cache: none")
+    error_set: PathText | None = Field(description="an error_set.npz of JTT's stage 1")
+    lambda_up: float = Field(ge=1, le=MOST, description="how often an epoch sees its examples")
+    mtl_join_type: Literal["inv", "union", "xor", "task"] = Field(
+        description="how errors of several tasks are joined; see src/methods/jtt.py"
+    )
+
+
+class TrainConfig(Options):
+    total_epochs: Count
+    max_steps: Count | None = Field(description="end after this many steps; of each stage")
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        description="auto: bf16 or fp16 on a GPU, fp32 on a CPU"
+    )
+    device: Text = Field(description="auto (the first GPU, else the CPU), cpu, cuda, cuda:1, ...")
+    compile: bool = Field(description="torch.compile the network: slower start, faster steps")
+    cuda_graph: bool = Field(description="on a GPU, replay each step as one CUDA graph")
+    log_dir: PathText | None = Field(
+        description="null: logs/<exp>/<tasks>/<values that differ>-seed<seed>"
+    )
+    log_every_n_steps: Count
+    save_every_minutes: float = Field(gt=0)
+    keep_ckpts: Literal["best", "all"] | list[Count] = Field(
+        description="best: the last and the best by each rule; a list: these epochs, too; all"
+    )
     tensorboard: bool
-
-
-@dataclass
-class Config:
-    """One training run: `exp` of a composed configuration."""
-
-    name: str
-    seed: int
-    model: ModelConfig
-    optimizer: OptimizerConfig
-    dataset: DatasetConfig
-    dataloader: DataloaderConfig
-    train: TrainConfig
-
-
-@dataclass
-class JTTConfig(Config):
-    """Just Train Twice: what both stages share, and each stage as a complete run."""
-
-    lambda_up: float
-    epochs_stage_1: int
-    mtl_join_type: str
-    load_error_set: str | None
-    stage_1: Config
-    stage_2: Config
 
 
 def dataset_options(data: DatasetConfig) -> dict[str, Any]:
     """Return the arguments of `open_dataset` but for the number of workers."""
-    names = ("name", "root", "target_resolution", "cache", "cache_dir")
-    return {name: getattr(data, name) for name in names} | {"synthetic": vars(data.synthetic)}
+    names = {"name", "root", "target_resolution", "cache", "cache_dir"}
+    return data.model_dump(include=names) | {"synthetic": data.synthetic.model_dump()}
 
 
-def schema_keys(schema: type, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Dotted names of all fields below a dataclass, with their types."""
-    for item in fields(schema):
-        path = f"{prefix}.{item.name}".lstrip(".")
-        yield path, item.type
-        if is_dataclass(item.type):
-            yield from schema_keys(item.type, path)
+class StageConfig(Options):
+    """Differences of one stage of a staged method; the keys are those of a run."""
+
+    run: PathText | None = Field(None, description="use this finished run as the stage")
+    checkpoint: Text = Field("last", description="of that run: an epoch, last, or a rule")
+    optimizer: dict[str, Any] = Field(default_factory=dict)
+    dataloader: dict[str, Any] = Field(default_factory=dict)
+    objective: dict[str, Any] = Field(default_factory=dict)
+    train: dict[str, Any] = Field(default_factory=dict)
 
 
-def flatten(section: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted keys of a configuration object (or nested dict) to its leaf values."""
-    items = section.items() if isinstance(section, dict) else vars(section).items()
+class Config(Options):
+    """One run: `exp` of a composed configuration."""
+
+    name: Text = Field(description="the method; part of the run folder's path")
+    seed: Seed
+    method: Literal["jtt"] | None = Field(None, description="code in src/methods that it needs")
+    model: ModelConfig
+    optimizer: OptimizerConfig
+    dataset: DatasetConfig
+    dataloader: DataloaderConfig
+    objective: ObjectiveOptions = Field(default_factory=ObjectiveOptions)
+    train: TrainConfig
+    stage_1: StageConfig = Field(default_factory=StageConfig)
+    stage_2: StageConfig = Field(default_factory=StageConfig)
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> "Config":
+        problems = []
+        data, objective = self.dataset, self.objective
+        for stage in ("stage_1", "stage_2"):
+            if self.method is None and getattr(self, stage) != StageConfig():
+                problems.append(f"{stage} has no effect: exp={self.name} has no stages")
+        if self.dataloader.sampler == "rwg" and not data.subgroup_labels:
+            problems.append(
+                "dataloader.sampler=rwg needs group labels: set dataset.subgroup_labels=true"
+            )
+        weighted = data.loss_balanced_task_weighting or data.task_weights not in (
+            None,
+            [1.0] * len(data.groupings),
+        )
+        seed_choice = "lbtw" if data.loss_balanced_task_weighting else "static"
+        if objective.across == "lbtw" and not weighted:
+            data.loss_balanced_task_weighting = True
+        elif objective.across not in (None, seed_choice) and weighted:
+            problems.append(
+                f"objective.across={objective.across} contradicts exp.dataset.task_weights or "
+                f"loss_balanced_task_weighting: set one of them"
+            )
+        else:
+            objective.across = objective.across or seed_choice
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+def schema_keys(schema: type[BaseModel], prefix: str = "exp") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name of each key and section below a model, with its field."""
+    for name, field in schema.model_fields.items():
+        path = f"{prefix}.{name}"
+        yield path, field
+        section = section_of(field)
+        if section is not None:
+            yield from schema_keys(section, path)
+
+
+def section_of(field: Any) -> type[BaseModel] | None:
+    """Return the model of a field that is a section, else None."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def flatten(section: BaseModel | dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten a configuration to dotted keys and leaf values."""
+    values = section.model_dump() if isinstance(section, BaseModel) else section
     leaves = {}
-    for name, value in items:
-        if is_dataclass(value) or isinstance(value, dict):
+    for name, value in values.items():
+        if isinstance(value, dict):
             leaves |= flatten(value, f"{prefix}{name}.")
         else:
             leaves[prefix + name] = value

@@ -4,11 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from src.data.cache import open_or_build_cache
 from src.data.celeba import load_annotations
-from src.data.groupings import Grouping
 from src.data.layout import ImageFiles
 from src.data.pixels import Pixels, StreamedImages
 from src.data.table import Table
@@ -90,13 +87,3 @@ def open_dataset(
     if name == "synthetic":
         root = ensure_synthetic(root, **synthetic)
     return Dataset(root, target_resolution, cache, cache_dir, workers)
-
-
-def labels_of(rows: Table, groupings: Sequence[Grouping]) -> np.ndarray:
-    """Return the labels (N, T) uint8 of a split."""
-    return np.stack([g.labels(rows).astype(np.uint8) for g in groupings], axis=1)
-
-
-def groups_of(rows: Table, groupings: Sequence[Grouping]) -> np.ndarray:
-    """Return the group ids (N, T) int64 of a split."""
-    return np.stack([grouping.group_ids(rows) for grouping in groupings], axis=1)

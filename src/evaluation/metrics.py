@@ -12,21 +12,19 @@ from src.data.groupings import Grouping
 
 
 def count_groups(
-    logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, num_groups: int
+    right: np.ndarray, groups: np.ndarray, num_groups: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Correct predictions and examples per group of one task.
+    """Count correct predictions and examples per group of one task.
 
     Args:
-        logits: (N,) of the task; the prediction is `logit > 0`.
-        labels: (N,) 0/1.
-        groups: (N,) group ids in [0, num_groups).
+        right: (N,) bool, whether the prediction is correct.
+        groups: (N,) group ids; -1 (unknown) is not counted.
 
     Returns:
         correct (G,) and total (G,), int64.
     """
-    right = (logits > 0) == (labels != 0)  # (N,)
-    total = np.bincount(groups, minlength=num_groups)
-    correct = np.bincount(groups[right], minlength=num_groups)
+    total = np.bincount(groups[groups >= 0], minlength=num_groups)
+    correct = np.bincount(groups[right & (groups >= 0)], minlength=num_groups)
     return correct, total
 
 
@@ -92,11 +90,3 @@ def summarise(
         "groups": groups,
         "worst_group": worst_group(correct, total),
     }
-
-
-def log_loss(logits: np.ndarray, labels: np.ndarray) -> float | None:
-    """Mean binary cross-entropy of logits (N,) for labels (N,), computed in float64."""
-    if not len(logits):
-        return None
-    logits = logits.astype(np.float64)
-    return float(np.mean(np.logaddexp(0, logits) - logits * labels))

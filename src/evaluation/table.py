@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from src.evaluation.logits import evaluations
+from src.evaluation.results import task_figures
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -31,7 +31,7 @@ def print_evaluation(report: dict[str, Any], console: Console | None = None) -> 
         markup=False,
         soft_wrap=True,
     )
-    for name, figures in evaluations(report).items():
+    for name, figures in task_figures(report).items():
         worst = figures["worst_group"]
         table = Table(title=name, title_justify="left", title_style="bold")
         table.add_column("group")

@@ -1,7 +1,8 @@
-"""JTT (Liu et al. 2021, "Just Train Twice"): the error set of stage 1, repeated in stage 2.
+"""JTT (Liu et al. 2021, "Just Train Twice"): train briefly, then see the errors more often.
 
-The error set holds, for each train example and task, whether the model of stage 1 is wrong. For
-several tasks `multiplicities` joins the tasks' errors into one number per example.
+Stage 1 trains a network for a few epochs. The error set holds the train examples that it gets
+wrong, per task. Stage 2 trains a fresh network that sees these examples `lambda_up` times per
+epoch. For several tasks, `multiplicities` joins the errors into one number per example.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,10 @@ import numpy as np
 import pandas as pd
 
 from src.data.groupings import Grouping
-from src.io import DAMAGE, UserError, atomic_path, load_arrays
+from src.evaluation.logits import load_logits, predictions, rows_identity
+from src.evaluation.results import read_evaluation, task_figures
+from src.io import DAMAGE, UserError, atomic_path, load_arrays, write_atomic
+from src.methods.stages import Node, Stages
 from src.sampling.plans import LONGEST_EPOCH
 
 JOINS = ("inv", "union", "xor", "task")
@@ -20,20 +24,63 @@ JOINS = ("inv", "union", "xor", "task")
 
 @dataclass(frozen=True)
 class ErrorSet:
-    """What stage 1 hands to stage 2.
+    """The result of stage 1.
 
     Attributes:
-        errors: (N, T) bool, where the model is wrong.
+        errors: (N, T) bool, whether the model is wrong.
         task_losses: (T,) float64, the final validation loss of each task.
+        data: identity of the train rows (names and labels).
     """
 
     errors: np.ndarray
     task_losses: np.ndarray
+    data: str
 
 
-def error_matrix(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Where the predictions `logit > 0` miss the labels 0/1; all arrays (N, T), the result bool."""
-    return (logits > 0) != (labels != 0)
+def graph(stages: Stages) -> Node:
+    """Return JTT's graph: stage 1, its logits on train, the error set, stage 2."""
+    path = stages.run.path / "error_set.npz"
+    given = stages.settings.error_set
+    if given is not None:
+        error_set = Node(str(given), done=lambda: True)
+    else:
+        first = stages.train("stage_1", dataloader={"error_set": None, "lambda_up": 1.0})
+        logits = stages.export(first, "train")
+        error_set = Node(
+            path.name,
+            done=path.exists,
+            make=lambda *_: make_error_set(stages, first, path),
+            inputs=(logits,),
+        )
+    return stages.train(
+        "stage_2", inputs=(error_set,), dataloader={"error_set": str(given or path)}
+    )
+
+
+def make_error_set(stages: Stages, first: Node, path: Path) -> None:
+    """Write the error set of a finished stage 1, and a table of it beside."""
+    groupings, rows = stages.groupings, stages.dataset.split("train")
+    run, epoch = first.run, first.epoch()
+    logits = load_logits(run.logits("train", epoch))
+    figures = task_figures(read_evaluation(run.epoch_stats(epoch)))
+    losses = {name.partition(":")[0]: values["loss"] for name, values in figures.items()}
+    labels = np.stack([grouping.labels(rows) for grouping in groupings], axis=1)  # (N, T)
+    predicted = np.stack([predictions(logits.of_task(g.task)) for g in groupings], axis=1)
+    errors = ErrorSet(
+        (predicted != labels) & (labels >= 0),
+        np.array([losses[grouping.task] for grouping in groupings]),
+        rows_identity(rows.names, rows.codes),
+    )
+    if not errors.errors.any():
+        print(
+            "warning: stage 1 makes no error on train, so stage 2 is plain ERM: lower "
+            "exp.stage_1.train.total_epochs, or raise exp.stage_1.optimizer.weight_decay",
+            flush=True,
+        )
+    groups = np.stack([grouping.group_ids(rows) for grouping in groupings], axis=1)
+    table = error_table(errors, groups, groupings)
+    write_atomic(path.with_suffix(".csv"), table.to_csv(index=False))
+    save_error_set(path, rows.names, [grouping.task for grouping in groupings], errors)
 
 
 def multiplicities(
@@ -42,11 +89,12 @@ def multiplicities(
     join: str = "inv",
     task_losses: np.ndarray | None = None,
 ) -> np.ndarray:
-    """How often stage 2 sees each example: 1 + round(v (lambda_up - 1)), half to even; (N,) int64.
+    """Return how often stage 2 sees each example, (N,) int64.
 
-    With e the number of tasks wrong on an example, v is 0 for e = 0 and else, by `join`,
-    `union`: 1; `inv`: 1/e; `xor`: 1 for odd e, 0 for even; `task`: the loss of the wrong tasks as a
-    share of the loss of all tasks (`union` where all losses are 0). For one task all four agree.
+    This is 1 + round(v (lambda_up - 1)), half to even. With e the number of tasks that are wrong on
+    an example, v is 0 for e = 0. Otherwise `join` decides: `union`: 1; `inv`: 1/e; `xor`: 1 for odd
+    e, 0 for even; `task`: the loss of the wrong tasks as a share of the loss of all tasks (`union`
+    if all losses are 0). For one task all four agree.
 
     Args:
         errors: (N, T) bool.
@@ -77,13 +125,10 @@ def multiplicities(
     return 1 + np.rint(share * (lambda_up - 1) / whole).astype(np.int64)
 
 
-def save_error_set(
-    path: Path, names: Sequence[str], tasks: Sequence[str], error_set: ErrorSet
-) -> None:
-    """Write an error set as .npz, without pickle.
+def save_error_set(path: Path, names: np.ndarray, tasks: Sequence[str], errors: ErrorSet) -> None:
+    """Write an error set as .npz.
 
     Args:
-        path: where to; the file is written whole.
         names: (N,) file names of the train examples.
         tasks: (T,) task names.
     """
@@ -92,63 +137,56 @@ def save_error_set(
             file,
             names=np.char.encode(np.asarray(names, dtype=str), "utf-8"),
             tasks=np.asarray(tasks, dtype=str),
-            errors=np.packbits(error_set.errors, axis=0),
-            task_losses=np.asarray(error_set.task_losses, np.float64),
+            errors=np.packbits(errors.errors, axis=0),
+            task_losses=np.asarray(errors.task_losses, np.float64),
+            data=np.array(errors.data),
         )
 
 
-def load_error_set(path: Path, names: Sequence[str], tasks: Sequence[str]) -> ErrorSet:
-    """Read an error set back, its columns in the order of `tasks`.
+def load_error_set(path: Path, names: np.ndarray, tasks: Sequence[str], data: str) -> ErrorSet:
+    """Read an error set, its columns in the order of `tasks`.
+
+    Args:
+        names: (N,) file names of the train examples.
+        tasks: (T,) task names.
+        data: identity of the train rows; an error set of the first edition has none.
 
     Raises:
-        UserError: the file is missing or damaged (each array has a checksum), or belongs to other
-            examples or other tasks than `names` (N,) and `tasks` (T,).
+        UserError: the file is missing or damaged, or belongs to other examples or tasks.
     """
-    path = Path(path)
     try:
         saved = load_arrays(path)
         saved_names = np.char.decode(saved["names"], "utf-8")
         saved_tasks, packed, losses = saved["tasks"].tolist(), saved["errors"], saved["task_losses"]
-        if saved["tasks"].dtype.kind != "U" or saved["tasks"].ndim != 1:
-            raise ValueError("its tasks are no list of texts")
-        bytes_of_tasks = (-(-len(saved_names) // 8), len(saved_tasks))  # unpackbits cuts and pads
-        if packed.shape != bytes_of_tasks or losses.shape != packed.shape[1:]:
+        # unpackbits would cut or pad arrays of another length
+        if packed.shape != (-(-len(saved_names) // 8), len(saved_tasks)):
             raise ValueError("its arrays do not fit together")
         errors = np.unpackbits(packed, axis=0, count=len(saved_names)).astype(bool)
     except FileNotFoundError as error:
         raise UserError(f"error set {path} is missing: run stage 1 to make it") from error
-    except DAMAGE as error:
+    except (*DAMAGE, TypeError) as error:
         raise UserError(
             f"error set {path} cannot be read ({error}): delete it and run stage 1"
         ) from error
     if sorted(saved_tasks) != sorted(tasks):
         raise UserError(
             f"error set {path} is of the tasks {', '.join(saved_tasks)}, but the run trains "
-            f"{', '.join(tasks)}: load one of the same tasks, or run stage 1"
+            f"{', '.join(tasks)}: use one of the same tasks, or run stage 1"
         )
-    if not np.array_equal(saved_names, np.asarray(names, dtype=str)):
+    same_names = np.array_equal(saved_names, np.asarray(names, dtype=str))
+    if not same_names or str(saved.get("data", data)) != data:
         raise UserError(
-            f"error set {path} is of {len(saved_names):,} other examples than the {len(names):,} "
-            f"of the train split: load one of the same data, or run stage 1"
+            f"error set {path} was made from other data ({len(saved_names):,} train examples, here "
+            f"{len(names):,}, or other labels): use one of the same data, or run stage 1"
         )
     order = [saved_tasks.index(task) for task in tasks]
-    return ErrorSet(errors[:, order], losses[order])
-
-
-def multiplicities_from(
-    path: str | None, names: Sequence[str], tasks: Sequence[str], lambda_up: float, join: str
-) -> np.ndarray | None:
-    """`multiplicities` (N,) of a saved error set; None without one, as in every other method."""
-    if path is None:
-        return None
-    found = load_error_set(Path(path), names, tasks)
-    return multiplicities(found.errors, lambda_up, join, found.task_losses)
+    return ErrorSet(errors[:, order], losses[order], data)
 
 
 def error_table(
     error_set: ErrorSet, groups: np.ndarray, groupings: Sequence[Grouping]
 ) -> pd.DataFrame:
-    """Errors and total of each task and group, with the task's validation loss of stage 1.
+    """Count errors and examples of each task and group; a pandas table.
 
     Args:
         groups: (N, T) int64 group ids; for groupings of bare tasks these are the labels.

@@ -1,108 +1,109 @@
-"""The stages of JTT as subprocesses, so that each gives the device back when it ends."""
+"""Staged methods: a graph of nodes, each of which makes an artifact from those of its inputs.
 
-import subprocess
+A node is a training run, the export of a run's logits or features, or a file derived from them.
+Finished nodes are never repeated, and every node resumes. Training and export run as subprocesses,
+so that each gives the device back when it ends.
+"""
+
 import sys
-import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
-from src.config.compose import load_config
-from src.config.overrides import quote_override
-from src.config.schema import Config, dataset_options, flatten
-from src.data.dataset import groups_of, labels_of, open_dataset
-from src.data.groupings import Grouping, parse_groupings
-from src.evaluation.logits import evaluations, load_logits, read_report
-from src.io import UserError, exclusive, write_atomic
-from src.methods.jtt import ErrorSet, error_matrix, error_table, save_error_set
+from src.data.dataset import Dataset
+from src.data.groupings import Grouping
 from src.runs.folder import Heartbeat, Run
-from src.runs.signals import Stopped
+from src.runs.process import run_child
+from src.runs.selection import find_best_ckpt
+from src.runs.signals import stop_on_signal
 
 ROOT = Path(__file__).parents[2]
-POLL_SECONDS = 0.2
 
 
-def train_command(config: Config) -> list[str]:
-    """The train_erm.py command of a configuration: exp=erm and all that differs from it."""
-    reference = flatten(load_config(["exp=erm", "exp.train.log_dir=unused"]))
-    differing = {k: v for k, v in flatten(config).items() if v != reference[k]}
-    # The options of the stand-in are keys of that part only.
-    choice = ["exp/dataset=synthetic"] if config.dataset.name == "synthetic" else []
-    overrides = [quote_override(f"exp.{key}", value) for key, value in differing.items()]
-    return [sys.executable, str(ROOT / "train_erm.py"), "exp=erm", *choice, *overrides]
+@dataclass(frozen=True)
+class Node:
+    """One step of a staged method.
 
-
-def run_stage(
-    command: list[str], stage: Run, heartbeat: Heartbeat, stop: Callable[[], int | None]
-) -> None:
-    """Run a command to its end, passing on its progress and our signals.
-
-    Raises:
-        Stopped: a signal came; the child has saved and ended.
-        UserError: the child failed; its own message stands above.
+    Attributes:
+        name: shown when the node is made.
+        done: whether its artifact exists and is complete.
+        make: called as (heartbeat, stop) to make it.
+        inputs: nodes that are needed first.
+        run: the run folder of a training node.
+        checkpoint: of that run, used by later nodes: an epoch, `last`, or a rule.
     """
-    _wait_for_orphan(stage, stop)
-    asked = False
-    with subprocess.Popen(command) as child:
-        try:
-            while child.poll() is None:
-                if stop() and not asked:
-                    # SIGTERM also where Ctrl-C came: the child may have had it from the terminal.
-                    child.terminate()
-                    asked = True
-                heartbeat.update(**progress_of(stage))
-                time.sleep(POLL_SECONDS)
-        except BaseException:
-            child.terminate()  # it saves and ends, and does not train on without us
-            raise
-    if stop():
-        raise Stopped(stop())
-    if child.returncode:
-        raise UserError(f"{stage.path}: failed with exit code {child.returncode}, see above")
+
+    name: str
+    done: Callable[[], bool]
+    make: Callable[..., None] = lambda *_: None
+    inputs: tuple["Node", ...] = field(default=())
+    run: Run | None = None
+    checkpoint: str = "last"
+
+    def epoch(self) -> int | str:
+        """Return the epoch of the run's checkpoint."""
+        return find_best_ckpt(self.run, self.checkpoint)
 
 
-def _wait_for_orphan(stage: Run, stop: Callable[[], int | None]) -> None:
-    """A stage left behind by a killed parent ends first."""
-    told = False
-    while True:
-        with exclusive(stage.path / ".lock") as free:
-            if free:
-                return
-        if not told:
-            print(f"waiting for the process that trains {stage.path}", flush=True)
-            told = True
-        if stop():
-            raise Stopped(stop())
-        time.sleep(POLL_SECONDS)
+class Stages(Protocol):
+    """What the graph of a method is built from; src/config/stages.py implements it."""
+
+    run: Run
+    groupings: list[Grouping]
+    settings: Any  # plain values of exp.dataloader
+
+    @property
+    def dataset(self) -> Dataset: ...
+
+    def train(self, stage: str, inputs: tuple[Node, ...] = (), **fixed: dict[str, Any]) -> Node:
+        """Return a training node: the run's settings, with `fixed` values by section."""
+
+    def export(self, node: Node, split: str, features: bool = False) -> Node:
+        """Return a node that saves the logits (and features) of a training node on a split."""
 
 
-def progress_of(stage: Run) -> dict:
-    """What a stage says of its progress, for the status of the whole run."""
-    if not stage.status_file.exists():
-        return {}
-    status = stage.status()
-    names = ("step", "total_steps", "epoch", "total_epochs", "images_per_second")
-    return {"stage": stage.path.name} | {name: status[name] for name in names if name in status}
+def run_graph(node: Node, run: Run) -> None:
+    """Make a node and, first, all that it needs."""
+    with stop_on_signal() as stop, Heartbeat(run) as heartbeat:
+        _make(node, heartbeat, stop)
 
 
-def make_error_set(config: Config, stage: Run, path: Path) -> None:
-    """Write the error set of a finished stage 1 as `path`, and a table of it beside.
+def _make(node: Node, heartbeat: Heartbeat, stop: Callable[[], int | None]) -> None:
+    if node.done():
+        return
+    for needed in node.inputs:
+        _make(needed, heartbeat, stop)
+    print(node.name, flush=True)
+    node.make(heartbeat, stop)
 
-    The logits come from one pass over the train split (test.py --split train).
-    """
-    groupings: list[Grouping] = parse_groupings(config.dataset.groupings, training=True)
-    rows = open_dataset(
-        **dataset_options(config.dataset), workers=config.dataloader.num_workers
-    ).split("train")
-    last = max(stage.history()["epochs"])
-    logits = load_logits(stage.logits("train", last))
-    stats = evaluations(read_report(stage.epoch_stats(last)))
-    losses = {name.partition(":")[0]: figures["loss"] for name, figures in stats.items()}
-    errors = ErrorSet(
-        error_matrix(logits.values, labels_of(rows, groupings)),
-        [losses[task] for task in logits.tasks],
-    )
-    write_atomic(
-        path.with_suffix(".csv"),
-        error_table(errors, groups_of(rows, groupings), groupings).to_csv(index=False),
-    )
-    save_error_set(path, rows.names, logits.tasks, errors)
+
+def training_node(
+    name: str, run: Run, save_config: Callable[[], None], inputs: tuple[Node, ...]
+) -> Node:
+    """Return a node that trains in a run folder, from the configuration that is saved in it."""
+
+    def make(heartbeat: Heartbeat, stop: Callable[[], int | None]) -> None:
+        save_config()
+        command = [sys.executable, str(ROOT / "train.py"), "--resume", str(run.path)]
+        run_child(command, run, heartbeat, stop)
+
+    return Node(name, lambda: run.status()["state"] == "done", make, inputs, run)
+
+
+def export_node(node: Node, split: str, features: bool) -> Node:
+    """Return a node that saves logits (and features) of a training node on a split."""
+
+    def done() -> bool:
+        epoch = node.epoch()
+        paths = [node.run.logits(split, epoch)] + [node.run.features(split, epoch)] * features
+        return node.done() and all(path.exists() for path in paths)
+
+    def make(heartbeat: Heartbeat, stop: Callable[[], int | None]) -> None:
+        command = [sys.executable, str(ROOT / "test.py"), "--log_dir", str(node.run.path)]
+        command += ["--ckpt_num", node.checkpoint, "--split", split]
+        command += ["--features"] * features
+        run_child(command, node.run, heartbeat, stop)
+
+    what = "logits and features" if features else "logits"
+    return Node(f"{what} of {node.run.path} on {split}", done, make, (node,), node.run)

@@ -1,67 +1,104 @@
-"""Torchvision classifiers by name, with one logit per task."""
+"""Networks by name: a torchvision backbone and one linear head with a row per logit."""
 
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from src.io import UserError
-from src.training.tensor_files import read_tensors
+from src.models.tensor_files import read_tensors
 
-# What torchvision calls the last layer of its families; its rows are the classes, here the tasks.
+# What torchvision calls the last layer of its families.
 HEADS = ("fc", "classifier", "head", "heads")
+# Prefixes that wrappers put before each name: DataParallel, torch.compile, and our own Network.
+WRAPPERS = ("module.", "_orig_mod.", "backbone.")
+
+
+class Network(nn.Module):
+    """A backbone and a linear head.
+
+    Args:
+        backbone: images (B, 3, H, W) to features (B, D).
+        head: features to logits (B, C).
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Linear):
+        super().__init__()
+        self.backbone, self.head = backbone, head
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the head sees, (B, D)."""
+        return self.backbone(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
 
 
 def build_model(
-    name: str, num_tasks: int, pretrained: bool, weights: str | None, seed: int
-) -> nn.Module:
-    """A classifier with `num_tasks` logits.
+    name: str, num_logits: int, pretrained: bool, weights: str | None, seed: int
+) -> Network:
+    """Build a network with `num_logits` logits.
 
     Args:
         name: a torchvision classifier, such as resnet50.
-        pretrained: start from torchvision's ImageNet weights (IMAGENET1K_V1 where there are two).
+        pretrained: start from torchvision's ImageNet weights (IMAGENET1K_V1 if there are several).
         weights: a local .safetensors or .pt backbone in torchvision's names, used instead.
-        seed: of the random initial weights (the new head always, all without `pretrained`).
+        seed: of the random initial weights (always of the head, of all without `pretrained`).
 
     Raises:
-        UserError: unknown name, no network and no file, or a file that does not fit.
+        UserError: an unknown name, no network connection and no file, or a file that does not fit.
     """
     import torchvision.models as zoo
 
-    names = zoo.list_models(module=zoo)
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        raise UserError(
-            f"exp.model.name='{name}' is no torchvision classifier"
-            + (f": did you mean '{near[0]}'?" if near else "; resnet18, resnet50, ... are")
-        )
+    check_name(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        # Some families (inception, googlenet) return extra outputs in training unless told not to.
+        # Some families (inception, googlenet) return extra outputs in training unless disabled.
         extra = {"aux_logits": False} if name in ("inception_v3", "googlenet") else {}
         init = {"init_weights": True} if extra else {}
-        model = zoo.get_model(name, weights=None, **extra, **init)
-        replace_head(model, num_tasks)
+        backbone = zoo.get_model(name, weights=None, **extra, **init)
+        head_name, old_head = find_head(backbone)
+        head = nn.Linear(old_head.in_features, num_logits)
     if weights is not None:
-        load_backbone(model, read_weights(Path(weights)), source=weights)
+        load_backbone(backbone, head_name, read_weights(Path(weights)), source=weights)
     elif pretrained:
-        load_backbone(model, download_weights(name), source="torchvision's ImageNet weights")
-    return model
+        source = "torchvision's ImageNet weights"
+        load_backbone(backbone, head_name, download_weights(name), source)
+    parent, _, leaf = head_name.rpartition(".")
+    setattr(backbone.get_submodule(parent), leaf, nn.Identity())
+    return Network(backbone, head)
+
+
+def model_names() -> list[str]:
+    """List the names that `build_model` knows."""
+    import torchvision.models as zoo
+
+    return zoo.list_models(module=zoo)
+
+
+def check_name(name: str) -> None:
+    """Raise a UserError for a name that `build_model` does not know."""
+    names = model_names()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = (
+            f"did you mean '{near[0]}'?" if near else "use resnet18, resnet50, convnext_tiny, ..."
+        )
+        raise UserError(f"exp.model.name='{name}': no torchvision classifier has this name; {hint}")
 
 
 def check_resolution(model: nn.Module, name: str, resolution: Sequence[int]) -> None:
-    """Try a network on one black image, on the device where it is. Nothing of it changes: in eval
-    mode batch norm counts nothing and dropout draws nothing.
+    """Try a network on one black image of `resolution` (height, width), without changing it.
 
     Raises:
-        UserError: it takes no images of `resolution`, (height, width).
+        UserError: the network does not take such images.
     """
     height, width = resolution
     device = next(model.parameters()).device
     training = model.training
-    model.eval()
+    model.eval()  # batch norm counts nothing, dropout draws nothing
     try:
         with torch.no_grad():
             model(torch.zeros(1, 3, height, width, device=device))
@@ -77,29 +114,22 @@ def check_resolution(model: nn.Module, name: str, resolution: Sequence[int]) -> 
         model.train(training)
 
 
-def head_of(model: nn.Module) -> tuple[nn.Module, str, nn.Linear]:
-    """The last linear layer: (its parent, its name within the parent, itself)."""
+def find_head(model: nn.Module) -> tuple[str, nn.Linear]:
+    """Find the last linear layer of a torchvision model: (its dotted name, the layer)."""
     for path, module in reversed(list(model.named_modules())):
         if isinstance(module, nn.Linear) and path.split(".")[0] in HEADS:
-            parent, _, leaf = path.rpartition(".")
-            return model.get_submodule(parent), leaf, module
+            return path, module
     raise UserError(
         f"{type(model).__name__} has no linear head to replace; choose another exp.model.name"
     )
 
 
-def replace_head(model: nn.Module, num_tasks: int) -> None:
-    """Put a new linear layer with one logit per task in the place of the ImageNet head."""
-    parent, leaf, old = head_of(model)
-    setattr(parent, leaf, nn.Linear(old.in_features, num_tasks))
-
-
-def download_weights(name: str) -> dict[str, torch.Tensor]:
-    """Torchvision's ImageNet weights, from its cache or the network."""
+def download_weights(name: str) -> dict[str, Tensor]:
+    """Return torchvision's ImageNet weights, from its cache or the network."""
     import torchvision.models as zoo
 
     versions = zoo.get_model_weights(name)
-    # V1 is what the published numbers of this field start from.
+    # The published numbers of this field start from V1.
     version = versions["IMAGENET1K_V1"] if "IMAGENET1K_V1" in versions.__members__ else None
     version = version or versions["DEFAULT"]
     try:
@@ -107,13 +137,13 @@ def download_weights(name: str) -> dict[str, torch.Tensor]:
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"the ImageNet weights of {name} are not in torch's cache and cannot be downloaded "
-            f"({error}): give a local file with exp.model.weights=PATH (.safetensors or .pt in "
-            f"torchvision's names), or start from random weights with exp.model.pretrained=false"
+            f"({error}): start from random weights with exp.model.pretrained=false, or give a "
+            f"local file with exp.model.weights=PATH (.safetensors or .pt in torchvision's names)"
         ) from error
 
 
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a .safetensors or .pt file; no pickled code is ever run."""
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a .safetensors or .pt file, or of a checkpoint of this project."""
     if not path.is_file():
         raise UserError(f"exp.model.weights={path}: no such file")
     try:
@@ -123,31 +153,30 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             state = load_file(path)
         else:
             state = read_tensors(path)
-    except Exception as error:  # each library has errors of its own for a broken file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # each library has its own errors for a broken file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"exp.model.weights={path}: cannot be read ({reason})") from error
-    if isinstance(state, dict) and isinstance(state.get("model"), dict):
-        state = state["model"]  # a checkpoint of this project
-    if not isinstance(state, dict) or not all(
-        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()
-    ):
+    for key in ("model", "state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"exp.model.weights={path}: holds no table of tensors by name")
     return state
 
 
-def load_backbone(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
-    """Load all of the backbone; the head stays new. Every tensor must match by name and shape."""
-    parent, leaf, _ = head_of(model)
-    head = {
-        name
-        for name, parameter in model.named_parameters()
-        if any(parameter is own for own in getattr(parent, leaf).parameters())
-    }
+def load_backbone(model: nn.Module, head_name: str, state: dict[str, Tensor], source: str) -> None:
+    """Load all weights but the head's; every tensor must match by name and shape."""
+    for prefix in WRAPPERS:
+        if any(name.startswith(prefix) for name in state):
+            print(f"{source}: the names begin with '{prefix}', which is dropped", flush=True)
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    head = {f"{head_name}.weight", f"{head_name}.bias"}
     own = {name: tensor for name, tensor in model.state_dict().items() if name not in head}
-    # Batch norm's counter of batches is absent in weights from other frameworks and unused.
+    # Weights of other frameworks lack batch norm's counter of batches, which is not used.
     counters = {name for name in own if name.endswith("num_batches_tracked")}
     missing = sorted(own.keys() - state.keys() - counters)
-    unknown = sorted(name for name in state.keys() - own.keys() - head if not _auxiliary(name))
+    ignored = head | {"head.weight", "head.bias"}
+    unknown = [name for name in sorted(state.keys() - own.keys() - ignored) if not _auxiliary(name)]
     wrong = [
         f"{name} has shape {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
         for name, tensor in own.items()
@@ -155,12 +184,14 @@ def load_backbone(model: nn.Module, state: dict[str, torch.Tensor], source: str)
     ]
     problems = [f"lacks {name}" for name in missing] + [f"has {name}" for name in unknown] + wrong
     if problems:
-        shown = "; ".join(problems[:4]) + (f"; {len(problems) - 4} more" if problems[4:] else "")
-        raise UserError(f"{source} does not fit {type(model).__name__}: it {shown}")
-    taken = {name: state[name].float() for name in own.keys() & state.keys() - counters}
-    model.load_state_dict(taken, strict=False)
+        more = f"; {len(problems) - 4} more" if problems[4:] else ""
+        raise UserError(
+            f"{source} does not fit {type(model).__name__}: it {'; '.join(problems[:4])}{more}"
+        )
+    matching = {name: state[name].float() for name in own.keys() & state.keys() - counters}
+    model.load_state_dict(matching, strict=False)
 
 
 def _auxiliary(name: str) -> bool:
-    """Inception's and GoogLeNet's side classifiers, which are built without."""
+    """Return whether a weight belongs to the side classifiers of Inception and GoogLeNet."""
     return name.lower().startswith("aux")

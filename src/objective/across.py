@@ -1,76 +1,50 @@
-"""From per-task losses to the one scalar that is minimised."""
+"""Layer 3: the numbers of the tasks to the one scalar that is minimised."""
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+
+from src.objective.options import ObjectiveOptions
+from src.objective.state import Layer
 
 # A first loss near zero would make the ratio of losses explode.
 SMALLEST_FIRST_LOSS = 1e-3
 
 
-def task_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean binary cross-entropy per task: logits (B, T) and labels (B, T) to losses (T,) fp32."""
-    losses = binary_cross_entropy_with_logits(
-        logits.float(), labels.float(), reduction="none"
-    )  # (B, T)
-    return losses.mean(dim=0)  # (T,)
+class StaticWeights(Layer):
+    """sum_t w_t S_t with fixed weights."""
+
+    def __init__(self, options: ObjectiveOptions, weights: list[float], alpha: float):
+        super().__init__()
+        self.register_buffer("weights", torch.tensor(weights), persistent=False)  # (T,)
+
+    def forward(self, scalars: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scalar of S (T,), and the weights (T,) that were used."""
+        return (self.weights * scalars).sum(), self.weights
 
 
-def build_objective(
-    num_tasks: int, weights: list[float] | None, lbtw_alpha: float | None, device: torch.device
-) -> "StaticWeights | LossBalancedTaskWeighting":
-    """LBTW where an alpha is given, else fixed weights; None weighs every task by 1."""
-    if lbtw_alpha is not None:
-        return LossBalancedTaskWeighting(num_tasks, lbtw_alpha, device)
-    return StaticWeights(weights or [1.0] * num_tasks, device)
+class LossBalancedTaskWeighting(Layer):
+    """LBTW (Liu, Liang and Gitter, AAAI 2019): w_t = (S_t / S0_t) ** alpha, without gradient.
 
-
-class StaticWeights:
-    """sum_t w_t * L_t with fixed weights."""
-
-    def __init__(self, weights: list[float], device: torch.device):
-        self.weights = torch.tensor(weights, dtype=torch.float32, device=device)  # (T,)
-
-    def start_epoch(self) -> None:
-        pass
-
-    def __call__(self, losses: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses (T,) to (scalar objective, weights (T,) that were used)."""
-        return (self.weights * losses).sum(), self.weights
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        pass
-
-
-class LossBalancedTaskWeighting:
-    """LBTW (Liu, Liang and Gitter, AAAI 2019): w_t = (L_t / L0_t) ** alpha, without gradient.
-
-    L0_t is the loss of the first batch of the current epoch, as in the authors' code (their paper
-    says the first batch of training). The weights are not rescaled to sum to T, as in the system
-    this one follows; the authors' code rescales them.
+    S0_t belongs to the first batch of the current epoch, as in the authors' code (the paper says
+    the first batch of training). The weights are not rescaled to sum to T; the authors' code does
+    that.
     """
 
-    def __init__(self, num_tasks: int, alpha: float, device: torch.device):
+    def __init__(self, options: ObjectiveOptions, weights: list[float], alpha: float):
+        super().__init__()
         self.alpha = alpha
-        # One tensor for good, filled in place, so that a captured step keeps its address.
-        self.first = torch.zeros(num_tasks, device=device)  # (T,); 0 means: not seen yet
+        self.add_state("first", torch.zeros(len(weights)))  # (T,); 0: not seen in this epoch
 
-    def start_epoch(self) -> None:
+    def start_epoch(self, epoch: int) -> None:
         self.first.zero_()
 
-    def __call__(self, losses: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses (T,) to (scalar objective, weights (T,) that were used)."""
-        current = losses.detach()
+    def forward(self, scalars: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scalar of S (T,), and the weights (T,) that were used."""
+        current = scalars.detach()
         start = current.clamp(min=SMALLEST_FIRST_LOSS)
-        self.first.copy_(torch.where(self.first == 0, start, self.first))
-        weights = (current / self.first) ** self.alpha
-        return (weights * losses).sum(), weights
+        first = self.propose("first", torch.where(self.first == 0, start, self.first))
+        weights = (current / first) ** self.alpha
+        return (weights * scalars).sum(), weights
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"first": self.first}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.first.copy_(state["first"])
+ACROSS_LAYERS = {"static": StaticWeights, "lbtw": LossBalancedTaskWeighting}

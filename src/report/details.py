@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from src.config.compose import read_config_file
+from src.config.saved import read_config
 from src.data.groupings import parse_groupings
 from src.io import UserError
 from src.report.curves import run_curves
@@ -72,7 +72,7 @@ def _details_of(folders: Sequence[Path]) -> Details:
     found = {}
     for folder in folders:
         with suppress(UserError, OSError, ValueError, LookupError, TypeError):
-            names = read_config_file(folder / "config.yaml")["dataset"]["groupings"]
+            names = read_config(folder / "config.yaml")["dataset"]["groupings"]
             tasks = [grouping.task for grouping in parse_groupings(names)]
             found[str(folder)] = run_details(folder, tasks)
     return found

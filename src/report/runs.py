@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from src.config.compose import effective, read_config_file
+from src.api import open_evaluator, open_run
+from src.config.saved import effective, read_config
 from src.data.groupings import Grouping, parse_groupings
 from src.data.table import Table
-from src.evaluation.inference import RunEvaluator, open_run, saved_logits
-from src.evaluation.logits import Logits, data_identity
+from src.evaluation.logits import Logits, rows_identity
+from src.evaluation.predict import RunEvaluator, saved_logits
 from src.io import UserError
 from src.json_shapes import Number, Or, misfit
 from src.runs.folder import Run
@@ -56,7 +57,7 @@ class ReportRun:
 
     def __init__(self, folder: Path):
         self.folder, run = folder, Run(folder)
-        self.config = read_config_file(run.config)
+        self.config = read_config(run.config)
         found = misfit(self.config, CONFIG)
         if found:
             raise UserError(
@@ -117,8 +118,7 @@ def method_of(config: dict[str, Any]) -> str:
     """A run's method, by what it does: exp=erm with a sampler is the method of that sampler."""
     if config["name"] not in METHODS:
         return config["name"]
-    twice = "jtt" if "stage_2" in config else None
-    parts = (twice, config["dataset"]["subsample_type"], config["dataloader"]["sampler"])
+    parts = (config["method"], config["dataset"]["subsample_type"], config["dataloader"]["sampler"])
     return "+".join(part for part in parts if part) or "erm"
 
 
@@ -151,7 +151,7 @@ class SplitRows:
 
     def __init__(self, rows: Table):
         self.table = rows
-        self.identity = data_identity(rows.names, rows.codes)
+        self.identity = rows_identity(rows.names, rows.codes)
         self._members: dict[Grouping, list[np.ndarray]] = {}
 
     def members(self, grouping: Grouping) -> list[np.ndarray]:
@@ -185,12 +185,11 @@ class Sources:
     def logits(self, run: ReportRun, rule: str, split: str) -> Logits:
         """Those on disk; missing ones are made in one pass and saved."""
         rows = self.rows(run, split)
-        count, epoch = len(rows.table), run.epochs[rule]
-        saved = saved_logits(run.result, split, epoch, run.tasks, rows.identity, count)
+        saved = saved_logits(run.result, split, run.epochs[rule], rows.identity, images=None)
         return self._evaluator(run).logits(rule, split) if saved is None else saved
 
     def _evaluator(self, run: ReportRun) -> RunEvaluator:
-        return RunEvaluator(run.result, self.root, self.device)
+        return open_evaluator(run.result, self.root, self.device)
 
 
 def by_setting(runs: Sequence[ReportRun]) -> list[list[ReportRun]]:

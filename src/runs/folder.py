@@ -1,4 +1,4 @@
-"""A run directory: its files and its state. A run's state is what its folder shows."""
+"""A run folder: its files, its state, and the heartbeat of a running process."""
 
 import os
 import re
@@ -8,43 +8,68 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from src.io import UserError, exclusive, read_json, write_json
-from src.json_shapes import Number, Or, misfit
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from src.io import UserError, exclusive, read_json, validation_problems, write_json
 from src.runs.signals import Stopped
 
-# new: nothing ran yet; queued: handed to a scheduler; stopped: saved on a signal, goes on when
-# started again; failed: ended with an error, or its process died.
+# new: nothing ran yet; queued: submitted to a scheduler; stopped: saved on a signal, the same
+# command resumes it; failed: ended with an error, or its process died.
 STATES = ("new", "queued", "running", "stopped", "failed", "done")
 HEARTBEAT_SECONDS = 15.0
-# A running process that has not said anything for this long is taken for dead.
+# A running process without a heartbeat for this long is taken for dead.
 DEAD_AFTER_SECONDS = 150.0
-# What status.json may say; a field that is not there is as good as null.
-STATUS_FIELDS = dict.fromkeys(("pid", "step", "total_steps", "epoch", "total_epochs"), int)
-STATUS_FIELDS |= dict.fromkeys(("heartbeat", "started", "queued", "images_per_second"), Number)
-STATUS_FIELDS |= dict.fromkeys(("host", "error", "stage", "slurm_job"), str)
-HISTORY = {"epochs": {"*": {"*": Number}}, "selected": {"*": int}}
+
+
+class Status(BaseModel):
+    """The known fields of status.json; missing ones are null."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    state: Literal[STATES]
+    pid: int | None = None
+    host: str | None = None
+    heartbeat: float | None = None
+    started: float | None = None
+    queued: float | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    epoch: int | None = None
+    total_epochs: int | None = None
+    images_per_second: float | None = None
+    stage: str | None = None
+    error: str | None = None
+    slurm_job: str | None = None
+
+
+class History(BaseModel):
+    """val_stats.json: the score of each epoch by rule, and the epoch that each rule selects."""
+
+    epochs: dict[int, dict[str, float]]
+    selected: dict[str, int]
 
 
 def is_epoch(name: str) -> bool:
-    """Whether a checkpoint's name is a number (`isdigit` also says so of what int() refuses)."""
+    """Return whether a checkpoint's name is a number."""
     return re.fullmatch("[0-9]{1,9}", name) is not None
 
 
 class Run:
-    """The files of one run directory."""
+    """The files of one run folder."""
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
         self.config = self.path / "config.yaml"
+        self.provenance = self.path / "provenance.json"
         self.metrics = self.path / "metrics.jsonl"
         self.results = self.path / "results"
         self.ckpts = self.path / "ckpts"
         self.status_file = self.path / "status.json"
         self.val_stats = self.results / "val_stats.json"
 
-    def epoch_stats(self, epoch: int) -> Path:
+    def epoch_stats(self, epoch: int | str) -> Path:
         return self.results / f"val_stats_{epoch}.json"
 
     def stats(self, split: str, checkpoint: str) -> Path:
@@ -53,62 +78,58 @@ class Run:
     def logits(self, split: str, epoch: int | str) -> Path:
         return self.results / f"{split}_logits_{epoch}.npz"
 
+    def features(self, split: str, epoch: int | str) -> Path:
+        return self.results / f"{split}_features_{epoch}.safetensors"
+
     def checkpoint(self, epoch: int | str) -> Path:
         return self.ckpts / f"ckpt.{epoch}.pt"
 
     def saved_epochs(self) -> list[int]:
-        """Epochs whose checkpoints are kept."""
+        """List the epochs whose checkpoints are kept."""
         names = (path.name.split(".")[1] for path in self.ckpts.glob("ckpt.*.pt"))
         return sorted(int(name) for name in names if is_epoch(name))
 
     def status(self) -> dict[str, Any]:
-        """What status.json says; where the process is dead, `state` is failed and `died` true."""
+        """Read status.json; if the process is dead, `state` is failed and `died` true."""
         if not self.status_file.exists():
             return {"state": "new"}
-        status = read_json(self.status_file)
-        if not isinstance(status, dict) or status.get("state") not in [*STATES]:
-            raise UserError(f"{self.status_file} holds no known state; delete it to start again")
-        shape = {name: Or(kind, None) for name, kind in STATUS_FIELDS.items() if name in status}
-        problem = misfit(status, shape)
-        if problem:
-            raise UserError(f"{self.status_file}: {problem}; delete it to start again")
+        status = read_json(self.status_file, dict)
+        try:
+            Status.model_validate(status)
+        except ValidationError as error:
+            reason = "; ".join(validation_problems(error))
+            raise UserError(f"{self.status_file}: {reason}; delete it to start again") from error
         if status["state"] == "running" and _is_dead(status):
-            error = f"its process died: no heartbeat since {_clock(status.get('heartbeat'))}"
+            since = time.strftime("%F %T", time.localtime(status.get("heartbeat") or 0))
+            error = f"its process died: no heartbeat since {since}"
             status |= {"state": "failed", "error": error, "died": True}
         return status
 
     def set_status(self, **fields: Any) -> None:
-        """Write fields over those of status.json, whole; a job's parent and child both do."""
-        # For a short while only: a signal's handler may be called amid this very call, and a
-        # holder may be suspended.
+        """Write fields over those of status.json, as a job's parent and child both do."""
+        # Wait only a short while: a signal handler may run in the middle of this very call, and the
+        # holder of the lock may be suspended.
         with exclusive(self.path / ".status.lock", patience=2.0):
-            known = read_json(self.status_file, {}) if self.status_file.exists() else {}
+            known = read_json(self.status_file, dict) if self.status_file.exists() else {}
             write_json(self.status_file, known | fields)
 
     def history(self) -> dict[str, Any]:
-        """val_stats.json: `epochs`, epoch number to the score by rule, and `selected`, rule to the
-        epoch that it chooses.
+        """Read val_stats.json; see `History`.
 
         Raises:
-            UserError: missing, damaged, or a choice of an epoch that it does not tell of.
+            UserError: it is missing or damaged, or selects an epoch that it does not list.
         """
-        history = read_json(self.val_stats, HISTORY)
-        try:
-            epochs = {int(epoch): values for epoch, values in history["epochs"].items()}
-            for rule, epoch in history["selected"].items():
-                epochs[epoch][rule]
-        except (ValueError, KeyError) as error:
-            raise UserError(
-                f"{self.val_stats} does not fit together ({error!s:.80}); delete it to make it anew"
-            ) from error
-        return history | {"epochs": epochs}
+        history = read_json(self.val_stats, History)
+        if any(rule not in history.epochs.get(e, {}) for rule, e in history.selected.items()):
+            raise UserError(f"{self.val_stats} is damaged; delete it so that it is written again")
+        return history.model_dump()
 
     @contextmanager
     def claim(self) -> Iterator[None]:
         """Be the only process that trains in this folder.
 
         Raises:
-            UserError: another process does.
+            UserError: another process trains in it.
         """
         with exclusive(self.path / ".lock") as free:
             if not free:
@@ -126,16 +147,9 @@ def _is_dead(status: dict[str, Any]) -> bool:
             os.kill(status["pid"], 0)
         except ProcessLookupError:
             return True
-        except (PermissionError, OverflowError):
+        except PermissionError:
             pass
     return time.time() - (status.get("heartbeat") or 0) > DEAD_AFTER_SECONDS
-
-
-def _clock(seconds: float | None) -> str:
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds or 0))
-    except (ValueError, OverflowError, OSError):
-        return f"{seconds} s after 1970"
 
 
 class Heartbeat:
@@ -151,7 +165,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
 
     def update(self, **fields: Any) -> None:
-        """New values for the next beat, e.g. step=100, images_per_second=812.5."""
+        """Set values of the next heartbeat, e.g. step=100, images_per_second=812.5."""
         with self._lock:
             self.fields |= fields
 
@@ -161,7 +175,7 @@ class Heartbeat:
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
-            # A full disk must not end training here: saving a checkpoint will say so.
+            # A full disk must not end training here: saving a checkpoint will report it.
             with suppress(UserError, OSError):
                 self._write()
 
@@ -173,13 +187,13 @@ class Heartbeat:
     def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
         self._ended.set()
         self._thread.join()
-        # A second Ctrl-C saves nothing more, but the run goes on from what was saved before.
+        # A second Ctrl-C saves nothing more, but the run can resume from its last checkpoint.
         stopped = isinstance(error, (Stopped, KeyboardInterrupt))
         failed = error is not None and not stopped
         state = "stopped" if stopped else self.state_at_end
         self.update(state="failed" if failed else state)
         if failed:
             self.update(error=str(error) or kind.__name__)
-        # Of a run that ends with an error, that one is the news; only its state goes unsaid.
+        # If the run ends with an error, that error is shown, not one about status.json.
         with suppress(UserError, OSError) if error else nullcontext():
             self._write()

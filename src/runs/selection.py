@@ -1,30 +1,30 @@
-"""Which epoch is best, by what rule, and which checkpoint a name stands for."""
+"""Which epoch is best, by which rule, and which checkpoint a name stands for."""
 
 from typing import Any
 
-from src.evaluation.logits import evaluations, read_report
+from src.evaluation.results import read_evaluation, task_figures
 from src.io import UserError, write_json
 from src.runs.folder import Run, is_epoch
 
 
-def scores(stats: dict[str, Any], by_group: bool) -> dict[str, float]:
-    """What each selection rule maximises, from one epoch's validation figures.
-
-    Args:
-        stats: grouping name to its evaluation (see `metrics.summarise`), one grouping per task.
-        by_group: whether groups exist; without, the rules that need them are absent.
+def scores(figures: dict[str, Any], by_group: bool) -> dict[str, float]:
+    """Return what each selection rule maximises, from one epoch's validation figures.
 
     best-avg: mean over tasks of average accuracy; best-group: mean over tasks of worst-group
     accuracy; for several tasks also best-worst (the minimum) and one rule per task.
+
+    Args:
+        figures: grouping name to figures (see `metrics.summarise`), one grouping per task.
+        by_group: whether there are groups; without, the rules that need them are left out.
     """
-    average = {name.partition(":")[0]: figures["avg_acc"] for name, figures in stats.items()}
+    average = {name.partition(":")[0]: values["avg_acc"] for name, values in figures.items()}
     rules = {"best-avg": sum(average.values()) / len(average)}
-    several = len(stats) > 1
+    several = len(figures) > 1
     if several:
         rules |= {f"best-avg-{task}": value for task, value in average.items()}
     if by_group:
         worst = {
-            name.partition(":")[0]: figures["worst_group"]["acc"] for name, figures in stats.items()
+            name.partition(":")[0]: values["worst_group"]["acc"] for name, values in figures.items()
         }
         rules["best-group"] = sum(worst.values()) / len(worst)
         if several:
@@ -34,17 +34,17 @@ def scores(stats: dict[str, Any], by_group: bool) -> dict[str, float]:
 
 
 def record_validation(run: Run, epoch: int, rules: dict[str, float]) -> dict[str, Any]:
-    """Add an epoch to val_stats.json and choose anew; of equal epochs the first stays chosen.
+    """Add an epoch to val_stats.json and select again; of equal epochs the first stays selected.
 
-    Epochs after `epoch` are dropped: they belong to a past that is being repeated. Earlier ones
-    that it does not tell of (it was deleted) come from their own files.
+    Epochs after `epoch` are dropped: those epochs are being retrained. Earlier ones that are
+    missing (the file was deleted) are read from their own files.
     """
     known = run.history()["epochs"] if run.val_stats.exists() else {}
     epochs = {e: values for e, values in known.items() if e < epoch}
     for e in range(1, epoch):
         if e not in epochs and run.epoch_stats(e).exists():
-            stats = evaluations(read_report(run.epoch_stats(e)))
-            epochs[e] = scores(stats, by_group="best-group" in rules)
+            figures = task_figures(read_evaluation(run.epoch_stats(e)))
+            epochs[e] = scores(figures, by_group="best-group" in rules)
     epochs = dict(sorted(epochs.items())) | {epoch: rules}
     selected = {rule: max(epochs, key=lambda e: (epochs[e][rule], -e)) for rule in rules}
     history = {"epochs": epochs, "selected": selected}
@@ -53,10 +53,10 @@ def record_validation(run: Run, epoch: int, rules: dict[str, float]) -> dict[str
 
 
 def find_best_ckpt(run: Run, rule: str) -> int | str:
-    """The epoch that a name stands for: a number, `last`, or a rule such as best-group.
+    """Return the epoch that a name stands for: a number, `last`, or a rule such as best-group.
 
     Raises:
-        UserError: no such checkpoint or rule; the message lists what there is.
+        UserError: there is no such checkpoint or rule; the message lists what there is.
     """
     rule = "best-avg" if rule == "best" else str(rule)
     if rule == "last":
@@ -67,14 +67,14 @@ def find_best_ckpt(run: Run, rule: str) -> int | str:
         if int(rule) not in kept:
             raise UserError(
                 f"{run.path}: the checkpoint of epoch {rule} is not kept (there are: "
-                f"{', '.join(map(str, kept)) or 'none'}); "
-                f"train with exp.train.keep_ckpts=all to keep every epoch"
+                f"{', '.join(map(str, kept)) or 'none'}); train with "
+                f"exp.train.keep_ckpts=[{rule}] or all to keep it"
             )
         return int(rule)
     if not run.val_stats.exists():
-        raise UserError(f"{run.path} has no validated epoch yet, so nothing is {rule[:80]}")
+        raise UserError(f"{run.path} has no validated epoch yet, so there is no {rule}")
     selected = run.history()["selected"]
     if rule not in selected:
         allowed = ", ".join(["a number", "last", "best", *selected])
-        raise UserError(f"checkpoint '{rule[:80]}' of {run.path}: use {allowed}")
+        raise UserError(f"checkpoint '{rule}' of {run.path}: use {allowed}")
     return selected[rule]

@@ -1,4 +1,4 @@
-"""Which examples an epoch sees: every method is an index plan, positions with optional weights.
+"""Index plans: which examples an epoch sees, with optional weights.
 
 ERM, RWY, RWG, SUBY and SUBG follow Idrissi et al. 2022 ("Simple data balancing achieves competitive
 worst-group-accuracy"), JTT follows Liu et al. 2021. For several tasks
@@ -7,11 +7,12 @@ worst-group-accuracy"), JTT follows Liu et al. 2021. For several tasks
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from src.data.groupings import Grouping
+from src.data.table import Table
 from src.io import UserError
 
 SAMPLERS = ("rwy", "rwg")
@@ -19,7 +20,8 @@ SUBSAMPLE_TYPES = ("suby", "subg")
 WARN_SHARE = 0.01  # fewer examples than this share of the split are too few to learn from
 LONGEST_EPOCH = 2**31  # examples; their positions alone take 16 GiB
 SHOWN = 20  # names listed in one note
-SUBSET_STREAM, EPOCH_STREAM, DROPOUT_STREAM = 1, 2, 3  # keep the draws of one seed apart
+# Keep the draws of one seed apart.
+SUBSET_STREAM, EPOCH_STREAM, DROPOUT_STREAM, HALVES_STREAM = 1, 2, 3, 4
 
 
 @dataclass(frozen=True)
@@ -28,25 +30,39 @@ class IndexPlan:
 
     Attributes:
         positions: (P,) int64 rows of the split, repeats allowed.
-        weights: (P,) float64, of any scale, or None. Without weights an epoch is one shuffled pass
+        weights: (P,) float64 of any scale, or None. Without weights an epoch is one shuffled pass
             over the positions; with weights it is P draws with replacement.
-        notes: lines to print at the start of a run; those that begin with `warning:` are warnings.
+        notes: lines to print at the start of a run; warnings begin with `warning:`.
     """
 
     positions: np.ndarray
     weights: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
+    def steps(self, batch_size: int) -> int:
+        """Return the number of batches of an epoch."""
+        return len(_batch_starts(len(self.positions), batch_size))
+
+
+def stack_labels(rows: Table, groupings: Sequence[Grouping]) -> np.ndarray:
+    """Return the labels (N, T) int64 of a split, -1 = unknown."""
+    return np.stack([grouping.labels(rows) for grouping in groupings], axis=1)
+
+
+def stack_groups(rows: Table, groupings: Sequence[Grouping]) -> np.ndarray:
+    """Return the group ids (N, T) int64 of a split, -1 = unknown."""
+    return np.stack([grouping.group_ids(rows) for grouping in groupings], axis=1)
+
 
 @dataclass(frozen=True)
 class Levels:
-    """What a method balances: the class (RWY, SUBY) or group (RWG, SUBG) of each example.
+    """The levels that a method balances: classes (RWY, SUBY) or groups (RWG, SUBG).
 
     Attributes:
         method: `rwy`, `rwg`, `suby` or `subg`.
-        values: (N, T) int64.
-        tasks: the names of the T tasks or groupings, for messages.
-        names: for each task the names of its levels.
+        values: (N, T) int64, -1 = unknown.
+        tasks: names of the T tasks or groupings, for messages.
+        names: names of the levels of each task.
     """
 
     method: str
@@ -65,19 +81,19 @@ def make_plan(
     multiplicities: np.ndarray | None = None,
     seed: int,
 ) -> IndexPlan:
-    """The index plan of a method: ERM with everything at its default.
+    """Return the index plan of a method; ERM with all defaults.
 
-    A subset is taken first, then its examples are repeated, then weighted: weights always describe
-    the positions they are drawn from.
+    First a subset is taken, then its examples are repeated, then weighted. So weights always
+    describe the positions that are drawn from.
 
     Args:
-        labels: (N, T) uint8, the labels of the split.
-        groups: (N, T) int64 group ids, or None where group labels are switched off.
-        groupings: the T groupings the columns belong to.
+        labels: (N, T) labels of the split, -1 = unknown.
+        groups: (N, T) int64 group ids, -1 = unknown; None if group labels are switched off.
+        groupings: the T groupings of the columns.
         sampler: None, `rwy` or `rwg`.
         subsample_type: None, `suby` or `subg`.
-        multiplicities: (N,) int64, how often each example occurs (JTT), or None for once.
-        seed: decides which examples a subset keeps.
+        multiplicities: (N,) int64, how often each example occurs (JTT); None for once.
+        seed: selects the examples of a subset.
 
     Raises:
         UserError: an unknown method, groups needed but switched off, or tasks that cannot be
@@ -98,26 +114,24 @@ def make_plan(
 
 
 def erm(num_examples: int) -> IndexPlan:
-    """Every example once."""
+    """Return the plan that sees every example once."""
     return IndexPlan(np.arange(num_examples))
 
 
 def subsample(levels: Levels, seed: int) -> IndexPlan:
-    """SUBY, SUBG: the largest random subset in which every task's levels are equally large."""
-    from src.sampling.balance import (  # loads SciPy, which ERM can start without
-        balance_subset,
-        find_cells,
-    )
+    """Return SUBY or SUBG: a largest random subset with equally large levels in every task."""
+    from src.sampling.balance import balance_subset, find_cells  # loads SciPy
 
-    patterns, counts, cell = find_cells(levels.values)
+    rows, notes = _known_rows(levels, np.arange(len(levels.values)))
+    patterns, counts, cell = find_cells(levels.values[rows])
     kept = balance_subset(patterns, counts, levels.method, levels.tasks)  # (C,)
-    positions = _draw_members(cell, counts, kept, np.random.default_rng([seed, SUBSET_STREAM]))
-    size = _size_notes(f"{levels.method} keeps", len(positions), len(levels.values))
-    return IndexPlan(positions, None, (*_empty_notes(levels, patterns), *size))
+    drawn = _draw_members(cell, counts, kept, np.random.default_rng([seed, SUBSET_STREAM]))
+    size = _size_notes(f"{levels.method} keeps", len(drawn), len(levels.values))
+    return IndexPlan(rows[drawn], None, (*notes, *_empty_notes(levels, patterns), *size))
 
 
 def repeat(plan: IndexPlan, multiplicities: np.ndarray) -> IndexPlan:
-    """JTT: each position as often as `multiplicities` (N,) says of its example."""
+    """Return JTT's plan: each position as often as `multiplicities` (N,) of its example."""
     times = multiplicities[plan.positions]
     if times.sum() > LONGEST_EPOCH:
         raise UserError(
@@ -130,50 +144,134 @@ def repeat(plan: IndexPlan, multiplicities: np.ndarray) -> IndexPlan:
 
 
 def reweight(plan: IndexPlan, levels: Levels) -> IndexPlan:
-    """RWY, RWG: weights over the plan's positions that make every task's levels equally likely.
+    """Return RWY or RWG: weights that make the levels of every task equally likely.
 
     For one task the weight is 1/n(level). `levels` are those of the whole split.
     """
     from src.sampling.balance import balance_weights, effective_sample_size, find_cells
 
-    levels = replace(levels, values=levels.values[plan.positions])  # (P, T)
-    patterns, counts, cell = find_cells(levels.values)
+    positions, unknown = _known_rows(levels, plan.positions)
+    patterns, counts, cell = find_cells(levels.values[positions])
     weights = balance_weights(patterns, counts, levels.method, levels.tasks)  # (C,)
     weight = weights[cell]  # (P,)
-    examples = np.bincount(plan.positions, weight)  # (N,) the repeats of one are one example
-    size, whole = effective_sample_size(examples), np.count_nonzero(np.bincount(plan.positions))
+    per_example = np.bincount(positions, weight)  # repeats of an example count as one
+    size = effective_sample_size(per_example)
+    whole = np.count_nonzero(np.bincount(positions))
     notes = [
         *plan.notes,
+        *unknown,
         *_empty_notes(levels, patterns),
         *_never_drawn_notes(levels, patterns, counts, weights),
         *_size_notes(f"{levels.method} has an effective sample size of", size, whole),
     ]
-    return IndexPlan(plan.positions, weight, tuple(notes))
+    return IndexPlan(positions, weight, tuple(notes))
+
+
+def _known_rows(levels: Levels, positions: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Leave out positions with an unknown level in some task, and note how many."""
+    known = (levels.values[positions] >= 0).all(axis=1)
+    unknown = len(known) - np.count_nonzero(known)
+    kind = "class" if levels.method.endswith("y") else "group"
+    notes = (
+        [f"{levels.method} leaves out {unknown:,} examples of unknown {kind}"] if unknown else []
+    )
+    if not known.any():
+        raise UserError(f"{levels.method}: every example has an unknown {kind}")
+    return positions[known], notes
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which plan each epoch follows.
+
+    Attributes:
+        plans: (first epoch, plan) in ascending order; the first begins with epoch 1.
+    """
+
+    plans: tuple[tuple[int, IndexPlan], ...]
+
+    def plan(self, epoch: int) -> IndexPlan:
+        """Return the plan of an epoch (from 1)."""
+        return [plan for first, plan in self.plans if first <= epoch][-1]
+
+    def batches(self, seed: int, epoch: int, batch_size: int) -> list[np.ndarray]:
+        """Return the positions (B,) of each batch of an epoch, in order."""
+        return split_batches(epoch_positions(self.plan(epoch), seed, epoch), batch_size)
+
+    def total_steps(self, epochs: int, batch_size: int) -> int:
+        """Return the number of batches of the first `epochs` epochs."""
+        ends = [first for first, _ in self.plans[1:]] + [epochs + 1]
+        return sum(
+            max(min(end, epochs + 1) - first, 0) * plan.steps(batch_size)
+            for (first, plan), end in zip(self.plans, ends)
+        )
+
+    def epoch_of(self, step: int, batch_size: int) -> int:
+        """Return the epoch (from 1) that a step (from 1) belongs to."""
+        for (first, plan), (end, _) in zip(self.plans, [*self.plans[1:], (None, None)]):
+            epochs = -(-step // plan.steps(batch_size))
+            if end is None or epochs <= end - first:
+                return first + epochs - 1
+            step -= (end - first) * plan.steps(batch_size)
+        raise AssertionError("the last plan has no end")
+
+    def positions(self) -> np.ndarray:
+        """Return all positions that some epoch may see, ascending, each once."""
+        return np.unique(np.concatenate([plan.positions for _, plan in self.plans]))
 
 
 def epoch_positions(plan: IndexPlan, seed: int, epoch: int) -> np.ndarray:
-    """The positions (P,) int64 of one epoch in order: a function of (seed, epoch) alone."""
+    """Return the positions (P,) int64 of one epoch in order: a function of (seed, epoch)."""
     rng = np.random.default_rng([seed, EPOCH_STREAM, epoch])
     if plan.weights is None:
         return rng.permutation(plan.positions)
-    ends = np.cumsum(
-        plan.weights
-    )  # example i owns [ends[i-1], ends[i]): empty where its weight is 0
-    at = np.sort(rng.random(len(ends))) * ends[-1]  # a sorted search is far kinder to the caches
-    draws = rng.permutation(np.searchsorted(ends, at, side="right"))
+    # Example i owns [ends[i-1], ends[i]): an empty interval if its weight is 0.
+    ends = np.cumsum(plan.weights)
+    points = (
+        np.sort(rng.random(len(ends))) * ends[-1]
+    )  # sorted: a search that is kind to the caches
+    draws = rng.permutation(np.searchsorted(ends, points, side="right"))
     last = np.flatnonzero(plan.weights)[-1]  # a product may round up to ends[-1] itself
     return plan.positions[np.minimum(draws, last)]
 
 
 def split_batches(positions: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Cut an epoch into batches, the last partial one included.
+    """Cut an epoch into batches, including the last partial one.
 
-    A single leftover example joins the batch before: batch norm cannot train on one.
+    A single leftover example joins the batch before it: batch norm cannot train on one.
     """
-    starts = list(range(0, len(positions), batch_size))
-    if batch_size > 1 and len(starts) > 1 and len(positions) - starts[-1] == 1:
-        starts.pop()
+    starts = _batch_starts(len(positions), batch_size)
     return [positions[a:b] for a, b in zip(starts, [*starts[1:], len(positions)])]
+
+
+def _batch_starts(length: int, batch_size: int) -> list[int]:
+    starts = list(range(0, length, batch_size))
+    if batch_size > 1 and len(starts) > 1 and length - starts[-1] == 1:
+        starts.pop()
+    return starts
+
+
+def stratified_halves(groups: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split the rows of a split in two halves, each with half of every joint group.
+
+    The halves of validation are `val_fit` (to fit on) and `val_select` (to select with). Of a group
+    of odd size, `val_fit` gets one more.
+
+    Args:
+        groups: (N, T) int64.
+
+    Returns:
+        Positions of both halves, ascending.
+    """
+    _, cell = np.unique(groups, axis=0, return_inverse=True)
+    cell = cell.ravel()  # (N,); NumPy 2.0 adds an axis
+    shuffled = np.random.default_rng([seed, HALVES_STREAM]).permutation(len(cell))
+    by_cell = shuffled[np.argsort(cell[shuffled], kind="stable")]
+    counts = np.bincount(cell)
+    rank = np.arange(len(cell)) - np.repeat(np.cumsum(counts) - counts, counts)
+    fit = np.zeros(len(cell), bool)
+    fit[by_cell] = rank < np.repeat((counts + 1) // 2, counts)
+    return np.flatnonzero(fit), np.flatnonzero(~fit)
 
 
 def _levels(

@@ -37,7 +37,7 @@ class Labels:
     """What the annotations say: of the evaluated split by example, of the train split by counts."""
 
     split: str
-    data: str  # `evaluation.data_identity` of the evaluated split
+    data: str  # `rows_identity` of the evaluated split
     root: str  # the data set's folder, for example faces
     names: np.ndarray  # (N,) str
     attributes: np.ndarray  # (N, 40) uint8

@@ -1,4 +1,4 @@
-"""Where a network runs, and in which precision."""
+"""Devices, precision, and the random draws of a step."""
 
 import ctypes
 import re
@@ -11,9 +11,9 @@ from src.io import UserError
 
 
 def choose_device(device: str) -> torch.device:
-    """`auto` is the first GPU where there is one, else the CPU."""
+    """Return the device of a name; `auto` is the first GPU if there is one, else the CPU."""
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device):
-        raise UserError(f"exp.train.device={device[:80]}: use auto, cpu or cuda (or cuda:1, ...)")
+        raise UserError(f"exp.train.device={device}: use auto, cpu or cuda (or cuda:1, ...)")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -28,13 +28,13 @@ def choose_device(device: str) -> torch.device:
 
 
 def keep_freed_memory() -> bool:
-    """Let this process use its freed memory again instead of giving it back to the kernel.
+    """Make glibc reuse freed memory instead of returning it to the kernel.
 
     Every step allocates the same large activations. By default glibc maps them anew each time, and
     the kernel clears every page again: two fifths of the time of reading and normalising images.
-    Says whether the C library took the settings (another one than glibc may not).
+    Return whether the C library took the settings (another one than glibc may not).
     """
-    trim_threshold, mmap_max = -1, -4  # of malloc.h
+    trim_threshold, mmap_max = -1, -4  # constants of malloc.h
     try:
         set_option = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
@@ -43,7 +43,7 @@ def keep_freed_memory() -> bool:
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """`auto` is bf16 on a GPU that has it, fp16 on another GPU, fp32 on a CPU."""
+    """Return the precision of a name; `auto` is bf16 or fp16 on a GPU, fp32 on a CPU."""
     if precision != "auto":
         return precision
     if device.type != "cuda":
@@ -53,30 +53,28 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 @contextmanager
 def explain_out_of_memory() -> Iterator[None]:
-    """What to do where a GPU is full, instead of a traceback.
-
-    Raises:
-        UserError: it is.
-    """
+    """Turn torch's out-of-memory error into a UserError that says what to change."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         reason = str(error).partition(". ")[0]
         raise UserError(
             f"{reason}: lower exp.dataloader.batch_size (in validation: eval_batch_size), or set "
-            f"exp.dataloader.device_cache=false; see in nvidia-smi who else uses the GPU"
+            f"exp.dataloader.device_cache=false; nvidia-smi shows who else uses the GPU"
         ) from error
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context of a forward pass; for fp32 it is disabled."""
+    """Return the context of a forward pass; for fp32 it is disabled."""
     dtype = torch.float16 if precision == "fp16" else torch.bfloat16
     return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
 
 
 def seed_draws(device: torch.device, seed: int) -> None:
-    """Seed what dropout on `device` draws from. torch.manual_seed, which does so for every kind of
-    device there is, takes a hundred times as long: too much for each step of a small batch."""
+    """Seed the generator that dropout on `device` draws from.
+
+    torch.manual_seed seeds every kind of device and takes a hundred times as long.
+    """
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)

@@ -1,34 +1,37 @@
-"""What happens after each epoch: one pass over the validation split, its figures, the choice."""
+"""Validation after each epoch: one pass, its figures, and the selection of epochs."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from src.data.dataset import Dataset
 from src.data.groupings import Grouping
-from src.evaluation.logits import (
-    Logits,
-    data_identity,
-    evaluate,
-    evaluations,
-    predict,
-    read_report,
-    report,
-    save_logits,
-)
+from src.evaluation.logits import Logits, Source, rows_identity, save_logits
+from src.evaluation.predict import image_identity, predict
+from src.evaluation.results import evaluate, evaluation_json, read_evaluation, task_figures
 from src.io import write_json
+from src.objective.logits import LogitLayout
 from src.runs.folder import Run
 from src.runs.selection import record_validation, scores
 from src.training.checkpoints import model_hash
 
 
+@dataclass(frozen=True)
+class Validated:
+    """The figures of an epoch, as flat metrics and as a line to print."""
+
+    metrics: dict[str, float | None]
+    summary: str
+
+
 class Validation:
-    """Validates a run's network and chooses its best epochs.
+    """Validates the network of a run and selects its best epochs.
 
     Args:
-        groupings: one per task; without `by_group` only their classes are looked at, and the rules
-            that need groups choose nothing.
+        groupings: one per task. Without `by_group` only classes are evaluated, and the rules that
+            need groups select nothing.
     """
 
     def __init__(
@@ -43,50 +46,66 @@ class Validation:
     ):
         self.run, self.by_group = run, by_group
         self.groupings = [g if by_group else g.without_attributes() for g in groupings]
-        self.rows = dataset.split("val")
-        self.images = dataset.images("val")
-        self.identity = data_identity(self.rows.names, self.rows.codes)
+        self.layout = LogitLayout([grouping.num_classes for grouping in groupings])
+        self.rows, self.images = dataset.split("val"), dataset.images("val")
+        self.identity = rows_identity(self.rows.names, self.rows.codes)
         self.batch_size, self.device, self.precision = batch_size, device, precision
 
-    def __call__(self, model: Any, epoch: int, stop: Any) -> dict[str, float | None] | None:
-        """Flat metrics of a pass, whose figures are saved; None where a signal came."""
+    def __call__(self, model: Any, epoch: int, stop: Any) -> Validated | None:
+        """Validate, and save logits and figures; return None if a signal came."""
         tasks = tuple(grouping.task for grouping in self.groupings)
-        values = predict(
-            model,
-            self.images,
-            len(self.rows.names),
-            len(tasks),
-            self.device,
-            self.precision,
-            self.batch_size,
+        passed = predict(
+            *(model, self.images, len(self.rows), self.layout.width),
+            *(self.device, self.precision, self.batch_size),
             progress="val",
             stop=stop,
         )
-        if values is None:
+        if passed is None:
             return None
-        checkpoint = model_hash(model.state_dict())
-        logits = Logits(values, tasks, "val", str(epoch), checkpoint, self.identity)
-        stats = evaluate(logits, self.groupings, self.rows)
+        source = Source(
+            *("val", str(epoch), model_hash(model.state_dict())),
+            *(self.identity, image_identity(self.images)),
+            *(self.precision, self.device.type),
+        )
+        logits = Logits(passed.logits, tasks, self.layout.num_classes, source)
+        figures = evaluate(logits, self.groupings, self.rows)
         save_logits(self.run.logits("val", epoch), logits)
-        write_json(self.run.epoch_stats(epoch), report(self.run.path, logits, str(epoch), stats))
-        return flat_metrics(stats)
+        report = evaluation_json(self.run.path, logits, str(epoch), figures)
+        write_json(self.run.epoch_stats(epoch), report)
+        return Validated(flat_metrics(figures), summary_line(figures))
 
-    def choose(self, epoch: int) -> dict[str, int]:
-        """Add a validated epoch, whose checkpoint is on the disk, to val_stats.json; returns the
-        epoch that each rule chooses by now."""
-        stats = evaluations(read_report(self.run.epoch_stats(epoch)))
-        return record_validation(self.run, epoch, scores(stats, self.by_group))["selected"]
+    def select(self, epoch: int) -> dict[str, int]:
+        """Add a validated epoch, whose checkpoint exists, to val_stats.json.
+
+        Return the epoch that each rule selects now.
+        """
+        figures = task_figures(read_evaluation(self.run.epoch_stats(epoch)))
+        return record_validation(self.run, epoch, scores(figures, self.by_group))["selected"]
 
 
-def flat_metrics(stats: dict[str, Any]) -> dict[str, float | None]:
-    """Validation figures as flat keys: `val/Blond_Hair/g3_acc`; of an empty group None."""
+def flat_metrics(figures: dict[str, Any]) -> dict[str, float | None]:
+    """Flatten validation figures: `val/Blond_Hair/g3_acc`; None for an empty group."""
     flat = {}
-    for name, figures in stats.items():
+    for name, values in figures.items():
         prefix = f"val/{name.partition(':')[0]}"
-        worst = figures["worst_group"]
-        flat[f"{prefix}/loss"] = figures["loss"]
-        flat[f"{prefix}/avg_acc"] = figures["avg_acc"]
+        worst = values["worst_group"]
+        flat[f"{prefix}/loss"] = values["loss"]
+        flat[f"{prefix}/avg_acc"] = values["avg_acc"]
         flat[f"{prefix}/worst_group_acc"] = worst["acc"] if worst else None
-        for group in figures["groups"]:
+        for group in values["groups"]:
             flat[f"{prefix}/g{group['id']}_acc"] = group["acc"]
     return flat
+
+
+def summary_line(figures: dict[str, Any]) -> str:
+    """Format validation figures: average and worst group with its name and size, per task."""
+    parts = []
+    for name, values in figures.items():
+        average = "-" if values["avg_acc"] is None else f"{100 * values['avg_acc']:.1f}"
+        part = f"val {name.partition(':')[0]}: average {average}"
+        worst = values["worst_group"]
+        if worst:
+            group = values["groups"][worst["id"]]
+            part += f", worst group {100 * worst['acc']:.1f} ({group['name']}, n={group['total']})"
+        parts.append(part)
+    return "; ".join(parts)

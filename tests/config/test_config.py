@@ -1,61 +1,48 @@
 """The door of the configuration: what composes, what is refused, what is saved, where runs live."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from src.config.compose import (
-    WITHOUT_EFFECT,
-    effective,
-    load_config,
-    load_saved_config,
-    save_config,
-    to_dict,
-)
-from src.config.schema import Config, JTTConfig, flatten, schema_keys
+import train
+from src.config.compose import load_config, load_saved_config, stage_config
+from src.config.saved import WITHOUT_EFFECT, effective, save_config, to_dict
+from src.config.schema import Config, flatten, schema_keys, section_of
 from src.io import UserError
+from src.runs.folder import Run
 from src.runs.names import default_log_dir
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 
 
-def problems_of(*overrides: str, schema: type = Config) -> list[str]:
+def problems_of(*overrides: str) -> list[str]:
     with pytest.raises(UserError) as raised:
-        load_config(list(overrides), schema)
+        load_config(list(overrides))
     return raised.value.problems
 
 
 # ---------------------------------------------------------------------------- the files
 
 
-def test_every_config_file_composes_and_there_are_fifteen():
+def test_every_config_file_composes():
     files = sorted(path.relative_to(CONFIGS / "exp") for path in (CONFIGS / "exp").rglob("*.yaml"))
-    assert len(files) == 15
     methods = [path.stem for path in files if path.parent == Path()]
     parts = [f"exp/{path.parent}={path.stem}" for path in files if path.parent != Path()]
-    assert methods == ["erm", "jtt", "jtt_stage_1", "jtt_stage_2", "rwg", "rwy", "subg", "suby"]
-    for method in ("erm", "rwg", "rwy", "subg", "suby"):
+    assert {"erm", "jtt", "rwg", "rwy", "subg", "suby"} <= {*methods} and len(parts) >= 9
+    for method in methods:
         assert load_config([f"exp={method}"]).name == method
-    jtt = load_config(["exp=jtt"], JTTConfig)
-    assert (jtt.stage_1.name, jtt.stage_2.name) == ("jtt_stage_1", "jtt_stage_2")
-    assert len(parts) == 7
     for part in parts:
-        load_config([part])
-    for part in ("exp/dataset=synthetic", "exp/model=resnet18"):
-        load_config(["exp=jtt", part], JTTConfig)
+        load_config(["exp=jtt", part])
 
 
-def test_every_key_of_the_schema_is_in_erm_yaml_and_the_other_way_round():
-    config = load_config(["exp/dataset=synthetic"])
-    assert set(flatten(config, "exp.")) == {
-        key for key, kind in schema_keys(Config, "exp") if not dataclasses.is_dataclass(kind)
-    }
+def test_the_yaml_files_set_every_key_of_the_schema():
+    flat = set(flatten(load_config(["exp=jtt", "exp/dataset=synthetic"]).model_dump(), "exp."))
+    keys = {key for key, field in schema_keys(Config) if section_of(field) is None}
+    assert {key for key in keys if ".stage_" not in key} <= flat
 
 
 @pytest.mark.parametrize(
@@ -83,16 +70,19 @@ def test_the_defaults_of_each_method(
     assert (config.model.name, config.seed) == ("resnet50", 0)
 
 
+def stages(config: Config) -> list[Config]:
+    return [stage_config(config, stage) for stage in ("stage_1", "stage_2")]
+
+
 def test_the_defaults_of_jtt():
-    config = load_config(["exp=jtt"], JTTConfig)
-    assert (config.lambda_up, config.epochs_stage_1, config.mtl_join_type) == (50, 1, "inv")
-    for stage, epochs in ((config.stage_1, 1), (config.stage_2, 50)):
+    config = load_config(["exp=jtt"])
+    assert (config.dataloader.lambda_up, config.dataloader.mtl_join_type) == (50, "inv")
+    for stage, epochs in zip(stages(config), (1, 50)):
         assert (stage.optimizer.lr, stage.optimizer.weight_decay) == (1e-5, 0.1)
         assert (stage.dataloader.batch_size, stage.train.total_epochs) == (128, epochs)
-    assert config.stage_2.dataloader.lambda_up == 50
 
 
-def test_overrides_of_jtt_reach_both_stages_or_the_one_they_name():
+def test_overrides_of_jtt_reach_both_stages_or_one():
     config = load_config(
         [
             "exp=jtt",
@@ -105,20 +95,21 @@ def test_overrides_of_jtt_reach_both_stages_or_the_one_they_name():
             "exp.lambda_up=7",
             "exp.epochs_stage_1=3",
             "exp.total_epochs=9",
+            "exp.train.max_steps=5",
             "exp.seed=4",
             "exp.stage_1.train.max_steps=2",
             "exp.stage_2.optimizer.lr=0.25",
         ],
-        JTTConfig,
     )
-    for stage in (config.stage_1, config.stage_2):
+    first, second = stages(config)
+    for stage in (first, second):
         assert (stage.model.name, stage.model.pretrained) == ("resnet18", False)
         assert (stage.dataset.name, stage.dataset.groupings) == ("synthetic", ["Young:Male"])
         assert (stage.dataloader.batch_size, stage.seed) == (16, 4)
-    assert (config.stage_1.train.max_steps, config.stage_2.train.max_steps) == (2, None)
-    assert (config.stage_1.optimizer.lr, config.stage_2.optimizer.lr) == (0.5, 0.25)
-    assert (config.stage_1.train.total_epochs, config.stage_2.train.total_epochs) == (3, 9)
-    assert (config.stage_1.dataloader.lambda_up, config.stage_2.dataloader.lambda_up) == (1, 7)
+        assert stage.dataloader.lambda_up == 7 and stage.method is None
+    assert (first.train.max_steps, second.train.max_steps) == (2, 5)
+    assert (first.optimizer.lr, second.optimizer.lr) == (0.5, 0.25)
+    assert (first.train.total_epochs, second.train.total_epochs) == (3, 9)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +148,7 @@ def test_the_long_command_of_a_method_asks_for_what_its_own_config_asks_for(comm
 # ---------------------------------------------------------------------------- what is refused
 
 
-def test_all_problems_are_told_at_once():
+def test_all_problems_are_reported_at_once():
     problems = problems_of(
         "exp.lr=1",
         "exp.optimzer.lr=1",
@@ -165,77 +156,100 @@ def test_all_problems_are_told_at_once():
         "exp.dataloader.sampler=rwx",
         "exp.train.total_epochs=0",
         "exp.optimizer.lr=abc",
+        "exp.seed='1'",
     )
     assert len(problems) == 6
-    assert "exp.optimizer.lr='abc': a number is expected" in problems
-    assert "exp.lr=1 and exp.optimizer.lr=abc set the same value: give one" in problems
+    assert "exp.lr=1 and exp.optimizer.lr=abc set the same: give one" in problems
     assert "exp.optimzer.lr: there is no such key: did you mean 'exp.optimizer.lr'?" in problems
-    assert "exp.dataloader.sampler='rwx': use null, rwy or rwg" in problems
-    assert "exp.train.total_epochs=0: a number of at least 1 is expected" in problems
+    assert "exp.dataloader.sampler='rwx': use rwy or rwg, or null" in problems
+    assert "exp.train.total_epochs=0: use a number greater than or equal to 1" in problems
+    assert "exp.seed='1': use a valid integer" in problems
     assert any("did you mean 'Blond_Hair'" in problem for problem in problems)
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("exp.optimizer.lr=abc", "exp.optimizer.lr='abc': a number is expected"),
-        ("exp.optimizer.lr=true", "exp.optimizer.lr=True: a number is expected"),
-        ("exp.optimizer.lr=0", "more than 0 is expected"),
-        ("exp.optimizer.lr=nan", "more than 0 is expected"),
-        ("exp.optimizer.lr=inf", "more than 0 is expected"),
-        ("exp.optimizer.weight_decay=-1", "at least 0 is expected"),
-        ("exp.optimizer.schedule=step", "use null or cosine"),
-        ("exp.seed=1.5", "exp.seed=1.5: an integer is expected"),
-        ("exp.seed=-1", "at least 0"),
-        ("exp.seed=null", "exp.seed=None: an integer is expected"),
-        ("exp.model.pretrained=yes", "exp.model.pretrained='yes': true or false is expected"),
-        ("exp.dataset.groupings=Blond_Hair:Male", "a list is expected, such as [a,b]"),
+        ("exp.optimizer.lr=abc", "exp.optimizer.lr='abc': use a valid number"),
+        ("exp.optimizer.lr=true", "exp.optimizer.lr=true: use a valid number"),
+        ("exp.optimizer.lr='0.1'", "exp.optimizer.lr='0.1': use a valid number"),
+        ("exp.optimizer.lr=0", "use a number greater than 0"),
+        ("exp.optimizer.lr=nan", "use a finite number"),
+        ("exp.optimizer.lr=inf", "use a finite number"),
+        ("exp.optimizer.weight_decay=-1", "greater than or equal to 0"),
+        ("exp.optimizer.schedule=step", "use cosine, or null"),
+        ("exp.seed=1.5", "exp.seed=1.5: use a valid integer"),
+        ("exp.seed=-1", "greater than or equal to 0"),
+        ("exp.seed=null", "exp.seed=null: use a valid integer"),
+        ("exp.seed=9223372036854775808", "a number less than 9223372036854775808"),
+        ("exp.model.pretrained=yes", "exp.model.pretrained='yes': use a valid boolean"),
+        ("exp.dataset.groupings=Blond_Hair:Male", "use a valid list"),
         ("exp.dataset.groupings=[]", "groupings is empty"),
         ("exp.dataset.target_resolution=[64]", "two integers from 1 to 4096"),
         ("exp.dataset.target_resolution=[64,0]", "two integers from 1 to 4096"),
-        ("exp.dataset.target_resolution=[64,x]", "exp.dataset.target_resolution[1]='x'"),
+        ("exp.dataset.target_resolution=[64,x]", "exp.dataset.target_resolution='x'"),
         ("exp.dataset.cache=ram", "use records or none"),
-        ("exp.dataloader.batch_size=1", "at least 2"),
+        ("exp.dataloader.batch_size=1", "greater than or equal to 2"),
         ("exp.dataloader.mtl_join_type=and", "use inv, union, xor or task"),
+        ("exp.dataloader.device_cache=maybe", "use auto, or a valid boolean"),
         ("exp.train.precision=fp8", "use auto, bf16, fp16 or fp32"),
-        ("exp.train.keep_ckpts=none", "use best or all"),
-        ("exp.train.max_steps=0", "at least 1"),
-        ("exp.dataset.subsample=true", "needs exp.dataset.subsample_type: suby or subg"),
-        ("exp.dataset.subsample_type=suby", "has no effect without exp.dataset.subsample=true"),
-        ("exp.model=resnet18", "'exp.model' is a section; choose one with exp/model=..."),
+        ("exp.train.keep_ckpts=none", "use best or all, or a valid list"),
+        ("exp.train.max_steps=0", "greater than or equal to 1"),
+        ("exp.total_epochs=1000000001", "less than or equal to 1000000000"),
+        ("exp.dataset.subsample=true", "subsample=true needs subsample_type: suby or subg"),
+        ("exp.dataset.subsample_type=suby", "subsample_type=suby needs subsample=true"),
+        ("exp.model=resnet18", "exp.model: this is a section; choose one with exp/model=..."),
+        ("exp.train.log_dir=", "is empty"),
         ("~exp.seed", "exp.seed is missing"),
-        ("~exp.dataset", "exp.dataset=None: a section with keys of its own is expected"),
+        ("~exp.dataset", "exp.dataset is missing"),
         ("exp.model.name=${nothing}", "nothing"),
         ("exp.dataset.groupings=[${exp.nothing}]", "key 'exp.nothing' not found"),
-        ("exp.dataset.groupings=${exp.nothing}", "key 'exp.nothing' not found"),
         ("exp.dataset.groupings=[${oc.env:NOPE}]", "variable 'NOPE' not found"),
-        ("exp.optimizer.lr=1" + "0" * 400, "a number below 2**63 is expected"),
-        ("exp.dataset.task_weights=[1" + "0" * 400 + "]", "a number below 2**63 is expected"),
-        ("exp.dataloader.lambda_up=1" + "0" * 400, "a number below 2**63 is expected"),
-        ("exp.dataloader.lambda_up=1e300", "at most 1,000,000,000"),
-        ("exp.total_epochs=1" + "0" * 400, "a number below 2**63 is expected"),
-        ("exp.total_epochs=1000000001", "at most 1,000,000,000"),
-        ("exp.dataloader.batch_size=inf", "an integer is expected"),
-        ("exp.seed=9223372036854775808", "a number below 2**63 is expected"),
-        ("exp.seed=" + "9" * 5000, "a number of 1,000 digits or more"),
-        ("exp.train.log_dir=", "exp.train.log_dir= is empty"),
-        ("exp.dataset.root=''", "exp.dataset.root= is empty"),
-        ("exp.dataset.groupings=" + "[" * 3000 + "]" * 3000, "cannot be read"),
+        ("exp=rgw", "did you mean rwg?"),
+        ("exp/model=resnet51", "did you mean 'resnet50'?"),
+        ("exp/optimizer=lion", "use adam, adamw, sgd"),
+        ("exp/modl=resnet18", "did you mean 'exp/model'?"),
+        ("exp.foo=1", "exp.foo: there is no such key"),
+        ("exp.stage_1.model.name=x", "the stages share it; set exp.model.name instead"),
+        ("exp.stage_1.train.max_steps=1", "exp.stage_1 has no effect: exp=erm has no stages"),
+        ("exp.stage_1.train.foo=1", "exp.stage_1.train.foo: there is no such key"),
     ],
-    ids=lambda text: text[:60],
 )
 def test_one_mistake_gives_one_problem(override, message):
     problems = problems_of(override)
     assert len(problems) == 1 and message in problems[0]
 
 
+def test_a_mistake_in_a_stage_names_the_stage():
+    assert problems_of("exp=jtt", "exp.stage_1.train.total_epochs=0") == [
+        "exp.stage_1.train.total_epochs=0: use a number greater than or equal to 1"
+    ]
+
+
+def test_any_network_that_the_builder_knows_can_be_chosen():
+    assert load_config(["exp/model=resnet34"]).model.name == "resnet34"
+
+
+def test_paths_expand_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    config = load_config(['exp.train.log_dir="~/runs/t1"', 'exp.dataset.root="~/celeba"'])
+    assert (config.train.log_dir, config.dataset.root) == ("/home/ann/runs/t1", "/home/ann/celeba")
+
+
+def test_lbtw_and_another_weighting_at_once_are_an_error():
+    lbtw = "exp.dataset.loss_balanced_task_weighting=true"
+    assert load_config([lbtw]).objective.across == "lbtw"
+    assert load_config(["exp.objective.across=lbtw"]).dataset.loss_balanced_task_weighting
+    assert "contradicts" in problems_of(lbtw, "exp.objective.across=static")[0]
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["exp.dataset.task_weights=[0.5,0.5]"], "has length 2, but there are 1 tasks"),
-        (["exp.dataset.task_weights=[0.5]"], "has sum 0.5: all weights are 1, or they sum to 1"),
+        (["exp.dataset.task_weights=[0.5]"], "has sum 0.5: use all 1, or numbers that sum to 1"),
         (["exp.dataset.task_weights=[-1]"], "numbers of at least 0"),
-        (["exp.dataset.task_weights=[nan]"], "numbers of at least 0"),
+        (["exp.dataset.task_weights=[nan]"], "use a finite number"),
         (["exp.dataset.task_weights=[]"], "has length 0"),
         (
             [
@@ -243,19 +257,13 @@ def test_one_mistake_gives_one_problem(override, message):
                 "exp.dataset.task_weights=[0.5,0.5]",
                 "exp.dataset.loss_balanced_task_weighting=true",
             ],
-            "with loss_balanced_task_weighting they must all be 1",
+            "must all be 1 with loss_balanced_task_weighting",
         ),
     ],
 )
 def test_task_weights_are_one_per_task_and_all_1_or_of_sum_1(overrides, message):
     problems = problems_of(*overrides)
     assert len(problems) == 1 and message in problems[0]
-
-
-def test_the_largest_seed_is_one_that_torch_takes():
-    seed = 2**63 - 1
-    torch.manual_seed(seed)
-    assert load_config([f"exp.seed={seed}"]).seed == seed
 
 
 def test_valid_task_weights_are_accepted():
@@ -272,21 +280,8 @@ def test_valid_task_weights_are_accepted():
 @pytest.mark.parametrize("method", ["rwg", "subg"])
 def test_methods_of_groups_need_group_labels(method):
     problems = problems_of(f"exp={method}", "exp.dataset.subgroup_labels=false")
-    assert len(problems) == 1 and problems[0].endswith("set exp.dataset.subgroup_labels=true")
+    assert len(problems) == 1 and problems[0].endswith("subgroup_labels=true")
     load_config(["exp=rwy", "exp.dataset.subgroup_labels=false"])
-
-
-def test_an_entrypoint_refuses_the_methods_of_the_other():
-    assert problems_of("exp=jtt", "exp.lambda_up=3") == [
-        "exp=jtt has two stages: run python train_jtt.py exp=jtt"
-    ]
-    assert problems_of("exp=rwg", schema=JTTConfig) == [
-        "exp=rwg has one stage: run python train_erm.py, or exp=jtt"
-    ]
-    assert "use erm, jtt" in problems_of("exp=jtt_stage_1")[0]
-    assert problems_of("exp=jtx", schema=JTTConfig) == [
-        "exp=jtx: use erm, jtt, rwg, rwy, subg, suby (did you mean jtt?)"
-    ]
 
 
 def test_a_name_of_its_own_needs_a_folder_of_its_own():
@@ -323,8 +318,8 @@ def test_a_folder_of_another_config_is_refused_and_the_differences_are_listed(tm
     save_config(load_config(["exp.train.log_dir=x"]), path)
     with pytest.raises(UserError) as raised:
         save_config(load_config(["exp.train.log_dir=x", "exp.seed=1", "exp.lr=0.5"]), path)
-    assert "exp.optimizer.lr: 0.0001 there, 0.5 asked for" in str(raised.value)
-    assert "exp.seed: 0 there, 1 asked for" in str(raised.value)
+    assert "exp.optimizer.lr: 0.0001 there, 0.5 now" in str(raised.value)
+    assert "exp.seed: 0 there, 1 now" in str(raised.value)
     assert path.read_text() == before
 
 
@@ -345,35 +340,12 @@ def test_settings_without_effect_on_the_result_do_not_make_another_run(tmp_path)
 
 def test_a_damaged_config_of_a_run_is_a_clear_error(tmp_path):
     path = tmp_path / "config.yaml"
-    for text in ("exp: [", "", "a: 1", "exp: " + "[" * 40_000):
+    for text in ("exp: [", "", "a: 1", "exp: 3"):
         path.write_text(text)
         with pytest.raises(UserError, match=r"config\.yaml cannot be read"):
             load_saved_config(path)
     with pytest.raises(UserError, match="is missing"):
         load_saved_config(tmp_path / "none.yaml")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "exp: 3",
-        "exp: [1]",
-        "exp:",
-        "exp: {1: 2}",
-        "exp: {name: erm, 1: 2}",
-        "exp: {name: erm, optimizer: {1: 2}}",
-        "exp: {name: [{1: 2}]}",
-        "exp: {seed: 1" + "0" * 400 + "}",
-        "exp: {seed: 0x" + "f" * 5000 + "}",
-    ],
-    ids=lambda text: text[:40],
-)
-def test_a_saved_config_is_a_table_of_our_keys_and_values(tmp_path, text):
-    path = tmp_path / "config.yaml"
-    path.write_text(text)
-    for read in (load_saved_config, lambda path: save_config(load_config(["exp=erm"]), path)):
-        with pytest.raises(UserError, match="exp is no table of our keys and values"):
-            read(path)
 
 
 # ---------------------------------------------------------------------------- where runs live
@@ -384,8 +356,8 @@ def test_a_saved_config_is_a_table_of_our_keys_and_values(tmp_path, text):
     [
         ("", "erm/Blond_Hair-Male/seed0"),
         ("exp=rwg exp.seed=2", "rwg/Blond_Hair-Male/seed2"),
-        ("exp.lr=0.0003 exp.total_epochs=50", "erm/Blond_Hair-Male/lr0.0003-total_epochs50-seed0"),
-        ("exp.lr=0.0001 exp.total_epochs=50", "erm/Blond_Hair-Male/total_epochs50-seed0"),
+        ("exp.lr=0.0003 exp.total_epochs=50", "erm/Blond_Hair-Male/lr0.0003-epochs50-seed0"),
+        ("exp.lr=0.0001 exp.total_epochs=50", "erm/Blond_Hair-Male/epochs50-seed0"),
         (
             "exp/model=resnet18 exp/dataset=synthetic",
             "erm/Blond_Hair-Male/resnet18-synthetic-seed0",
@@ -393,7 +365,7 @@ def test_a_saved_config_is_a_table_of_our_keys_and_values(tmp_path, text):
         ("exp.model.name=resnet34", "erm/Blond_Hair-Male/modelresnet34-seed0"),
         (
             "exp.dataset.target_resolution=[64,64]",
-            "erm/Blond_Hair-Male/target_resolution64x64-seed0",
+            "erm/Blond_Hair-Male/res64x64-seed0",
         ),
         (
             "exp.groupings=[Young:Male,Attractive:Male+Young]",
@@ -406,8 +378,8 @@ def test_a_run_lives_under_its_method_its_tasks_and_what_differs(overrides, fold
 
 
 def test_a_jtt_run_names_the_stage_of_a_value_that_only_one_stage_has():
-    config = load_config(["exp=jtt", "exp.lambda_up=20", "exp.stage_1.optimizer.lr=0.5"], JTTConfig)
-    assert config.train.log_dir == "logs/jtt/Blond_Hair-Male/lambda_up20-stage_1_lr0.5-seed0"
+    config = load_config(["exp=jtt", "exp.lambda_up=20", "exp.stage_1.optimizer.lr=0.5"])
+    assert config.train.log_dir == "logs/jtt/Blond_Hair-Male/lambda20-stage_1_lr0.5-seed0"
 
 
 PLACES = st.text("ab-_/.x1:= ", max_size=8)
@@ -424,7 +396,7 @@ CHANGED = {
     "dataset.target_resolution": st.sampled_from([[1, 11], [11, 1], [111, 1]]),
     "dataset.data_augmentation": st.booleans(),
     "dataset.synthetic.seed": st.integers(0, 2),
-    "lambda_up": st.integers(1, 3),
+    "dataloader.lambda_up": st.integers(1, 3),
     "stage_1.optimizer.lr": st.floats(0, 1),
     "stage_2.optimizer.lr": st.floats(0, 1),
 }
@@ -447,7 +419,7 @@ def test_different_runs_never_share_a_folder(first, second):
     assert (one == other) == (first == second)
     assert not set(str(one)) & set(":,= ")
     assert one.parts[:2] == ("logs", first[0]) and len(one.parts) == 4
-    assert all(len(part) <= 200 for part in one.parts)
+    assert all(len(part) <= 80 for part in one.parts)
 
 
 def test_commands_that_look_alike_do_not_share_a_folder():
@@ -461,31 +433,78 @@ def test_commands_that_look_alike_do_not_share_a_folder():
     for first, second in pairs:
         one, other = load_config(first).train.log_dir, load_config(second).train.log_dir
         assert one != other
-        assert len(Path(one).name) <= 170
-    inside = ["exp.dataset.root=a-data_augmentationtrue"]
+        assert len(Path(one).name) <= 80
+    inside = ["exp.dataset.root=a-augtrue"]
     assert load_config(inside).train.log_dir != (
         load_config(["exp.dataset.root=a", "exp.dataset.data_augmentation=true"]).train.log_dir
     )
 
 
-def test_a_saved_config_is_read_by_yaml_alone(tmp_path):
-    config = load_config(["exp=jtt"], JTTConfig)
-    save_config(config, tmp_path / "config.yaml")
-    assert OmegaConf.to_container(OmegaConf.load(tmp_path / "config.yaml")) == yaml.safe_load(
-        (tmp_path / "config.yaml").read_text()
-    )
-    assert load_saved_config(tmp_path / "config.yaml", JTTConfig) == config
-
-
-@pytest.mark.parametrize("name, schema", [("erm", Config), ("jtt", JTTConfig)])
-def test_a_run_of_an_earlier_version_gets_the_values_it_ran_with(tmp_path, name, schema):
+def test_a_saved_config_is_plain_yaml_with_only_chosen_options(tmp_path):
     path = tmp_path / "config.yaml"
-    config = load_config([f"exp={name}"], schema)
-    save_config(config, path)
-    lines = path.read_text().splitlines(keepends=True)
-    newer = ("cuda_graph", "device_cache")
-    path.write_text("".join(line for line in lines if not any(key in line for key in newer)))
-    loaded = load_saved_config(path, schema)
-    assert loaded.train.cuda_graph is False and loaded.dataloader.device_cache is False
-    assert effective(loaded) == effective(config)
-    save_config(config, path)  # the same run, so it goes on
+    for method in ("erm", "jtt"):
+        config = load_config([f"exp={method}"])
+        path.unlink(missing_ok=True)
+        save_config(config, path)
+        saved = yaml.safe_load(path.read_text())
+        assert OmegaConf.to_container(OmegaConf.load(path)) == saved
+        assert ("stage_1" in saved["exp"]) == (method == "jtt")
+        assert not any(isinstance(value, dict) for value in saved["exp"]["objective"].values())
+        assert load_saved_config(path) == config
+
+
+FIRST_EDITION = """
+exp:
+  name: erm
+  seed: 3
+  model: {name: resnet18, pretrained: false, weights: null}
+  optimizer: {lr: 1e-05, weight_decay: 0.1, momentum: 0.9, schedule: null}
+  dataset:
+    {name: celeba, root: data, groupings: ['Young:Male'], subgroup_labels: true, task_weights: null,
+    loss_balanced_task_weighting: true, lbtw_alpha: 0.5, subsample: false, subsample_type: null,
+    target_resolution: [64, 64], data_augmentation: false, cache: records, cache_dir: cache}
+  dataloader:
+    {batch_size: 8, eval_batch_size: 512, sampler: null, num_workers: 4, error_set: null,
+    lambda_up: 1.0, mtl_join_type: inv}
+  train:
+    {total_epochs: 2, max_steps: null, precision: auto, device: auto, compile: false, log_dir: x,
+    log_every_n_steps: 50, save_every_minutes: 10.0, keep_ckpts: best, tensorboard: true}
+"""
+
+
+def test_a_first_edition_run_counts_as_done_but_is_not_resumed(tmp_path, capsys):
+    run = Run(tmp_path)
+    run.config.write_text(FIRST_EDITION)
+    config = load_saved_config(run.config)
+    config.train.log_dir = str(tmp_path)
+    assert (config.optimizer.lr, config.optimizer.name, config.seed) == (1e-5, "sgd", 3)
+    assert config.objective.across == "lbtw" and config.train.cuda_graph is False
+    with pytest.raises(UserError, match="of the first edition, which cannot be resumed"):
+        train.main(config)
+    run.set_status(state="done")
+    train.main(config)
+    assert "is done already" in capsys.readouterr().out
+
+
+def test_a_first_edition_run_keeps_its_longer_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["exp.lr=0.0003", "exp.total_epochs=50"]
+    folder = Path("logs/erm/Blond_Hair-Male/lr0.0003-total_epochs50-seed0")
+    assert load_config(command).train.log_dir != str(folder)
+    folder.mkdir(parents=True)
+    assert load_config(command).train.log_dir == str(folder)
+
+
+def test_a_first_edition_jtt_config_is_read(tmp_path):
+    section = FIRST_EDITION.split("exp:\n")[1]
+    stages = "".join(
+        f"  stage_{number}:\n" + "".join(f"  {line}\n" for line in section.splitlines())
+        for number in (1, 2)
+    )
+    path = tmp_path / "config.yaml"
+    own = "  lambda_up: 50.0\n  epochs_stage_1: 2\n  mtl_join_type: xor\n  load_error_set: null\n"
+    path.write_text(FIRST_EDITION.replace("name: erm", "name: jtt") + own + stages)
+    config = load_saved_config(path)
+    assert (config.method, config.dataloader.lambda_up) == ("jtt", 50)
+    assert config.dataloader.mtl_join_type == "xor"
+    assert config.stage_1.train == {"total_epochs": 2}

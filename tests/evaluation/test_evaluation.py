@@ -10,46 +10,46 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from src.data.celeba import ATTRIBUTES
 from src.data.groupings import COLUMN, parse_groupings
 from src.data.pixels import Pixels
 from src.data.table import Table
 from src.evaluation.logits import (
+    Features,
     Logits,
-    data_identity,
-    evaluate,
-    evaluations,
+    Source,
+    load_features,
     load_logits,
-    predict,
-    report,
+    rows_identity,
+    save_features,
     save_logits,
 )
+from src.evaluation.predict import predict
+from src.evaluation.results import evaluate, evaluation_json, read_evaluation, task_figures
 from src.evaluation.table import print_evaluation
 from src.io import UserError
 from src.training.validation import flat_metrics
-from tests.data.small_celeba import table_of
 
+SOURCE = Source("val", "3", "c" * 64, "d" * 64, "crc:e", "fp32", "cpu")
 LOGITS = Logits(
-    np.array([[1.0, -1.0], [-2.0, 3.0], [0.5, 0.5]], np.float32),
-    ("Young", "Bald"),
-    "val",
-    "3",
-    "c" * 64,
-    "d" * 64,
+    np.array([[1.0, -1.0], [-2.0, 3.0], [0.5, 0.5]], np.float32), ("Young", "Bald"), (2, 2), SOURCE
 )
 
 
 def equal(one: Logits, other: Logits) -> bool:
-    fields = ("tasks", "split", "epoch", "checkpoint", "data")
-    return np.array_equal(one.values, other.values) and all(
-        getattr(one, name) == getattr(other, name) for name in fields
+    same = (one.tasks, one.num_classes, one.source) == (
+        other.tasks,
+        other.num_classes,
+        other.source,
     )
+    return same and np.array_equal(one.values, other.values)
 
 
 def attributes(**columns: list[int]) -> Table:
-    table = np.zeros((3, 40), np.uint8)
+    codes = np.zeros((3, 40), np.uint8)
     for name, values in columns.items():
-        table[:, COLUMN[name]] = values
-    return table_of(table)
+        codes[:, COLUMN[name]] = values
+    return Table(np.array(["1.jpg", "2.jpg", "3.jpg"]), np.ones(3, np.uint8), codes, ATTRIBUTES)
 
 
 # ---------------------------------------------------------------------------- files
@@ -80,7 +80,7 @@ def test_a_changed_byte_or_a_missing_end_is_noticed_or_harmless(saved, data):
     try:
         assert equal(load_logits(path), LOGITS)
     except UserError as error:
-        assert "delete it and it is made anew" in str(error)
+        assert "delete it and it is made again" in str(error)
 
 
 def test_a_changed_logit_is_noticed(saved):
@@ -91,12 +91,40 @@ def test_a_changed_logit_is_noticed(saved):
         load_logits(path)
 
 
-def test_the_identity_of_data_depends_on_names_labels_and_order():
-    names, table = np.array(["1.jpg", "2.jpg", "3.jpg"]), attributes(Young=[1, 0, 0]).codes
-    identity = data_identity(names, table)
-    assert identity == data_identity(names.copy(), table.copy())
-    assert identity != data_identity(names[::-1], table)
-    assert identity != data_identity(names, attributes(Young=[0, 1, 0]).codes)
+def test_the_identity_of_rows_depends_on_names_labels_and_order():
+    names, codes = np.array(["1.jpg", "2.jpg", "3.jpg"]), attributes(Young=[1, 0, 0]).codes
+    identity = rows_identity(names, codes)
+    assert identity == rows_identity(names.copy(), codes.copy())
+    assert identity != rows_identity(names[::-1], codes)
+    assert identity != rows_identity(names, attributes(Young=[0, 1, 0]).codes)
+
+
+def test_logits_fit_only_the_weights_and_the_data_they_came_from():
+    assert SOURCE.fits("c" * 64, "d" * 64, "crc:e")
+    assert not SOURCE.fits("x" * 64, "d" * 64, "crc:e")
+    assert not SOURCE.fits("c" * 64, "x" * 64, "crc:e")
+    assert not SOURCE.fits("c" * 64, "d" * 64, "crc:black pictures")
+
+
+def test_logits_of_the_first_edition_say_nothing_of_their_images(tmp_path):
+    with (tmp_path / "old.npz").open("wb") as file:
+        about = np.array(["val", "3", "c" * 64, "d" * 64])
+        np.savez(file, values=LOGITS.values, tasks=np.array(LOGITS.tasks), about=about, crc=1)
+    old = load_logits(tmp_path / "old.npz")
+    assert old.num_classes == (2, 2) and old.source.fits("c" * 64, "d" * 64, "crc:any")
+
+
+def test_features_return_and_a_changed_byte_is_noticed(tmp_path):
+    path = tmp_path / "features.safetensors"
+    values = np.arange(12, dtype=np.float16).reshape(3, 4)
+    save_features(path, Features(values, SOURCE))
+    loaded = load_features(path)
+    assert loaded.source == SOURCE and np.array_equal(loaded.values, values)
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="is damaged"):
+        load_features(path)
 
 
 # ---------------------------------------------------------------------------- figures
@@ -128,12 +156,15 @@ def test_a_task_the_run_does_not_have_is_an_error_that_lists_its_tasks():
 def test_a_report_is_json_with_null_for_empty_groups_and_the_epoch_as_a_number(tmp_path):
     table = attributes(Young=[1, 0, 0], Male=[1, 1, 0])
     stats = evaluate(LOGITS, parse_groupings(["Young:Male"]), table)
-    result = report(tmp_path, LOGITS, "best-avg", stats)
+    result = evaluation_json(tmp_path, LOGITS, "best-avg", stats)
     assert result["checkpoint"] == {"name": "best-avg", "epoch": 3, "hash": "c" * 64}
     assert (result["run"], result["split"]) == (str(tmp_path), "val")
-    assert evaluations(result) == stats
-    text = json.dumps(result, allow_nan=False)
-    assert json.loads(text)["Young:Male"]["groups"][2]["acc"] is None
+    assert task_figures(result) == stats
+    assert result["data"] == {"rows": "d" * 64, "images": "crc:e"}
+    path = tmp_path / "stats.json"
+    path.write_text(json.dumps(result, allow_nan=False))
+    assert read_evaluation(path) == result
+    assert result["Young:Male"]["groups"][2]["acc"] is None
 
 
 def test_flat_metrics_are_named_by_task_and_group():
@@ -154,7 +185,7 @@ def test_the_table_shows_percent_interval_and_n_marks_the_worst_group_and_dashes
     table = attributes(Young=[1, 0, 0], Male=[1, 1, 0])
     stats = evaluate(LOGITS, parse_groupings(["Young:Male"]), table)
     console = Console(width=100, record=True)
-    print_evaluation(report("logs/x", LOGITS, "best-avg", stats), console)
+    print_evaluation(evaluation_json("logs/x", LOGITS, "best-avg", stats), console)
     rows = {line.split("│")[1].split()[0]: line for line in console.export_text().splitlines()
             if line.startswith("│")}  # fmt: skip
     assert "worst" in rows["g0"] and "0.0" in rows["g0"] and "0.0-79.3" in rows["g0"]
@@ -195,12 +226,12 @@ def run_pass(model, count=10, batch_size=4, **options):
 
 def test_a_pass_gives_logits_in_the_order_of_the_rows_whatever_the_batch_size():
     model = Mean().train()
-    logits = run_pass(model)
+    logits = run_pass(model).logits
     assert model.calls == 3 and model.training
     assert logits.dtype == np.float32 and logits.shape == (10, 2)
     assert (np.diff(logits[:, 0]) > 0).all() and (logits[:, 1] == -logits[:, 0]).all()
     for batch_size in (1, 9, 100):
-        np.testing.assert_array_equal(run_pass(Mean(), batch_size=batch_size), logits)
+        np.testing.assert_array_equal(run_pass(Mean(), batch_size=batch_size).logits, logits)
 
 
 def test_a_pass_that_is_asked_to_stop_ends_without_logits():

@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 from pytest import approx
 
 from src.data.groupings import parse_grouping
-from src.evaluation.metrics import count_groups, log_loss, summarise, wilson, worst_group
+from src.evaluation.logits import log_losses, predictions
+from src.evaluation.metrics import count_groups, summarise, wilson, worst_group
 
 
 def test_correct_and_total_are_counted_per_group_and_logit_0_predicts_class_0():
     logits = np.array([1.5, -2.0, 0.0, 3.0, -1.0, 0.5])
     labels = np.array([1, 0, 0, 0, 1, 1])
     groups = np.array([3, 0, 0, 1, 2, 3])
-    correct, total = count_groups(logits, labels, groups, 5)
+    correct, total = count_groups(predictions(logits) == labels, groups, 5)
     assert correct.tolist() == [2, 0, 0, 2, 0]
     assert total.tolist() == [2, 1, 1, 2, 0]
 
@@ -98,14 +99,25 @@ def test_the_average_accuracy_is_over_examples_not_over_groups():
 
 def test_the_log_loss_is_the_mean_of_minus_log_p():
     # logit 0: ln 2; logit ln 3 and label 1: p = 3/4.
-    assert log_loss(np.array([0.0]), np.array([1])) == approx(math.log(2))
-    both = log_loss(np.array([0.0, math.log(3)], np.float32), np.array([0, 1]))
-    assert both == approx((math.log(2) + math.log(4 / 3)) / 2, rel=1e-7)
-    assert log_loss(np.array([]), np.array([])) is None
+    assert log_losses(np.array([0.0]), np.array([1])).mean() == approx(math.log(2))
+    both = log_losses(np.array([0.0, math.log(3)], np.float32), np.array([0, 1]))
+    assert both.mean() == approx((math.log(2) + math.log(4 / 3)) / 2, rel=1e-7)
 
 
 @pytest.mark.parametrize(
     ("logit", "label", "loss"), [(1000, 0, 1000), (1000, 1, 0), (-1e9, 1, 1e9)]
 )
 def test_the_log_loss_of_extreme_logits_does_not_overflow(logit, label, loss):
-    assert log_loss(np.array([logit], np.float32), np.array([label])) == loss
+    assert log_losses(np.array([logit], np.float32), np.array([label])) == [loss]
+
+
+def test_three_classes_have_a_softmax_and_the_largest_logit_wins():
+    logits = np.log([[1.0, 3.0, 1.0], [2.0, 1.0, 1.0]])
+    assert predictions(logits).tolist() == [1, 0]
+    # The true classes have probabilities 3/5 and 1/4.
+    assert log_losses(logits, np.array([1, 2])) == approx([math.log(5 / 3), math.log(4)])
+
+
+def test_examples_of_unknown_group_are_not_counted():
+    correct, total = count_groups(np.array([True, True, False]), np.array([-1, 0, 1]), 2)
+    assert (correct.tolist(), total.tolist()) == ([1, 0], [1, 1])

@@ -56,38 +56,36 @@ def record(work: Path, presets: list[str]) -> dict[str, Any]:
 def train(patch: pytest.MonkeyPatch, preset: str, work: Path, folder: Path) -> None:
     """Run a preset in this process, the stages of jtt included."""
     import test
-    import train_erm
-    import train_jtt
-    from src.config import compose as config
-    from src.config.schema import Config, JTTConfig
+    import train
+    from src.config import compose
     from src.methods import stages
-    from src.models import build as models
+    from src.models import build
 
-    def run_stage(command: list[str], *_: Any) -> None:
+    def run_child(command: list[str], *_: Any) -> None:
         if Path(command[1]).name == "test.py":
             return test.main(command[2:])
-        train_erm.main(config.load_config(command[2:], Config))
+        train.resume(command[3])
 
-    patch.setattr(stages, "run_stage", run_stage)
+    patch.setattr(stages, "run_child", run_child)
     if preset != "resnet18":
-        patch.setattr(models, "build_model", build_small_network)
+        patch.setattr(build, "build_model", build_small_network)
     places = [f"exp.dataset.root={work}/data", f"exp.dataset.cache_dir={work}/cache"]
     overrides = [*SMALL, *PRESETS[preset], *places, f"exp.train.log_dir={folder}"]
-    entry, schema = (train_jtt, JTTConfig) if preset == "jtt" else (train_erm, Config)
-    entry.main(config.load_config(overrides, schema))
+    train.main(compose.load_config(overrides))
 
 
 def build_small_network(
-    name: str, num_tasks: int, pretrained: bool, weights: None, seed: int
+    name: str, num_logits: int, pretrained: bool, weights: None, seed: int
 ) -> nn.Module:
     """Two convolutions with batch norm; unlike a random ResNet it does not amplify rounding."""
+    from src.models.build import Network
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = [nn.Conv2d(3, 16, 5, 2), nn.BatchNorm2d(16), nn.ReLU()]
         body += [nn.Conv2d(16, 32, 5, 2), nn.BatchNorm2d(32), nn.ReLU()]
-        network = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        network.append(nn.Linear(32, num_tasks))
-    return network
+        backbone = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        return Network(backbone, nn.Linear(32, num_logits))
 
 
 def watch_batches(patch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:

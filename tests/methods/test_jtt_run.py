@@ -1,4 +1,4 @@
-"""train_jtt.py: two stages as processes, the error set between them, stopped anywhere."""
+"""JTT as a graph of stages: processes, the error set between them, stopped anywhere."""
 
 import contextlib
 import csv
@@ -12,17 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import train_jtt
-from src.config.compose import effective, load_config, load_saved_config
-from src.config.schema import Config, JTTConfig
+import train as entrypoint
+from src.api import open_run
+from src.config.compose import load_config, load_saved_config, stage_config
+from src.config.saved import effective
 from src.data.celeba import load_annotations
 from src.data.groupings import COLUMN
-from src.evaluation.inference import open_run
-from src.evaluation.logits import load_logits
+from src.evaluation.logits import load_logits, rows_identity
 from src.io import UserError, exclusive, read_json
 from src.methods.jtt import load_error_set
-from src.methods.stages import run_stage, train_command
 from src.runs.folder import Run
+from src.runs.process import run_child
 from src.runs.signals import Stopped
 from tests.conftest import entrypoint_process
 from tests.tiny_training import outcome
@@ -51,9 +51,13 @@ def one_thread():
 
 
 def train(overrides: list[str], folder: Path, *more: str) -> Run:
-    config = load_config([*overrides, f"exp.train.log_dir={folder}", *more], JTTConfig)
-    train_jtt.main(config)
+    entrypoint.main(load_config([*overrides, f"exp.train.log_dir={folder}", *more]))
     return Run(folder)
+
+
+def read_error_set(run: Run, rows):
+    identity = rows_identity(rows.names, rows.codes)
+    return load_error_set(run.path / "error_set.npz", rows.names, TASKS, identity)
 
 
 @pytest.fixture(scope="module")
@@ -67,23 +71,22 @@ def run(overrides, one_thread, tmp_path_factory) -> Run:
 def test_both_stages_and_the_run_are_done_and_saved_as_they_ran(run, overrides):
     first, second = Run(run.path / "stage_1"), Run(run.path / "stage_2")
     assert [r.status()["state"] for r in (run, first, second)] == ["done"] * 3
-    saved = load_saved_config(run.config, JTTConfig)
-    for stage, part in ((first, saved.stage_1), (second, saved.stage_2)):
-        assert effective(load_saved_config(stage.config)) == effective(part)
-        assert part.train.log_dir == str(stage.path)
-    assert saved.stage_1.dataloader.error_set is None
-    assert saved.stage_2.dataloader.error_set == str(run.path / "error_set.npz")
-    assert (saved.stage_2.dataloader.lambda_up, saved.stage_2.dataset.groupings) == (
-        4,
-        ["Young:Male", "Bald:Male"],
-    )
+    saved = load_saved_config(run.config)
+    error_set = {"error_set": str(run.path / "error_set.npz")}
+    expected = stage_config(saved, "stage_2", dataloader=error_set)
+    assert effective(load_saved_config(second.config)) == effective(expected)
+    loader = load_saved_config(first.config).dataloader
+    assert (loader.error_set, loader.lambda_up) == (None, 1)
+    second_config = load_saved_config(second.config)
+    assert second_config.dataloader.lambda_up == 4
+    assert second_config.dataset.groupings == ["Young:Male", "Bald:Male"]
 
 
 def test_the_error_set_is_what_the_last_model_of_stage_1_misclassifies(run, tiny_celeba, tmp_path):
     rows = load_annotations(tiny_celeba, tmp_path).of_split("train")
     logits = load_logits(run.path / "stage_1" / "results" / "train_logits_1.npz")
     labels = rows.codes[:, [COLUMN[task] for task in TASKS]]
-    found = load_error_set(run.path / "error_set.npz", rows.names, TASKS)
+    found = read_error_set(run, rows)
     np.testing.assert_array_equal(found.errors, (logits.values > 0) != (labels == 1))
     assert 0 < found.errors.sum() < found.errors.size
     stats = read_json(run.path / "stage_1" / "results" / "val_stats_1.json")
@@ -101,7 +104,7 @@ def test_stage_2_sees_errors_lambda_times_and_begins_from_a_fresh_network(
     run, tiny_celeba, tmp_path
 ):
     rows = load_annotations(tiny_celeba, tmp_path).of_split("train")
-    wrong = load_error_set(run.path / "error_set.npz", rows.names, TASKS).errors.sum(axis=1)
+    wrong = read_error_set(run, rows).errors.sum(axis=1)
     # inv, lambda 4: one task wrong gives 1 + 3 = 4, both give 1 + round(1.5) = 3 (half to even).
     examples = int(np.array([1, 4, 3])[wrong].sum())
     steps = -(-examples // 16) - (examples % 16 == 1)
@@ -113,42 +116,36 @@ def test_the_result_of_a_jtt_run_is_its_stage_2(run, tmp_path):
     assert open_run(run.path).path == run.path / "stage_2"
     shutil.copytree(run.path, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "stage_2")
-    with pytest.raises(
-        UserError, match=r"stage 2 of this JTT run has not begun; --log_dir .*stage_1"
-    ):
+    with pytest.raises(UserError, match=r"stage 2 has not begun; --log_dir .*stage_1"):
         open_run(tmp_path / "run")
 
 
 def test_the_same_command_again_says_that_the_run_is_done(run, overrides, capsys, monkeypatch):
-    monkeypatch.setattr(train_jtt, "train", lambda *args: 1 / 0)
+    monkeypatch.setattr(entrypoint, "train", lambda *args: 1 / 0)
     train(overrides, run.path)
     assert f"{run.path} is done already" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"exp.lambda_up: 4.0 there, 5.0 asked for"):
+    with pytest.raises(UserError, match=r"exp.dataloader.lambda_up: 4.0 there, 5.0 now"):
         train(overrides, run.path, "exp.lambda_up=5")
 
 
-# ---------------------------------------------------------------------------- commands of stages
+def test_a_finished_run_can_be_the_first_stage(run, overrides, tmp_path):
+    first = run.path / "stage_1"
+    reused = train(overrides, tmp_path / "jtt", f"exp.stage_1.run={first}")
+    assert not (reused.path / "stage_1").exists()
+    assert weights(reused) == weights(run)
 
 
-@pytest.mark.parametrize(
-    "more",
-    [
-        [],
-        ["exp/dataset=synthetic", "exp.dataset.synthetic.num_train=99"],
-        ["exp/dataset=synthetic", "exp/model=resnet18", "exp.model.weights='a dir/it''s=[1].pt'"],
-        ["exp.groupings=[Attractive:Male+Young,5_o_Clock_Shadow:Male]"],
-        ["exp.groupings=[Young:Male,Bald:Male]", "exp.dataset.task_weights=[0.1,0.9]"],
-        ["exp.stage_1.train.max_steps=2", "exp.seed=7", "exp.lr=1e-7"],
-    ],
-)
-def test_the_command_of_a_stage_asks_for_exactly_its_config(more):
-    more = [text.replace("''", "\\'") for text in more]
-    config = load_config(["exp=jtt", *more], JTTConfig)
-    train_jtt.fill_in_paths(config, Run("logs/a run"))
-    for stage in (config.stage_1, config.stage_2):
-        command = train_command(stage)
-        assert Path(command[1]).name == "train_erm.py"
-        assert load_config(command[2:], Config) == stage
+def test_a_first_stage_of_other_tasks_is_refused(run, overrides, tmp_path):
+    with pytest.raises(UserError, match=r"exp.stage_1.run=.*its dataset.groupings is"):
+        train(
+            overrides,
+            tmp_path / "jtt",
+            f"exp.stage_1.run={run.path / 'stage_1'}",
+            "exp.groupings=[Young:Male]",
+        )
+
+
+# ---------------------------------------------------------------------------- child processes
 
 
 class Silent:
@@ -158,13 +155,13 @@ class Silent:
 
 def test_a_stage_that_fails_fails_the_run_and_names_its_folder(tmp_path):
     with pytest.raises(UserError, match="failed with exit code 3"):
-        run_stage(["sh", "-c", "exit 3"], Run(tmp_path), Silent(), lambda: None)
+        run_child(["sh", "-c", "exit 3"], Run(tmp_path), Silent(), lambda: None)
 
 
 def test_a_signal_is_passed_on_and_the_run_stops(tmp_path):
     before = time.monotonic()
     with pytest.raises(Stopped) as raised:
-        run_stage(["sleep", "60"], Run(tmp_path), Silent(), lambda: signal.SIGUSR1)
+        run_child(["sleep", "60"], Run(tmp_path), Silent(), lambda: signal.SIGUSR1)
     assert raised.value.code == 128 + signal.SIGUSR1
     assert time.monotonic() - before < 30
 
@@ -173,7 +170,7 @@ def test_a_stage_does_not_train_on_when_its_run_ends_with_an_error(tmp_path):
     """The child says that it trains, writes a status that is none, and would go on for a minute."""
     script = f"echo $$ > {tmp_path}/pid; echo rubbish > {tmp_path}/status.json; exec sleep 60"
     with pytest.raises(UserError, match=r"status\.json cannot be used"):
-        run_stage(["sh", "-c", script], Run(tmp_path), Silent(), lambda: None)
+        run_child(["sh", "-c", script], Run(tmp_path), Silent(), lambda: None)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
@@ -184,14 +181,14 @@ def test_a_stage_that_a_killed_run_left_behind_ends_first_and_waiting_can_be_sto
     # A lock of another open file is as foreign as one of another process.
     with exclusive(tmp_path / ".lock"):
         with pytest.raises(Stopped):
-            run_stage(["touch", str(tmp_path / "ran")], Run(tmp_path), Silent(), lambda: 15)
+            run_child(["touch", str(tmp_path / "ran")], Run(tmp_path), Silent(), lambda: 15)
         assert not (tmp_path / "ran").exists()
     assert f"waiting for the process that trains {tmp_path}" in capfd.readouterr().out
     with contextlib.ExitStack() as stack:
         stack.enter_context(exclusive(tmp_path / ".lock"))
         timer = threading.Timer(0.3, stack.pop_all().close)
         timer.start()
-        run_stage(["touch", str(tmp_path / "ran")], Run(tmp_path), Silent(), lambda: None)
+        run_child(["touch", str(tmp_path / "ran")], Run(tmp_path), Silent(), lambda: None)
     assert (tmp_path / "ran").exists()
 
 
@@ -214,14 +211,14 @@ def weights(run: Run) -> dict:
 @pytest.mark.slow
 def test_an_error_set_that_is_not_there_ends_with_2(overrides, run_entrypoint, tmp_path):
     code, output = run_entrypoint(
-        "train_jtt.py",
+        "train.py",
         *overrides,
         f"exp.train.log_dir={tmp_path / 'jtt'}",
         "exp.load_error_set=nowhere.npz",
     )
     assert code == 2 and "Traceback" not in output
     assert "error set nowhere.npz is missing" in output
-    assert Run(tmp_path / "jtt").status()["state"] == "failed"
+    assert not (tmp_path / "jtt" / "ckpts").exists()
 
 
 # ---------------------------------------------------------------------------- interruptions

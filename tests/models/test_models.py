@@ -8,7 +8,13 @@ import torch
 from safetensors.torch import save_file
 
 from src.io import UserError
-from src.models.build import build_model, check_resolution, download_weights, head_of, read_weights
+from src.models.build import (
+    build_model,
+    check_resolution,
+    download_weights,
+    find_head,
+    read_weights,
+)
 
 SMALL = "shufflenet_v2_x0_5"  # the smallest of torchvision: its head is `fc`, 1024 wide
 
@@ -20,7 +26,7 @@ def small(num_tasks: int = 1, seed: int = 0, weights: Path | None = None) -> tor
 @pytest.fixture(scope="module")
 def backbone() -> dict[str, torch.Tensor]:
     """Tensors of another network with 1,000 classes, as torchvision would hand them out."""
-    state = small(seed=7).state_dict()
+    state = small(seed=7).backbone.state_dict()
     state["fc.weight"], state["fc.bias"] = torch.zeros(1000, 1024), torch.zeros(1000)
     return state
 
@@ -55,8 +61,8 @@ def test_initial_weights_are_a_function_of_the_seed_and_leave_the_global_generat
     assert torch.equal(torch.random.get_rng_state(), before)
     for (name, first), second in zip(one.state_dict().items(), again.state_dict().values()):
         assert torch.equal(first, second), name
-    assert not torch.equal(one.fc.weight, other.fc.weight)
-    assert not torch.equal(one.conv1[0].weight, other.conv1[0].weight)
+    assert not torch.equal(one.head.weight, other.head.weight)
+    assert not torch.equal(one.backbone.conv1[0].weight, other.backbone.conv1[0].weight)
 
 
 @pytest.mark.parametrize(
@@ -66,12 +72,12 @@ def test_initial_weights_are_a_function_of_the_seed_and_leave_the_global_generat
 def test_an_unknown_network_is_named_with_the_nearest_one(name, hint):
     with pytest.raises(UserError) as raised:
         build_model(name, 1, False, None, 0)
-    assert f"exp.model.name='{name}' is no torchvision classifier" in str(raised.value)
+    assert f"exp.model.name='{name}': no torchvision classifier has this name" in str(raised.value)
     assert hint in str(raised.value)
 
 
 def test_detectors_and_segmenters_are_no_classifiers():
-    with pytest.raises(UserError, match="is no torchvision classifier"):
+    with pytest.raises(UserError, match="no torchvision classifier"):
         build_model("fasterrcnn_resnet50_fpn", 1, False, None, 0)
 
 
@@ -85,12 +91,12 @@ def test_a_local_backbone_is_loaded_whole_and_the_head_stays_new(tmp_path, backb
     path = tmp_path / f"weights{suffix}"
     save_file(backbone, path) if suffix == ".safetensors" else torch.save(backbone, path)
     model, fresh = small(2, weights=path), small(2)
-    loaded = model.state_dict()
+    loaded = model.backbone.state_dict()
     for name, tensor in backbone.items():
         if not name.startswith("fc.") and not name.endswith("num_batches_tracked"):
             assert torch.equal(loaded[name], tensor), name
-    assert torch.equal(model.fc.weight, fresh.fc.weight)
-    assert torch.equal(model.fc.bias, fresh.fc.bias)
+    assert torch.equal(model.head.weight, fresh.head.weight)
+    assert torch.equal(model.head.bias, fresh.head.bias)
 
 
 def test_half_precision_files_become_float32(tmp_path, backbone):
@@ -98,7 +104,7 @@ def test_half_precision_files_become_float32(tmp_path, backbone):
     save_file(
         {name: t.half() if t.is_floating_point() else t for name, t in backbone.items()}, path
     )
-    model = small(weights=path)
+    model = small(weights=path).backbone
     assert model.conv1[0].weight.dtype == torch.float32
     torch.testing.assert_close(
         model.conv1[0].weight, backbone["conv1.0.weight"], atol=1e-3, rtol=1e-3
@@ -107,14 +113,17 @@ def test_half_precision_files_become_float32(tmp_path, backbone):
 
 def test_a_checkpoint_of_this_project_is_a_backbone_too(tmp_path):
     path = tmp_path / "ckpt.1.pt"
-    torch.save({"model": small(5, seed=3).state_dict(), "epoch": 1}, path)
-    assert torch.equal(small(2, weights=path).conv1[0].weight, small(seed=3).conv1[0].weight)
+    other = small(5, seed=3)
+    torch.save({"model": other.state_dict(), "epoch": 1}, path)
+    assert torch.equal(
+        small(2, weights=path).backbone.conv1[0].weight, other.backbone.conv1[0].weight
+    )
 
 
 def test_counters_of_batch_norm_may_be_absent(tmp_path, backbone):
     path = tmp_path / "weights.pt"
     torch.save({k: v for k, v in backbone.items() if "num_batches_tracked" not in k}, path)
-    loaded = small(weights=path).state_dict()
+    loaded = small(weights=path).backbone.state_dict()
     assert torch.equal(loaded["conv1.0.weight"], backbone["conv1.0.weight"].float())
     assert loaded["conv1.1.num_batches_tracked"] == 0
 
@@ -184,16 +193,32 @@ def test_without_network_and_file_the_error_says_both_ways_out(tmp_path, monkeyp
 def test_a_local_file_is_used_instead_of_the_network(tmp_path, monkeypatch, backbone):
     monkeypatch.setattr("src.models.build.download_weights", lambda name: 1 / 0)
     torch.save(backbone, tmp_path / "weights.pt")
-    loaded = build_model(SMALL, 1, True, str(tmp_path / "weights.pt"), 0).state_dict()
+    loaded = build_model(SMALL, 1, True, str(tmp_path / "weights.pt"), 0).backbone.state_dict()
     assert torch.equal(loaded["conv1.0.weight"], backbone["conv1.0.weight"].float())
 
 
-def test_the_head_of_a_resnet_is_its_layer_fc():
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_prefixes_of_wrappers_are_dropped_with_a_note(tmp_path, backbone, prefix, capsys):
+    path = tmp_path / "weights.pt"
+    torch.save({prefix + name: tensor for name, tensor in backbone.items()}, path)
+    loaded = small(weights=path).backbone.state_dict()
+    assert torch.equal(loaded["conv1.0.weight"], backbone["conv1.0.weight"])
+    assert "which is dropped" in capsys.readouterr().out
+
+
+def test_features_are_what_the_linear_head_sees():
+    model = small(3).eval()
+    images = torch.rand(2, 3, 32, 32)
+    features = model.features(images)
+    assert features.shape == (2, 1024)
+    assert torch.equal(model.head(features), model(images))
+
+
+def test_the_head_of_a_shufflenet_is_its_layer_fc():
     import torchvision.models as zoo
 
     model = zoo.get_model(SMALL, weights=None)
-    parent, name, layer = head_of(model)
-    assert parent is model and name == "fc" and layer is model.fc
+    assert find_head(model) == ("fc", model.fc)
 
 
 @pytest.mark.celeba
@@ -203,7 +228,7 @@ def test_the_imagenet_weights_beside_celeba_fill_a_resnet50(celeba_root):
         pytest.skip(f"no {path}")
     model = build_model("resnet50", 2, True, str(path), 0)
     given = read_weights(path)
-    state = model.state_dict()
+    state = model.backbone.state_dict()
     backbone = {name for name in state if not name.startswith("fc.")}
     backbone = {name for name in backbone if not name.endswith("num_batches_tracked")}
     assert len(backbone) == 265  # 53 convolutions, 53 batch norms of four tensors

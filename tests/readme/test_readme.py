@@ -12,7 +12,6 @@ import pytest
 from scripts import report_results, run_hparam_grid_eval, run_hparam_grid_train
 from src.config.compose import load_config
 from src.config.overrides import CONFIG_DIR
-from src.config.schema import Config, JTTConfig
 from src.spurious.pairs import COLUMNS, write_table
 
 ROOT = Path(__file__).parent.parent.parent
@@ -65,8 +64,8 @@ def test_the_readme_names_fourteen_training_commands():
 
 @pytest.mark.parametrize("command", TRAINING)
 def test_every_training_command_composes(command, table):
-    script, *overrides = argv_of(command, table)
-    config = load_config(overrides, JTTConfig if script == "train_jtt.py" else Config)
+    _, *overrides = argv_of(command, table)
+    config = load_config(overrides)
     assert config.train.log_dir.startswith(f"logs/{config.name}/")
 
 
@@ -77,11 +76,9 @@ def test_the_test_command_names_the_folder_of_the_first_run():
 
 def test_all_methods_compose():
     names = sorted(path.stem for path in (CONFIG_DIR / "exp").glob("*.yaml"))
-    assert names == ["erm", "jtt", "jtt_stage_1", "jtt_stage_2", "rwg", "rwy", "subg", "suby"]
-    for name in ("erm", "rwy", "rwg", "suby", "subg"):
+    assert {"erm", "jtt", "rwg", "rwy", "subg", "suby"} <= {*names}
+    for name in names:
         assert load_config([f"exp={name}"]).name == name
-    jtt = load_config(["exp=jtt"], JTTConfig)
-    assert (jtt.stage_1.name, jtt.stage_2.name) == ("jtt_stage_1", "jtt_stage_2")
 
 
 @pytest.mark.slow

@@ -15,7 +15,8 @@ import pytest
 from tensorboard.summary.writer import event_file_writer
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from src.config.compose import load_config, train_once
+import train as entrypoint
+from src.config.compose import load_config
 from src.io import UserError, read_json, write_error
 from src.runs import folder as runs
 from src.runs.folder import DEAD_AFTER_SECONDS, Heartbeat, Run
@@ -139,21 +140,50 @@ def test_a_run_is_not_silently_done_where_its_state_cannot_be_written(run, full_
         full_disk()
 
 
+@pytest.fixture
+def failing_train(monkeypatch):
+    """Makes training fail with an error, after doing something."""
+
+    def install(error: Exception, act=lambda run: None) -> None:
+        def train(config, run):
+            act(run)
+            raise error
+
+        monkeypatch.setattr(entrypoint, "train", train)
+
+    return install
+
+
 @pytest.mark.parametrize("error", [UserError("the first one"), RuntimeError("the first one")])
 @pytest.mark.parametrize("full", [True, False])
-def test_the_first_error_of_a_training_is_shown_and_noted_where_it_can(run, full_disk, error, full):
-    def train(config, run):
+def test_the_first_error_is_shown_and_recorded_if_possible(
+    run, full_disk, failing_train, error, full
+):
+    def begin(run):
+        run.metrics.write_text("")
         if full:
             full_disk()
-        raise error
 
-    config = load_config(["exp=erm", f"exp.train.log_dir={run.path}"])
+    failing_train(error, begin)
     with pytest.raises(type(error), match="the first one"):
-        train_once(config, train)
+        entrypoint.main(load_config(["exp=erm", f"exp.train.log_dir={run.path}"]))
     status = run.status()
     assert (status["state"], status.get("error")) == (
         ("new", None) if full else ("failed", "the first one")
     )
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_no_folder(run, failing_train):
+    failing_train(UserError("no data"))
+    config = load_config(["exp=erm", f"exp.train.log_dir={run.path}"])
+    with pytest.raises(UserError, match="no data"):
+        entrypoint.main(config)
+    assert not run.path.exists()
+    run.path.mkdir(parents=True)
+    (run.path / "job.log").write_text("a job manager was here")
+    with pytest.raises(UserError, match="no data"):
+        entrypoint.main(config)
+    assert run.status()["state"] == "failed"
 
 
 # ---------------------------------------------------------------------------- one at a time

@@ -8,12 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.data.celeba import load_annotations
-from src.data.dataset import groups_of, labels_of
 from src.data.groupings import parse_groupings
 from src.io import UserError
 from src.sampling import plans as sampling
 from src.sampling.balance import effective_sample_size
-from src.sampling.plans import IndexPlan, epoch_positions, make_plan, split_batches
+from src.sampling.plans import (
+    IndexPlan,
+    Levels,
+    Schedule,
+    epoch_positions,
+    erm,
+    make_plan,
+    reweight,
+    split_batches,
+    stack_groups,
+    stack_labels,
+    stratified_halves,
+    subsample,
+)
 from tests.data.small_celeba import table_of
 
 BLOND = parse_groupings(["Blond_Hair:Male"])
@@ -38,7 +50,7 @@ def random_tasks(seed, num_examples=300, names=("Young:Male", "Bangs:Chubby", "S
 def labels_and_groups(attributes, names):
     groupings = parse_groupings(names, training=True)
     table = table_of(attributes)
-    labels, groups = labels_of(table, groupings), groups_of(table, groupings)
+    labels, groups = stack_labels(table, groupings), stack_groups(table, groupings)
     return labels, groups, groupings
 
 
@@ -412,3 +424,33 @@ def test_four_tasks_take_200_ms_at_most(attributes, name):
 def test_an_epoch_too_long_for_any_memory_is_refused():
     with pytest.raises(UserError, match=r"2,147,483,649 examples, .* lower exp\.dataloader"):
         sampling.repeat(sampling.erm(2), np.array([2**31, 1]))
+
+
+def test_epochs_of_a_schedule_may_differ_in_length():
+    plans = (IndexPlan(np.arange(10)), IndexPlan(np.arange(25)))
+    schedule = Schedule(((1, plans[0]), (4, plans[1])))
+    # Batches of 8: 2 steps in epochs 1 to 3, then 3 (the single leftover joins the third batch).
+    assert [len(schedule.batches(0, epoch, 8)) for epoch in (1, 3, 4, 9)] == [2, 2, 3, 3]
+    assert [schedule.total_steps(epochs, 8) for epochs in (1, 3, 4, 5)] == [2, 6, 9, 12]
+    assert [schedule.epoch_of(step, 8) for step in (1, 2, 3, 6, 7, 9, 10)] == [1, 1, 2, 3, 4, 4, 5]
+    assert schedule.positions().tolist() == [*range(25)]
+
+
+def test_rows_of_unknown_group_are_left_out_and_counted():
+    levels = Levels("rwg", np.array([[0], [1], [-1], [1]]), ("t",), (("a", "b"),))
+    plan = reweight(erm(4), levels)
+    assert plan.positions.tolist() == [0, 1, 3]
+    assert plan.weights.tolist() == [1.0, 0.5, 0.5]
+    assert "rwg leaves out 1 examples of unknown group" in plan.notes
+    subset = subsample(Levels("subg", levels.values, ("t",), (("a", "b"),)), seed=0)
+    assert len(subset.positions) == 2 and 0 in subset.positions and 2 not in subset.positions
+
+
+def test_halves_of_validation_hold_half_of_every_joint_group():
+    groups = np.array([[0, 0]] * 5 + [[1, 0]] * 4 + [[1, 1]])
+    fit, select = stratified_halves(groups, seed=3)
+    assert sorted([*fit, *select]) == [*range(10)]
+    assert [np.sum(groups[fit, 0] == 0), np.sum(groups[select, 0] == 0)] == [3, 2]
+    assert [np.sum(groups[fit, 0] == 1), np.sum(groups[select, 0] == 1)] == [3, 2]
+    again = stratified_halves(groups, seed=3)
+    assert all(np.array_equal(a, b) for a, b in zip((fit, select), again))

@@ -21,7 +21,6 @@ from scripts.experiments import (
 from scripts.grids import find_experiment, train_job, train_jobs, weighting_values
 from scripts.job_manager import Job
 from src.config.compose import load_config
-from src.config.schema import Config, JTTConfig
 from src.data.groupings import parse_groupings
 from src.io import UserError, write_json
 from src.runs.folder import Run
@@ -122,7 +121,7 @@ def test_the_first_command_of_every_experiment_is_a_sound_configuration(name):
     job = train_jobs(name, experiment)[0]
     jtt = experiment.method == "jtt"
     assert job.argv[:2] == ["python", "train_jtt.py" if jtt else "train_erm.py"]
-    config = load_config(list(job.argv[2:]), JTTConfig if jtt else Config)
+    config = load_config(list(job.argv[2:]))
     setting = experiment.settings[0]
     assert config.train.log_dir == str(job.run_dir)
     assert config.dataset.groupings == list(experiment.runs[0])
@@ -131,7 +130,7 @@ def test_the_first_command_of_every_experiment_is_a_sound_configuration(name):
     assert config.dataloader.batch_size == setting.batch_size
     assert config.train.total_epochs == setting.epochs
     if jtt:
-        assert (config.epochs_stage_1, config.lambda_up) == (1, 50)
+        assert (config.stage_1.train["total_epochs"], config.dataloader.lambda_up) == (1, 50)
 
 
 def test_overrides_reach_the_command_and_the_name():
@@ -139,7 +138,7 @@ def test_overrides_reach_the_command_and_the_name():
     values = {"exp.optimizer.lr": 1e-4, "exp.dataloader.batch_size": 8}
     job = train_job("x", "erm", ["Male"], values, 1, "logs", overrides)
     # What decides the result is in the name once; what only changes speed is not.
-    assert str(job.run_dir) == "logs/x/Male/batch_size8-resnet18-lr0.01-seed1"
+    assert str(job.run_dir) == "logs/x/Male/bs8-resnet18-lr0.01-seed1"
     config = load_config(list(job.argv[2:]))
     assert (config.optimizer.lr, config.seed, config.model.name) == (0.01, 1, "resnet18")
     assert config.dataloader.num_workers == 2

@@ -36,7 +36,7 @@ def test_matrix_products_count_as_the_loop_over_groups_does(attributes, seed):
         logits = np.where(right[:, task] == (labels[:, task] == 1), 1.0, -1.0)
         for attribute in range(4):
             groups = 2 * labels[:, task].astype(int) + attributes[:, attribute]
-            expected = count_groups(logits, labels[:, task], groups, 4)
+            expected = count_groups((logits > 0) == (labels[:, task] == 1), groups, 4)
             assert correct[task, attribute].tolist() == expected[0].tolist()
             assert total[task, attribute].tolist() == expected[1].tolist()
 

@@ -10,11 +10,11 @@ import pytest
 
 from scripts import run_create_spurious_matrix, spurious_eval, spurious_task
 from scripts.run_create_spurious_matrix import find_models
-from src.config.compose import load_config, save_config
-from src.config.schema import JTTConfig
+from src.config.compose import load_config
+from src.config.saved import save_config
 from src.data.celeba import load_annotations
 from src.data.groupings import ATTRIBUTES, COLUMN
-from src.evaluation.logits import Logits, data_identity, save_logits
+from src.evaluation.logits import Logits, Source, rows_identity, save_logits
 from src.io import UserError, read_json, write_json
 from src.runs.folder import Run
 from src.runs.selection import record_validation
@@ -230,9 +230,8 @@ def test_a_cover_shows_every_combination_that_exists():
 
 def test_faces_come_with_their_attributes_and_the_predictions(tmp_path, tiny_celeba):
     rows = load_annotations(tiny_celeba, tmp_path / "cache").of_split("val")
-    attributes = rows.codes.astype(np.uint8)
     labels = replace(
-        planted_labels(), names=rows.names, attributes=attributes, root=str(tiny_celeba)
+        planted_labels(), names=rows.names, attributes=rows.codes, root=str(tiny_celeba)
     )
     result = planted_task(labels, "Male")
     faces = choose_thumbnails([result], labels, 1)
@@ -270,8 +269,9 @@ def make_run(folder: Path, tasks: list[str], state: str = "done") -> Run:
     save_config(config, run.config)
     rows = load_annotations(folder / "celeba", folder / "cache").of_split("val")
     values = np.random.default_rng(COLUMN[tasks[0]]).normal(size=(len(rows), len(tasks)))
-    identity = data_identity(rows.names, rows.codes)
-    save_logits(run.logits("val", 1), Logits(values, tuple(tasks), "val", "1", "abc", identity))
+    source = Source("val", "1", "abc", rows_identity(rows.names, rows.codes))
+    logits = Logits(values, tuple(tasks), (2,) * len(tasks), source)
+    save_logits(run.logits("val", 1), logits)
     write_json(run.epoch_stats(1), OF_ABC)
     record_validation(run, 1, {"best-avg": 0.5})
     run.set_status(state=state)
@@ -371,7 +371,7 @@ def test_a_jtt_run_is_evaluated_by_its_second_stage_and_skipped_once_it_is(
     Run(models / "runs" / "Male" / "lr0.1-seed0").path.rename(models / "stage_2")
     whole.mkdir()
     (models / "stage_2").rename(whole / "stage_2")
-    config = load_config(["exp=jtt", "exp.groupings=[Male]", "exp.train.log_dir=x"], JTTConfig)
+    config = load_config(["exp=jtt", "exp.groupings=[Male]", "exp.train.log_dir=x"])
     save_config(config, Run(whole).config)
     Run(whole).set_status(state="done")
     assert matrix_script(models) == 0
@@ -427,6 +427,7 @@ def test_a_job_forwards_each_image_once_where_a_pass_per_pair_would_39_times(
     run_entrypoint, tiny_overrides, tmp_path, monkeypatch
 ):
     import src.evaluation.inference
+
     import test as entrypoint
 
     run = Run(tmp_path / "run")

@@ -45,8 +45,8 @@ def test_a_replayed_step_trains_as_one_that_is_not(tmp_path, precision, toleranc
     changes = {"precision": precision, "lbtw": lbtw, "schedule": schedule}
     replayed = train(tmp_path / "on", cuda_graph=True, **changes)
     eager = train(tmp_path / "off", cuda_graph=False, **changes)
-    assert replayed[0].compute.graph is not None
-    assert not isinstance(eager[0].compute, CapturedStep)
+    assert replayed[0].run_step.graph is not None
+    assert not isinstance(eager[0].run_step, CapturedStep)
     assert_same(replayed, eager, tolerance)
 
 
@@ -80,7 +80,7 @@ def test_a_replayed_step_that_is_not_finite_touches_no_weight(tmp_path):
     trainer._train_step = poisoned
     with pytest.raises(UserError, match="not finite at step 7"):
         trainer.train()
-    assert trainer.compute.graph is not None
+    assert trainer.run_step.graph is not None
     assert all(torch.isfinite(parameter).all() for parameter in trainer.model.parameters())
 
 
@@ -159,8 +159,8 @@ def test_more_images_than_the_gpu_has_memory_for_are_read_each_time(capsys):
 
 def test_fp16_steps_are_scaled_and_not_recorded(tmp_path):
     trainer, losses, _ = train(tmp_path, precision="fp16")
-    assert not isinstance(trainer.compute, CapturedStep)
-    assert trainer.scaler.get_scale() > 1 and np.isfinite(losses).all()
+    assert not isinstance(trainer.run_step, CapturedStep)
+    assert trainer.compute.scaler.get_scale() > 1 and np.isfinite(losses).all()
 
 
 # The last of all: torch 2.11 remembers for good that recording has failed.
@@ -168,15 +168,15 @@ def test_fp16_steps_are_scaled_and_not_recorded(tmp_path):
 
 def test_where_a_step_cannot_be_recorded_it_runs_as_it_is(tmp_path, capsys):
     trainer = make_trainer(tmp_path, device=CUDA, total_epochs=6)
-    compute = trainer.compute.step
+    compute = trainer.run_step.step
 
     def waits_for_the_device(images, labels):
         compute(images, labels)
-        float(trainer.sums[0])
+        float(trainer.compute.sums[0])
 
-    trainer.compute.step = waits_for_the_device
+    trainer.run_step.step = waits_for_the_device
     trainer.train()
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
-    assert trainer.compute.graph is None and trainer.step == 18
+    assert trainer.run_step.graph is None and trainer.step == 18
     assert "not replayed as a CUDA graph" in capsys.readouterr().out
-    assert all(np.isfinite(trainer.sums.tolist()))
+    assert all(np.isfinite(trainer.compute.sums.tolist()))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-import train_erm
+import train
 from src.config.compose import load_config
 from src.data.batches import iterate_batches
 from src.data.cache import open_or_build_cache
@@ -115,7 +115,7 @@ def test_the_command_line_decides_whether_they_are_kept(tiny_overrides, tmp_path
     for value, times in (("true", 1), ("false", 0), ("auto", 0)):
         overrides = [*tiny_overrides, f"exp.dataloader.device_cache={value}"]
         config = load_config([*overrides, f"exp.train.log_dir={tmp_path / value}"])
-        train_erm.train(config, Run(tmp_path / value))
+        train.train(config, Run(tmp_path / value))
         assert capsys.readouterr().out.count("64 images, 0.0002 GB, stay on cpu once read") == times
 
 

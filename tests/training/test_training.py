@@ -64,10 +64,11 @@ def test_the_first_step_is_plain_sgd_by_hand(tmp_path):
     trainer = make_trainer(tmp_path, max_steps=1, weight_decay=0.01)
     model = trainer.model.train()
     before = model.head.weight.detach().clone()
-    images, positions = next(training.iterate_batches(trainer.images, trainer._batches(1)[:1], CPU))
+    batches = trainer.schedule.batches(seed=0, epoch=1, batch_size=8)
+    images, positions = next(training.iterate_batches(trainer.images, batches[:1], CPU))
     running = {name: buffer.clone() for name, buffer in model.named_buffers()}
     loss = torch.nn.functional.binary_cross_entropy_with_logits(
-        model(images), trainer.labels[positions].float(), reduction="none"
+        model(images), trainer.compute.tables.labels[positions].float(), reduction="none"
     )
     loss.mean(dim=0).sum().backward()
     expected = before - 0.1 * (model.head.weight.grad + 0.01 * before)
@@ -90,8 +91,7 @@ def test_the_learning_rate_is_constant_or_falls_as_a_cosine_over_all_steps(tmp_p
     }
     total = EPOCHS * STEPS_PER_EPOCH
     assert rates["None"] == [0.1] * total
-    # The line is written after its step, so it shows the rate of the next one; the last is 0.
-    expected = [0.05 * (1 + math.cos(math.pi * step / total)) for step in range(1, total + 1)]
+    expected = [0.05 * (1 + math.cos(math.pi * step / total)) for step in range(total)]
     assert rates["cosine"] == pytest.approx(expected)
 
 
@@ -126,7 +126,7 @@ def test_a_task_of_weight_0_does_not_touch_its_head(tmp_path):
 def test_static_weights_1_0_train_like_the_first_task_alone(tmp_path):
     both = trained(tmp_path / "both", weights=[1.0, 0.0], weight_decay=0.0)
     equal = trained(tmp_path / "equal", weight_decay=0.0)
-    assert not torch.equal(both.model.body[0].weight, equal.model.body[0].weight)
+    assert not torch.equal(both.model.backbone[0].weight, equal.model.backbone[0].weight)
     lines = outcome(tmp_path / "both")["metrics"]
     first = next(line for line in lines if "train/loss" in line)
     assert (first["train/Young/weight"], first["train/Bald/weight"]) == (1.0, 0.0)
@@ -229,10 +229,10 @@ def test_an_infinite_logit_of_fp16_stops_the_run_though_its_gradient_is_finite(t
     broken = make_trainer(
         tmp_path, hook=break_at(0, 1e6), precision="fp16", log_every_n_steps=1, weight_decay=0.0
     )
-    before = broken.model.body[0].weight.detach().clone()
+    before = broken.model.backbone[0].weight.detach().clone()
     with pytest.raises(UserError, match="not finite at step 1"):
         broken.train()
-    assert torch.equal(broken.model.body[0].weight, before)
+    assert torch.equal(broken.model.backbone[0].weight, before)
 
 
 def test_the_first_bad_step_is_named_where_several_came_before_the_log_line(tmp_path):
@@ -246,7 +246,7 @@ def test_gradients_that_overflow_in_fp16_are_no_error(tmp_path):
     trainer = make_trainer(tmp_path, weights=[1e4, 0.0], precision="fp16", lr=1e-6, total_epochs=6)
     before = trainer.model.head.weight.detach().clone()
     trainer.train()
-    assert trainer.scaler.get_scale() < 65536
+    assert trainer.compute.scaler.get_scale() < 65536
     moved = (trainer.model.head.weight.detach() - before).abs().max()
     assert 0 < moved < 0.1  # a momentum that a skipped first step left unset would throw it far
 
@@ -264,7 +264,7 @@ def test_a_learning_rate_far_too_large_ends_with_advice_and_saves_no_broken_weig
 
 def test_running_statistics_that_are_infinite_are_not_saved(tmp_path):
     trainer = make_trainer(tmp_path, save_every_minutes=1e-9)
-    trainer.model.body[1].running_var.fill_(math.inf)
+    trainer.model.backbone[1].running_var.fill_(math.inf)
     with pytest.raises(UserError, match="became infinite by step 1"):
         trainer.train()
     assert not Run(tmp_path).checkpoint("last").exists()

@@ -1,4 +1,4 @@
-"""The command line before Hydra: joined lists, second spellings, unknown keys, quoting."""
+"""The command line before Hydra: joined lists, aliases, unknown keys, quoting."""
 
 import shlex
 import string
@@ -10,19 +10,14 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from src.config.compose import load_config
-from src.config.overrides import (
-    check_overrides,
-    join_brackets,
-    quote_override,
-    resolve_aliases,
-)
-from src.config.schema import Config, JTTConfig, flatten
+from src.config.overrides import join_brackets, prepare_overrides, quote_override
+from src.config.schema import flatten
 from src.io import UserError
 
 THREE = ["Blond_Hair:Male", "Big_Lips:Chubby", "Gray_Hair:Young"]
 
 
-def test_a_list_that_the_shell_split_at_its_spaces_is_joined():
+def test_a_list_that_the_shell_split_is_joined():
     pieces = [
         "exp=erm",
         "exp.dataset.groupings=[Blond_Hair:Male,",
@@ -54,7 +49,7 @@ def test_joining_undoes_what_bash_does_to_an_unquoted_list(lists):
     assert join_brackets(" ".join(whole).split(" ")) == whole
 
 
-def test_the_unquoted_three_task_command_of_the_readme_gives_three_groupings():
+def test_the_unquoted_command_of_the_readme_has_three_groupings():
     command = (
         "exp=erm exp.train.total_epochs=50 exp.dataset.groupings=['Blond_Hair:Male', "
         "'Big_Lips:Chubby', 'Gray_Hair:Young'] exp.dataset.subgroup_labels=true"
@@ -79,37 +74,35 @@ def test_the_unquoted_three_task_command_of_the_readme_gives_three_groupings():
         ),
     ],
 )
-def test_a_second_spelling_means_the_first(alias, key):
-    assert resolve_aliases([alias]) == ([key], [])
+def test_an_alias_means_its_key(alias, key):
+    assert prepare_overrides([alias]) == ([key], [])
     assert load_config([alias]) == load_config([key])
 
 
-def test_both_spellings_with_one_value_are_allowed_and_with_two_an_error():
-    assert resolve_aliases(["exp.lr=1", "exp.optimizer.lr=1"])[1] == []
-    _, problems = resolve_aliases(["exp.lr=1", "exp.optimizer.lr=2"])
-    assert problems == ["exp.lr=1 and exp.optimizer.lr=2 set the same value: give one"]
+def test_two_spellings_with_different_values_are_an_error():
+    assert prepare_overrides(["exp.lr=1", "exp.optimizer.lr=1"])[1] == []
+    _, problems = prepare_overrides(["exp.lr=1", "exp.optimizer.lr=2"])
+    assert problems == ["exp.lr=1 and exp.optimizer.lr=2 set the same: give one"]
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         ("exp.optimizer.lrr=1", "did you mean 'exp.optimizer.lr'"),
-        ("exp.lrr=1", "did you mean 'exp.lr'"),
-        ("exp.total_epoch=1", "did you mean 'exp.total_epochs'"),
         ("exp.dataset.grouping=[Young]", "did you mean 'exp.dataset.groupings'"),
         ("+exp.dataset.new=1", "there is no such key"),
-        ("exp=rwx", "use erm, jtt, rwg, rwy, subg, suby (did you mean rwy?)"),
+        ("exp=rwx", "(did you mean rwy?)"),
         ("exp/modle=resnet18", "did you mean 'exp/model'"),
-        ("exp/model=resnet19", "use resnet18, resnet50 (did you mean resnet18?)"),
+        ("exp/model=resnet19", "did you mean 'resnet18'"),
         ("exp/../exp=erm", "cannot be read"),
-        ("exp.model=resnet18", "'exp.model' is a section; choose one with exp/model=..."),
+        ("exp.model=resnet18", "this is a section; choose one with exp/model=..."),
         ("exp.seed=1,2", "names several values"),
         ("exp.model.weights=a=b", "cannot be read: write key=value"),
         ("seed", "cannot be read"),
     ],
 )
-def test_a_mistaken_override_is_named_with_what_is_allowed(override, message):
-    good, problems = check_overrides(["exp.seed=3", override], Config)
+def test_a_mistaken_override_is_named(override, message):
+    good, problems = prepare_overrides(["exp.seed=3", override])
     assert good == ["exp.seed=3"]
     assert len(problems) == 1 and message in problems[0]
 
@@ -120,13 +113,10 @@ def test_a_mistaken_override_is_named_with_what_is_allowed(override, message):
         ("exp.stage_1.model.name=resnet18", "exp.model.name"),
         ("exp.stage_2.dataset.groupings=[Young]", "exp.dataset.groupings"),
         ("exp.stage_1.seed=2", "exp.seed"),
-        ("exp.dataloader.lambda_up=20", "exp.lambda_up"),
-        ("exp.dataloader.mtl_join_type=xor", "exp.mtl_join_type"),
-        ("exp.dataloader.error_set=x.npz", "exp.load_error_set"),
     ],
 )
-def test_what_cannot_act_under_jtt_is_an_error_that_names_what_does(override, instead):
-    _, problems = check_overrides([override], JTTConfig)
+def test_keys_that_stages_share_cannot_be_set_for_one(override, instead):
+    _, problems = prepare_overrides([override])
     assert len(problems) == 1 and problems[0].endswith((f"set {instead} instead", f"set {instead}"))
 
 

@@ -1,0 +1,70 @@
+"""Use finished runs from Python."""
+
+from pathlib import Path
+from typing import Any
+
+from src.config.compose import load_saved_config
+from src.config.schema import dataset_options
+from src.data.groupings import parse_groupings
+from src.evaluation.predict import RunEvaluator
+from src.io import UserError, expand
+from src.runs.folder import Run
+
+
+def open_run(path: str | Path) -> Run:
+    """Return the run in a folder; of a staged run, that of its last stage.
+
+    Raises:
+        UserError: the folder holds no run, or the last stage has not begun.
+    """
+    run = Run(expand(path))
+    if not run.config.exists():
+        raise UserError(f"{path} is not a run folder: config.yaml is missing")
+    stages = sorted(run.path.glob("stage_[0-9]"))
+    if not stages:
+        return run
+    last = Run(run.path / "stage_2")
+    if not last.config.exists():
+        raise UserError(f"{path}: stage 2 has not begun; --log_dir {stages[0]} evaluates stage 1")
+    return last
+
+
+def open_evaluator(
+    run: Run, root: str | None = None, device: str | None = None, batch_size: int | None = None
+) -> RunEvaluator:
+    """Open a run to evaluate its checkpoints.
+
+    Args:
+        root: folder of the data set, if it has moved; other data get results of their own names.
+        device, batch_size: of the pass; None takes the run's own settings.
+    """
+    config = load_saved_config(run.config)
+    data = config.dataset
+    groupings = parse_groupings(data.groupings)
+    if not data.subgroup_labels:  # classes only, as in training
+        groupings = [grouping.without_attributes() for grouping in groupings]
+
+    def open_data() -> Any:
+        from src.data.dataset import open_dataset
+
+        options = dataset_options(data) | ({} if root is None else {"root": str(expand(root))})
+        return open_dataset(**options, workers=config.dataloader.num_workers)
+
+    def load_model(state: dict[str, Any]) -> Any:
+        from src.models.build import build_model
+
+        width = sum(1 if g.num_classes == 2 else g.num_classes for g in groupings)
+        model = build_model(config.model.name, width, False, None, seed=0)
+        model.load_state_dict(state)
+        return model
+
+    return RunEvaluator(
+        run,
+        groupings,
+        open_data,
+        load_model,
+        device or config.train.device,
+        config.train.precision,
+        batch_size or config.dataloader.eval_batch_size,
+        moved=root is not None,
+    )

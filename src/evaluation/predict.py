@@ -1,0 +1,278 @@
+"""Logits and features of a split: saved ones if they fit, else one pass of the network."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.data.dataset import Dataset
+from src.data.groupings import Grouping
+from src.data.table import Table
+from src.evaluation.logits import (
+    Features,
+    Logits,
+    Source,
+    load_features,
+    load_logits,
+    rows_identity,
+    save_features,
+    save_logits,
+)
+from src.evaluation.results import evaluate, evaluation_json, read_evaluation
+from src.io import UserError, read_json, write_json
+from src.runs.folder import Run
+from src.runs.provenance import Provenance, data_identity, differences
+from src.runs.selection import find_best_ckpt
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass over a split gives, rows in split order."""
+
+    logits: np.ndarray  # (N, C) float32
+    features: np.ndarray | None = None  # (N, D) float16
+
+
+def predict(
+    model: Any,
+    images: Any,
+    num_examples: int,
+    num_logits: int,
+    device: Any,
+    precision: str,
+    batch_size: int,
+    progress: str | None = None,
+    stop: Callable[[], Any] = lambda: None,
+    with_features: bool = False,
+) -> Pass | None:
+    """Run a network over a split in eval mode.
+
+    Args:
+        images: image source of the split; see src/data.
+        precision: bf16, fp16 or fp32; logits are kept in float32.
+        progress: label of the progress bar; None shows none.
+        stop: asked between batches; if it returns something, the pass ends and returns None.
+        with_features: also keep the features, as float16.
+
+    Raises:
+        UserError: an output is not finite; it would count as a prediction of class 0.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from src.data.batches import iterate_batches
+    from src.training.devices import autocast
+
+    batches = np.array_split(np.arange(num_examples), max(1, -(-num_examples // batch_size)))
+    logits = torch.empty(num_examples, num_logits, device=device)  # (N, C)
+    kept: list[np.ndarray] = []
+    was_training = model.training
+    model.eval()
+    hidden = True if progress is None else None  # None: hidden without a terminal
+    bar = tqdm(total=num_examples, desc=progress, unit="img", leave=False, disable=hidden)
+    with torch.inference_mode(), bar:
+        for batch, positions in iterate_batches(images, batches, device):
+            with autocast(device, precision):
+                if with_features:
+                    features = model.features(batch)  # (B, D)
+                    output = model.head(features)  # (B, C)
+                    kept.append(features.half().cpu().numpy())
+                else:
+                    output = model(batch)
+            logits[positions[0] : positions[-1] + 1] = output.float()
+            bar.update(len(positions))
+            if stop():
+                return None
+    model.train(was_training)
+    bad = int((~torch.isfinite(logits).all(dim=1)).sum())
+    if bad:
+        raise UserError(
+            f"the network's output is not finite for {bad:,} of {num_examples:,} examples: lower "
+            f"exp.optimizer.lr, or try exp.train.precision=fp32 (now {precision})"
+        )
+    return Pass(logits.cpu().numpy(), np.concatenate(kept) if with_features else None)
+
+
+class RunEvaluator:
+    """Evaluates the checkpoints of one run; `open_evaluator` in src/api.py makes it.
+
+    Args:
+        groupings: those that the run was trained with.
+        open_data: opens the data set.
+        load_model: (state dict) -> the network on the CPU.
+        device, precision: of the pass, as in exp.train.
+        moved: the data may be other data than the run's: results get names of their own then.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        groupings: Sequence[Grouping],
+        open_data: Callable[[], Dataset],
+        load_model: Callable[[dict], Any],
+        device: str,
+        precision: str,
+        batch_size: int,
+        moved: bool = False,
+    ):
+        self.run, self.groupings = run, list(groupings)
+        self.tasks = tuple(grouping.task for grouping in self.groupings)
+        self.num_classes = tuple(grouping.num_classes for grouping in self.groupings)
+        self._open_data, self._load_model = open_data, load_model
+        self.device, self.precision, self.batch_size = device, precision, batch_size
+        self.moved = moved
+        self._dataset: Dataset | None = None
+
+    @property
+    def dataset(self) -> Dataset:
+        if self._dataset is None:
+            self._dataset = self._open_data()
+        return self._dataset
+
+    def rows(self, split: str) -> Table:
+        return self.dataset.split(split)
+
+    def logits(self, checkpoint: str, split: str) -> Logits:
+        """Return the logits of a checkpoint (a number, `last`, or a rule) on a split.
+
+        Saved ones are used if they come from the same weights and the same data.
+        """
+        return self._logits_and_features(checkpoint, split, with_features=False)[0]
+
+    def features(self, checkpoint: str, split: str) -> Features:
+        """Return the features of a checkpoint on a split, saved as `logits` are."""
+        return self._logits_and_features(checkpoint, split, with_features=True)[1]
+
+    def _logits_and_features(
+        self, checkpoint: str, split: str, with_features: bool
+    ) -> tuple[Logits, Features | None]:
+        epoch = find_best_ckpt(self.run, checkpoint)
+        rows = self.rows(split)
+        identity = rows_identity(rows.names, rows.codes), self._image_identity(split)
+        tag = self._tag(split)
+        logits_path = self.run.logits(split, f"{epoch}{tag}")
+        features_path = self.run.features(split, f"{epoch}{tag}")
+        features = None
+        logits = saved_logits(self.run, split, epoch, *identity, tag)
+        if with_features:
+            features = _saved(load_features, features_path, self.run, epoch, *identity)
+        if logits is not None and (features is not None or not with_features):
+            return logits, features
+        passed, source = self._pass(epoch, split, with_features)
+        logits = Logits(passed.logits, self.tasks, self.num_classes, source)
+        save_logits(logits_path, logits)
+        if with_features:
+            features = Features(passed.features, source)
+            save_features(features_path, features)
+        return logits, features
+
+    def _image_identity(self, split: str) -> str | None:
+        """Return the identity of a split's images; None if they are not at hand."""
+        try:
+            return image_identity(self.dataset.images(split))
+        except UserError:
+            return None
+
+    def _tag(self, split: str) -> str:
+        """Return what is added to the names of files about other data than the run's."""
+        if not self._is_other_data:
+            return ""
+        rows = self.rows(split)
+        both = f"{rows_identity(rows.names, rows.codes)} {self._image_identity(split)}"
+        return f"-{hashlib.sha256(both.encode()).hexdigest()[:8]}"
+
+    @cached_property
+    def _is_other_data(self) -> bool:
+        """Whether the data set is not the one that the run was trained with."""
+        if not self.moved or not self.run.provenance.exists():
+            return False
+        known = read_json(self.run.provenance, Provenance).data
+        now = {"val": data_identity(self.rows("val"), self.dataset.images("val"))}
+        return bool(differences(known, now))
+
+    def _pass(self, epoch: int | str, split: str, features: bool) -> tuple[Pass, Source]:
+        import torch
+
+        from src.training.checkpoints import load_checkpoint, model_hash
+        from src.training.devices import choose_device, choose_precision
+
+        device = choose_device(self.device)
+        precision = choose_precision(self.precision, device)
+        state = load_checkpoint(self.run.checkpoint(epoch))
+        try:
+            model = self._load_model(state["model"])
+        except (RuntimeError, TypeError, AttributeError) as error:
+            reason = str(error).splitlines()[-1].strip()[:200]
+            raise UserError(
+                f"{self.run.checkpoint(epoch)} does not hold this run's network ({reason})"
+            ) from error
+        num_logits = sum(1 if classes == 2 else classes for classes in self.num_classes)
+        rows, images = self.rows(split), self.dataset.images(split)
+        passed = predict(
+            model.to(device, memory_format=torch.channels_last),
+            *(images, len(rows), num_logits),
+            *(device, precision, self.batch_size),
+            progress=split,
+            with_features=features,
+        )
+        name = str(epoch) if epoch != "last" else f"last (step {state['step']})"
+        # A first-edition checkpoint was hashed under the old names of its weights.
+        weights = state.get("hash") or model_hash(state["model"])
+        identity = rows_identity(rows.names, rows.codes), image_identity(images)
+        source = Source(split, name, weights, *identity, precision, device.type)
+        return passed, source
+
+    def evaluate(
+        self, checkpoint: str, split: str, groupings: Sequence[Grouping] | None = None
+    ) -> dict[str, Any]:
+        """Evaluate a checkpoint for any groupings of the run's tasks, and write the JSON."""
+        groupings = self.groupings if groupings is None else groupings
+        unknown = [grouping.name for grouping in groupings if grouping.task not in self.tasks]
+        if unknown:
+            raise UserError(
+                f"{self.run.path} was not trained for {', '.join(unknown)}: "
+                f"its tasks are {', '.join(self.tasks)}"
+            )
+        logits = self.logits(checkpoint, split)
+        figures = evaluate(logits, groupings, self.rows(split))
+        result = evaluation_json(self.run.path, logits, checkpoint, figures)
+        write_json(self.run.stats(split, f"{checkpoint}{self._tag(split)}"), result)
+        return result
+
+
+def image_identity(images: Any) -> str:
+    """Return what identifies the pixels of an image source: `crc:...` or `files:...`."""
+    return " ".join(f"{kind}:{value}" for kind, value in images.fingerprint.items())
+
+
+def saved_logits(
+    run: Run, split: str, epoch: int | str, rows: str, images: str | None, tag: str = ""
+) -> Logits | None:
+    """Return saved logits of an epoch, if they come from its weights and from these data.
+
+    Args:
+        rows: identity of the split's rows.
+        images: identity of its images; None does not check it.
+    """
+    return _saved(load_logits, run.logits(split, f"{epoch}{tag}"), run, epoch, rows, images)
+
+
+def _saved(
+    load: Callable, path: Path, run: Run, epoch: int | str, rows: str, images: str | None
+) -> Any:
+    """Load a file if it exists and fits the weights that validation noted, and the data."""
+    noted = run.epoch_stats(epoch)
+    if not (path.exists() and noted.exists()):
+        return None
+    try:
+        saved = load(path)
+    except UserError as error:
+        print(f"warning: {error}", flush=True)
+        return None
+    weights = read_evaluation(noted)["checkpoint"]["hash"]
+    images = saved.source.images if images is None else images
+    return saved if saved.source.fits(weights, rows, images) else None

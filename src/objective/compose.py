@@ -1,0 +1,62 @@
+"""The objective: logits of a batch to the scalar that is minimised, through its layers."""
+
+import torch
+from torch import Tensor, nn
+
+from src.objective.across import ACROSS_LAYERS
+from src.objective.batch import Batch, TrainTables
+from src.objective.example import LOSSES
+from src.objective.options import ObjectiveOptions
+from src.objective.state import Layer
+from src.objective.task import TASK_LAYERS
+
+
+class Objective(nn.Module):
+    """Composes the layers that `options` names; see `ObjectiveOptions`.
+
+    Args:
+        tables: labels, groups and counts of the train split.
+        tasks: names of the T tasks, for the log.
+        task_weights: (T,) of `static`.
+        lbtw_alpha: of `lbtw`.
+    """
+
+    def __init__(
+        self,
+        options: ObjectiveOptions,
+        tables: TrainTables,
+        tasks: list[str],
+        task_weights: list[float],
+        lbtw_alpha: float,
+    ):
+        super().__init__()
+        self.tasks = tasks
+        self.example = LOSSES[options.example](options, tables)
+        self.task = TASK_LAYERS[options.task](options, tables, tasks)
+        self.across = ACROSS_LAYERS[options.across](options, task_weights, lbtw_alpha)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the scalar, and the numbers for the log in the order of `log_names`."""
+        losses = self.example(batch)  # (B, T)
+        scalars = self.task(losses, None, batch)  # (T,)
+        total, weights = self.across(scalars)
+        extra = [layer.logged() for layer in self.layers() if layer.log_names]
+        return total, torch.cat([scalars.detach(), weights.detach(), *extra])
+
+    def layers(self) -> list[Layer]:
+        return [layer for layer in self.children() if isinstance(layer, Layer)]
+
+    @property
+    def log_names(self) -> list[str]:
+        """Flat keys of the logged numbers: `Blond_Hair/loss`, `Blond_Hair/weight`, ..."""
+        names = [f"{task}/loss" for task in self.tasks] + [f"{task}/weight" for task in self.tasks]
+        return names + [name for layer in self.layers() for name in layer.log_names]
+
+    def commit(self, finite: Tensor) -> None:
+        """Take over the new state of all layers, if the step was finite (0-dim bool)."""
+        for layer in self.layers():
+            layer.commit(finite)
+
+    def start_epoch(self, epoch: int) -> None:
+        for layer in self.layers():
+            layer.start_epoch(epoch)

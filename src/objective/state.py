@@ -1,0 +1,45 @@
+"""Running state of the objective: tensors that change only with a finite step."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Layer(nn.Module):
+    """A layer whose running state is changed in two phases.
+
+    A forward pass reads the state, and writes the new one with `propose`. After the optimizer step
+    `commit` takes it over, if the step was finite. So one bad batch does not spoil the state. State
+    tensors keep their address and shape: they are saved, resumed, and safe in CUDA graphs.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._proposed: list[str] = []
+
+    def add_state(self, name: str, value: Tensor) -> None:
+        """Register the state tensor `self.<name>`."""
+        self.register_buffer(name, value)
+        self.register_buffer(f"{name}_proposed", value.clone(), persistent=False)
+        self._proposed.append(name)
+
+    def propose(self, name: str, value: Tensor) -> Tensor:
+        """Note the new value of a state tensor, and return it without gradient."""
+        return getattr(self, f"{name}_proposed").copy_(value.detach())
+
+    def commit(self, finite: Tensor) -> None:
+        """Take over the proposed state where `finite` (0-dim bool) is true."""
+        for name in self._proposed:
+            state = getattr(self, name)
+            state.copy_(torch.where(finite, getattr(self, f"{name}_proposed"), state))
+
+    def start_epoch(self, epoch: int) -> None:
+        """Prepare for an epoch (from 1)."""
+
+    @property
+    def log_names(self) -> list[str]:
+        """Names of the numbers that `logged` returns, such as `Blond_Hair/q3`."""
+        return []
+
+    def logged(self) -> Tensor:
+        """Return the numbers of the last step for the log, (len(log_names),)."""
+        return torch.empty(0)

@@ -1,0 +1,86 @@
+"""One training step on the device: forward, objective, backward, optimizer. It never waits."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from src.objective.batch import TrainTables
+from src.objective.compose import Objective
+from src.training.devices import autocast
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+
+
+def build_optimizer(
+    name: str, parameters: list[nn.Parameter], lr: float, weight_decay: float, momentum: float
+) -> torch.optim.Optimizer:
+    """Build a fused optimizer: `sgd` (momentum), `adam` or `adamw`.
+
+    Fused optimizers skip the step themselves where `found_inf` is set, so a non-finite loss never
+    reaches the weights and no step has to wait for the device.
+    """
+    if name == "sgd":
+        optimizer = torch.optim.SGD(
+            parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True
+        )
+    else:
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+        on_gpu = parameters[0].is_cuda
+        optimizer = kind(
+            parameters, lr=lr, weight_decay=weight_decay, fused=True, capturable=on_gpu
+        )
+    if name == "sgd" and momentum:
+        # The fused SGD creates these from uninitialised memory and fills them in its first step,
+        # but not if that step is skipped, as the first of fp16 usually is.
+        for parameter in parameters:
+            buffer = torch.zeros_like(parameter, requires_grad=False)
+            optimizer.state[parameter]["momentum_buffer"] = buffer
+    return optimizer
+
+
+class Step:
+    """Called with images (B, 3, H, W) and positions (B,) on the device.
+
+    Attributes:
+        sums: sums since the last log line: the objective's logged numbers (L,), the scalar, and the
+            number of finite steps; on the device.
+        bad_step: number of the first non-finite step, 0 for none; on the device.
+        count: number of steps so far, counted on the device.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        tables: TrainTables,
+        device: torch.device,
+        precision: str,
+        compile_model: bool,
+    ):
+        self.objective, self.optimizer, self.tables = objective, optimizer, tables
+        self.device, self.precision = device, precision
+        self.forward = torch.compile(model) if compile_model else model
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.sums = torch.zeros(len(objective.log_names) + 2, device=device)
+        self.bad_step = torch.zeros((), dtype=torch.int64, device=device)
+        self.count = torch.zeros_like(self.bad_step)
+
+    def __call__(self, images: Tensor, positions: Tensor) -> None:
+        with autocast(self.device, self.precision):
+            logits = self.forward(images)  # (B, C)
+        total, logged = self.objective(self.tables.batch(logits, positions))
+        self.optimizer.zero_grad(set_to_none=True)
+        # fp16's scaler sets found_inf from the gradients, where overflow is no error; an infinite
+        # logit can have a finite gradient, which is made NaN here.
+        finite = torch.isfinite(total.detach())
+        self.scaler.scale(total * torch.where(finite, 1.0, math.nan)).backward()
+        if not self.scaler.is_enabled():
+            self.optimizer.found_inf = (~finite).float()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.objective.commit(finite)
+        self.count += 1
+        self.bad_step += ((self.bad_step == 0) & ~finite) * self.count
+        self.sums += torch.cat([logged, total.detach()[None], finite[None]])

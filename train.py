@@ -1,0 +1,211 @@
+"""Train a network by any method.
+
+python train.py exp=erm|rwy|rwg|suby|subg|jtt|... exp.optimizer.lr=0.0001 ...
+python train.py --resume RUN
+python train.py --help
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from src.config.compose import launch, load_saved_config
+from src.config.saved import is_first_edition, read_yaml, save_config
+from src.config.schema import Config, dataset_options
+from src.data.groupings import Grouping, parse_groupings
+from src.io import UserError, exit_on_user_error, expand
+from src.runs.folder import Run
+
+if TYPE_CHECKING:
+    from src.data.dataset import Dataset
+    from src.data.table import Table
+    from src.sampling.plans import IndexPlan
+
+
+def main(config: Config) -> None:
+    """Train the run of a configuration, or continue it, unless it is done."""
+    run = Run(config.train.log_dir)
+    is_new = not run.path.exists()
+    with run.claim():
+        save_config(config, run.config)
+        done = run.status()["state"] == "done"
+        if not done and is_first_edition(read_yaml(run.config)):
+            raise UserError(
+                f"{run.path} is a run of the first edition, which cannot be resumed: choose "
+                f"another exp.train.log_dir, or delete that folder"
+            )
+        if done:
+            print(f"{run.path} is done already", flush=True)
+        else:
+            print(f"{run.path}", flush=True)
+            try:
+                train(config, run)
+            except Exception as error:
+                if is_new and not run.metrics.exists():
+                    remove_unused_folder(run)
+                else:
+                    with suppress(UserError, OSError):  # the first error is the one to show
+                        run.set_status(state="failed", error=str(error) or type(error).__name__)
+                raise
+    best = "best-group" if config.dataset.subgroup_labels else "best-avg"
+    command = ["python", "test.py", "--log_dir", str(run.path), "--ckpt_num", best]
+    print(f"evaluate it: {shlex.join([*command, '--split', 'test'])}")
+
+
+def remove_unused_folder(run: Run) -> None:
+    """Delete the folder of a run that failed before its first step, if nothing else is in it."""
+    with suppress(OSError):
+        for name in (run.config, run.status_file, run.provenance):
+            name.unlink(missing_ok=True)
+        for lock in run.path.glob(".*lock"):
+            lock.unlink()
+        run.path.rmdir()
+
+
+def train(config: Config, run: Run) -> None:
+    # Imported here so that mistakes on the command line are reported before torch is loaded.
+    from src.data.dataset import open_dataset
+
+    data = config.dataset
+    dataset = open_dataset(**dataset_options(data), workers=config.dataloader.num_workers)
+    groupings = parse_groupings(data.groupings, training=True, columns=dataset.columns)
+    if config.method is None:
+        train_network(config, run, dataset, groupings)
+    else:
+        from src.config.stages import ConfiguredStages
+        from src.methods import GRAPHS
+        from src.methods.stages import run_graph
+
+        stages = ConfiguredStages(config, run, dataset, groupings)
+        run_graph(GRAPHS[config.method](stages), run)
+
+
+def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Grouping]) -> None:
+    """Train one network: data, plan, network, objective, then the loop."""
+    import torch
+
+    from src.models.build import build_model, check_resolution
+    from src.objective.batch import TrainTables
+    from src.objective.compose import Objective
+    from src.objective.logits import LogitLayout
+    from src.runs.provenance import data_identity, describe_session, record_provenance
+    from src.sampling.plans import Schedule, stack_groups, stack_labels
+    from src.training.devices import choose_device, choose_precision, explain_out_of_memory
+    from src.training.loop import Settings, Trainer
+    from src.training.validation import Validation
+
+    data, loader = config.dataset, config.dataloader
+    device = choose_device(config.train.device)
+    precision = choose_precision(config.train.precision, device)
+    tasks = [grouping.task for grouping in groupings]
+    layout = LogitLayout([grouping.num_classes for grouping in groupings])
+    rows, val_rows = dataset.split("train"), dataset.split("val")
+    images = dataset.images("train", full_frame=data.data_augmentation)
+
+    plan = index_plan(config, rows, groupings)
+    for note in plan.notes:
+        print(note, flush=True)
+    if len(plan.positions) < 2:
+        raise UserError("an epoch has fewer than 2 examples, and batch norm cannot train on one")
+    model = build_model(**config.model.model_dump(), num_logits=layout.width, seed=config.seed).to(
+        device, memory_format=torch.channels_last
+    )
+    with explain_out_of_memory():
+        check_resolution(model, config.model.name, data.target_resolution)
+    used = groupings if data.subgroup_labels else [g.without_attributes() for g in groupings]
+    tables = TrainTables(
+        layout,
+        torch.from_numpy(stack_labels(rows, groupings)).to(device),
+        torch.from_numpy(stack_groups(rows, used)).to(device),
+        [grouping.num_groups for grouping in used],
+    )
+    weights = data.task_weights or [1.0] * len(tasks)
+    objective = Objective(config.objective, tables, tasks, weights, data.lbtw_alpha)
+    validation = Validation(
+        run, dataset, groupings, data.subgroup_labels, loader.eval_batch_size, device, precision
+    )
+    identity = {
+        "train": data_identity(rows, images),
+        "val": data_identity(val_rows, validation.images),
+    }
+    record_provenance(run, identity, describe_session(device, precision))
+    settings = config.train.model_dump(exclude={"log_dir"})
+    settings |= config.optimizer.model_dump(exclude={"name"})
+    settings |= {"device": device, "precision": precision, "optimizer": config.optimizer.name}
+    settings |= {"batch_size": loader.batch_size, "device_cache": loader.device_cache}
+    Trainer(
+        run,
+        model,
+        objective,
+        Schedule(((1, plan),)),
+        images,
+        tables,
+        validation,
+        Settings(seed=config.seed, augment=data.data_augmentation, **settings),
+        finish=lambda: draw_task_weights(run, tasks, config.objective.across),
+    ).train()
+
+
+def index_plan(config: Config, rows: Table, groupings: list[Grouping]) -> IndexPlan:
+    """Return which train examples an epoch sees."""
+    from src.evaluation.logits import rows_identity
+    from src.methods.jtt import load_error_set, multiplicities
+    from src.sampling.plans import make_plan, stack_groups, stack_labels
+
+    data, loader = config.dataset, config.dataloader
+    times = None
+    if loader.error_set is not None:
+        identity = rows_identity(rows.names, rows.codes)
+        tasks = [grouping.task for grouping in groupings]
+        errors = load_error_set(expand(loader.error_set), rows.names, tasks, identity)
+        join = loader.mtl_join_type
+        times = multiplicities(errors.errors, loader.lambda_up, join, errors.task_losses)
+    return make_plan(
+        stack_labels(rows, groupings),
+        stack_groups(rows, groupings) if data.subgroup_labels else None,
+        groupings,
+        sampler=loader.sampler,
+        subsample_type=data.subsample_type if data.subsample else None,
+        multiplicities=times,
+        seed=config.seed,
+    )
+
+
+def draw_task_weights(run: Run, tasks: list[str], across: str) -> None:
+    """Draw results/task_weights.png, unless the weights are fixed."""
+    if across == "static":
+        return
+    import numpy as np
+
+    from src.report.plots import task_weights
+    from src.report.plots_groups import save_figure
+    from src.training.metrics_log import read_metrics
+
+    keys = [f"train/{task}/weight" for task in tasks]
+    lines = [line for line in read_metrics(run) if all(key in line for key in keys)]
+    weights = np.array([[line[key] for key in keys] for line in lines]).reshape(-1, len(tasks))
+    figure = task_weights([line["step"] for line in lines], weights, tasks)
+    save_figure(figure, run.results / "task_weights.png")
+
+
+def resume(folder: str) -> None:
+    """Continue the run in a folder."""
+    run = Run(expand(folder))
+    config = load_saved_config(run.config)
+    config.train.log_dir = str(run.path)
+    main(config)
+
+
+def entrypoint() -> None:
+    if sys.argv[1:2] == ["--resume"] and len(sys.argv) == 3:
+        with exit_on_user_error():
+            resume(sys.argv[2])
+    else:
+        launch(main)
+
+
+if __name__ == "__main__":
+    entrypoint()
