@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from src.objective.across import ACROSS_LAYERS
 from src.objective.batch import Batch, TrainTables
-from src.objective.example import LOSSES
+from src.objective.example import LOSSES, WEIGHTS
 from src.objective.options import ObjectiveOptions
 from src.objective.state import Layer
 from src.objective.task import TASK_LAYERS
@@ -32,16 +32,19 @@ class Objective(nn.Module):
         super().__init__()
         self.tasks = tasks
         self.example = LOSSES[options.example](options, tables)
+        weights = WEIGHTS.get(options.weights)
+        self.weights = None if weights is None else weights(options, tables)
         self.task = TASK_LAYERS[options.task](options, tables, tasks)
         self.across = ACROSS_LAYERS[options.across](options, task_weights, lbtw_alpha)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the scalar, and the numbers for the log in the order of `log_names`."""
         losses = self.example(batch)  # (B, T)
-        scalars = self.task(losses, None, batch)  # (T,)
-        total, weights = self.across(scalars)
+        weights = None if self.weights is None else self.weights(batch)  # (B, T)
+        scalars = self.task(losses, weights, batch)  # (T,)
+        total, task_weights = self.across(scalars)
         extra = [layer.logged() for layer in self.layers() if layer.log_names]
-        return total, torch.cat([scalars.detach(), weights.detach(), *extra])
+        return total, torch.cat([scalars.detach(), task_weights.detach(), *extra])
 
     def layers(self) -> list[Layer]:
         return [layer for layer in self.children() if isinstance(layer, Layer)]

@@ -15,23 +15,32 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
+class LevelWeights(Options):
+    """Weights of classes or groups, with mean 1 over the levels; see src/objective/example.py."""
+
+    scheme: Literal["inverse", "sqrt", "effective"] = Field(
+        "inverse", description="of the counts n: 1/n, 1/sqrt(n), or (1-beta)/(1-beta**n)"
+    )
+    beta: float = Field(0.9999, ge=0, lt=1, description="of effective (Cui et al. 2019)")
+
+
 class ObjectiveOptions(Options):
     """From logits to the scalar that is minimised, in five layers. ERM is all defaults."""
 
     example: Literal["bce"] = Field("bce", description="loss of an example")
-    weights: Literal["none"] = Field("none", description="weight of an example's loss")
+    weights: Literal["none", "class_weights", "group_weights"] = Field(
+        "none", description="weight of an example's loss, per task"
+    )
     task: Literal["mean"] = Field("mean", description="losses of a task to one number")
     across: Literal["static", "lbtw"] | None = Field(
         None,
         description="tasks to one number; null: lbtw or static, as exp.dataset says",
     )
+    class_weights: LevelWeights = Field(default_factory=LevelWeights)
+    group_weights: LevelWeights = Field(default_factory=LevelWeights)
 
     def chosen(self) -> dict[str, Any]:
         """Return the choices, and of all options only those of the chosen."""
         values = self.model_dump()
         names = {value for value in values.values() if isinstance(value, str)}
-        return {
-            key: value
-            for key, value in values.items()
-            if not isinstance(value, dict) or key in names
-        }
+        return {k: v for k, v in values.items() if not isinstance(v, dict) or k in names}

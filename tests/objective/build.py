@@ -23,11 +23,11 @@ def make_tables(
 
 
 def make_objective(
-    tables: TrainTables, weights: list[float] | None = None, alpha: float = 0.5, **options: Any
+    tables: TrainTables, task_weights: list[float] | None = None, **options: Any
 ) -> Objective:
     tasks = [f"t{task}" for task in range(tables.num_tasks)]
     chosen = ObjectiveOptions(**{"across": "static", **options})
-    return Objective(chosen, tables, tasks, weights or [1.0] * len(tasks), alpha)
+    return Objective(chosen, tables, tasks, task_weights or [1.0] * len(tasks), 0.5)
 
 
 def whole_batch(tables: TrainTables, logits: list[list[float]] | Tensor) -> Batch:

@@ -43,5 +43,5 @@ def test_counts_lookups_and_cells_ignore_unknown_levels():
 def test_static_weights_scale_the_scalars_of_the_tasks():
     tables = make_tables([[1, 1], [0, 1]])
     batch = whole_batch(tables, [[0.0, LOG3], [0.0, LOG3]])
-    total = step(make_objective(tables, weights=[0.25, 0.75]), batch)
+    total = step(make_objective(tables, [0.25, 0.75]), batch)
     torch.testing.assert_close(total, torch.tensor(0.25 * math.log(2) + 0.75 * math.log(4 / 3)))
