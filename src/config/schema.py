@@ -18,7 +18,7 @@ from pydantic import (
 
 from src.data.groupings import parse_groupings
 from src.io import UserError, expand
-from src.objective.options import ObjectiveOptions, Options
+from src.objective.options import NEED_GROUPS, ObjectiveOptions, Options
 
 MOST = 10**9  # of whole numbers that count something
 
@@ -209,6 +209,12 @@ class Config(Options):
             problems.append(
                 "dataloader.sampler=rwg needs group labels: set dataset.subgroup_labels=true"
             )
+        for layer, choice in objective.chosen().items():
+            if isinstance(choice, str) and choice in NEED_GROUPS and not data.subgroup_labels:
+                problems.append(
+                    f"objective.{layer}={choice} needs group labels: set "
+                    f"dataset.subgroup_labels=true"
+                )
         weighted = data.loss_balanced_task_weighting or data.task_weights not in (
             None,
             [1.0] * len(data.groupings),

@@ -24,6 +24,21 @@ class LevelWeights(Options):
     beta: float = Field(0.9999, ge=0, lt=1, description="of effective (Cui et al. 2019)")
 
 
+class GroupDROOptions(Options):
+    """Group DRO (Sagawa et al. 2020); see src/objective/task.py."""
+
+    eta: float = Field(0.01, ge=0, description="step size of the group weights q")
+    adjustment: float = Field(0.0, ge=0, description="C: adds C/sqrt(n) to a group's loss in q")
+    normalize: bool = Field(False, description="divide the losses in q by their sum")
+    scope: Literal["per_task", "joint"] = Field(
+        "per_task", description="one q per task, or one over the groups of all tasks"
+    )
+
+
+# Choices that need the groups of train examples.
+NEED_GROUPS = {"group_weights", "dro"}
+
+
 class ObjectiveOptions(Options):
     """From logits to the scalar that is minimised, in five layers. ERM is all defaults."""
 
@@ -31,13 +46,14 @@ class ObjectiveOptions(Options):
     weights: Literal["none", "class_weights", "group_weights"] = Field(
         "none", description="weight of an example's loss, per task"
     )
-    task: Literal["mean"] = Field("mean", description="losses of a task to one number")
+    task: Literal["mean", "dro"] = Field("mean", description="losses of a task to one number")
     across: Literal["static", "lbtw"] | None = Field(
         None,
         description="tasks to one number; null: lbtw or static, as exp.dataset says",
     )
     class_weights: LevelWeights = Field(default_factory=LevelWeights)
     group_weights: LevelWeights = Field(default_factory=LevelWeights)
+    dro: GroupDROOptions = Field(default_factory=GroupDROOptions)
 
     def chosen(self) -> dict[str, Any]:
         """Return the choices, and of all options only those of the chosen."""

@@ -277,7 +277,7 @@ def test_valid_task_weights_are_accepted():
     assert load_config([groupings, lbtw, f"exp.dataset.task_weights={[1] * 10}"])
 
 
-@pytest.mark.parametrize("method", ["rwg", "subg"])
+@pytest.mark.parametrize("method", ["rwg", "subg", "group_weights"])
 def test_methods_of_groups_need_group_labels(method):
     problems = problems_of(f"exp={method}", "exp.dataset.subgroup_labels=false")
     assert len(problems) == 1 and problems[0].endswith("subgroup_labels=true")
