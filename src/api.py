@@ -54,7 +54,7 @@ def open_evaluator(
         from src.models.build import build_model
 
         width = sum(1 if g.num_classes == 2 else g.num_classes for g in groupings)
-        model = build_model(config.model.name, width, False, None, seed=0)
+        model = build_model(config.model.name, width, False, None, 0, config.model.head)
         model.load_state_dict(state)
         return model
 

@@ -114,6 +114,7 @@ def upgrade(saved: dict[str, Any]) -> dict[str, Any]:
     if not is_first_edition(saved):
         return saved
     staged = "stage_1" in saved
+    model = {"head": "linear"} | (saved.get("model") or {})
     data, optimizer, loader, train = (
         dict(saved.get(name) or {}) for name in ("dataset", "optimizer", "dataloader", "train")
     )
@@ -122,7 +123,7 @@ def upgrade(saved: dict[str, Any]) -> dict[str, Any]:
     train.setdefault("cuda_graph", False)
     across = "lbtw" if data.get("loss_balanced_task_weighting") else "static"
     known = {key: value for key, value in saved.items() if key in Config.model_fields}
-    result = known | {"dataset": data, "optimizer": optimizer, "train": train}
+    result = known | {"model": model, "dataset": data, "optimizer": optimizer, "train": train}
     objective = ObjectiveOptions(across=across).chosen()
     result |= {"dataloader": loader, "objective": objective, "method": None}
     if staged:

@@ -39,6 +39,9 @@ class ModelConfig(Options):
     name: Text = Field(description="any torchvision classifier: resnet50, convnext_tiny, ...")
     pretrained: bool = Field(description="start from ImageNet weights; false: random weights")
     weights: PathText | None = Field(description="a local .safetensors or .pt backbone instead")
+    head: Literal["linear", "cosine"] = Field(
+        "linear", description="cosine: normalised features and rows, no bias (LDAM)"
+    )
 
 
 class OptimizerConfig(Options):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from src.io import UserError
 from src.models.tensor_files import read_tensors
@@ -36,8 +37,26 @@ class Network(nn.Module):
         return self.head(self.features(images))
 
 
+class CosineHead(nn.Linear):
+    """A linear head on normalised features with normalised rows and no bias: logits are cosines."""
+
+    def __init__(self, in_features: int, out_features: int):
+        super().__init__(in_features, out_features, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return nn.functional.linear(normalize(features), normalize(self.weight))
+
+
+HEAD_KINDS = {"linear": nn.Linear, "cosine": CosineHead}
+
+
 def build_model(
-    name: str, num_logits: int, pretrained: bool, weights: str | None, seed: int
+    name: str,
+    num_logits: int,
+    pretrained: bool,
+    weights: str | None,
+    seed: int,
+    head: str = "linear",
 ) -> Network:
     """Build a network with `num_logits` logits.
 
@@ -46,6 +65,7 @@ def build_model(
         pretrained: start from torchvision's ImageNet weights (IMAGENET1K_V1 if there are several).
         weights: a local .safetensors or .pt backbone in torchvision's names, used instead.
         seed: of the random initial weights (always of the head, of all without `pretrained`).
+        head: linear or cosine.
 
     Raises:
         UserError: an unknown name, no network connection and no file, or a file that does not fit.
@@ -60,7 +80,7 @@ def build_model(
         init = {"init_weights": True} if extra else {}
         backbone = zoo.get_model(name, weights=None, **extra, **init)
         head_name, old_head = find_head(backbone)
-        head = nn.Linear(old_head.in_features, num_logits)
+        new_head = HEAD_KINDS[head](old_head.in_features, num_logits)
     if weights is not None:
         load_backbone(backbone, head_name, read_weights(Path(weights)), source=weights)
     elif pretrained:
@@ -68,7 +88,7 @@ def build_model(
         load_backbone(backbone, head_name, download_weights(name), source)
     parent, _, leaf = head_name.rpartition(".")
     setattr(backbone.get_submodule(parent), leaf, nn.Identity())
-    return Network(backbone, head)
+    return Network(backbone, new_head)
 
 
 def model_names() -> list[str]:

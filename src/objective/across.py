@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from src.objective.layer import Layer
 from src.objective.options import ObjectiveOptions
-from src.objective.state import Layer
 
 # A first loss near zero would make the ratio of losses explode.
 SMALLEST_FIRST_LOSS = 1e-3

@@ -1,13 +1,16 @@
 """The objective: logits of a batch to the scalar that is minimised, through its layers."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from src.objective.across import ACROSS_LAYERS
 from src.objective.batch import Batch, TrainTables
-from src.objective.example import LOSSES, WEIGHTS
+from src.objective.example import LOSSES, SHIFTS, WEIGHTS
+from src.objective.layer import Layer
 from src.objective.options import ObjectiveOptions
-from src.objective.state import Layer
+from src.objective.penalties import PENALTIES
 from src.objective.task import TASK_LAYERS
 
 
@@ -31,18 +34,23 @@ class Objective(nn.Module):
     ):
         super().__init__()
         self.tasks = tasks
+        self.shift = optional(SHIFTS, options.shift, options, tables)
         self.example = LOSSES[options.example](options, tables)
-        weights = WEIGHTS.get(options.weights)
-        self.weights = None if weights is None else weights(options, tables)
+        self.weights = optional(WEIGHTS, options.weights, options, tables)
         self.task = TASK_LAYERS[options.task](options, tables, tasks)
         self.across = ACROSS_LAYERS[options.across](options, task_weights, lbtw_alpha)
+        self.penalty = optional(PENALTIES, options.penalty, options, tables)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the scalar, and the numbers for the log in the order of `log_names`."""
+        if self.shift is not None:
+            batch = self.shift(batch)
         losses = self.example(batch)  # (B, T)
         weights = None if self.weights is None else self.weights(batch)  # (B, T)
         scalars = self.task(losses, weights, batch)  # (T,)
         total, task_weights = self.across(scalars)
+        if self.penalty is not None:
+            total = total + self.penalty(losses, batch)
         extra = [layer.logged() for layer in self.layers() if layer.log_names]
         return total, torch.cat([scalars.detach(), task_weights.detach(), *extra])
 
@@ -63,3 +71,13 @@ class Objective(nn.Module):
     def start_epoch(self, epoch: int) -> None:
         for layer in self.layers():
             layer.start_epoch(epoch)
+
+    def end_epoch(self, val_losses: Tensor) -> None:
+        """Tell all layers the validation loss of each task's groups, (T, G); NaN if empty."""
+        for layer in self.layers():
+            layer.end_epoch(val_losses)
+
+
+def optional(layers: dict[str, type[Layer]], name: str, *arguments: Any) -> Layer | None:
+    """Make the layer of a name; None for `none`."""
+    return None if name == "none" else layers[name](*arguments)

@@ -30,9 +30,24 @@ class LogitLayout:
             start += width
         self.width = start  # C
 
-    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the cross-entropy of each example and task, (B, T) float32; 0 for label -1."""
+    def losses(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        scale: Tensor | float = 1.0,
+        margin: Tensor | None = None,
+    ) -> Tensor:
+        """Return the cross-entropy of each example and task, (B, T) float32.
+
+        Args:
+            labels: (B, T); where -1, the loss has no meaning.
+            scale: (B, T) or a number; multiplies the logits.
+            margin: (B, T); how much the scaled logit of the true class must exceed the others. For
+                one logit f the loss is log(1 + exp(margin - scale (2y - 1) f)).
+        """
         logits = logits.float()
+        if margin is not None:
+            logits = self._with_margin(logits, labels, scale, margin)
         if self.binary:
             losses = binary_cross_entropy_with_logits(
                 logits, labels.clamp(min=0).float(), reduction="none"
@@ -42,6 +57,22 @@ class LogitLayout:
                 [self._task_losses(logits, labels, task) for task in range(len(self.columns))], 1
             )
         return losses
+
+    def _with_margin(
+        self, logits: Tensor, labels: Tensor, scale: Tensor | float, margin: Tensor
+    ) -> Tensor:
+        """Scale the logits, and lower that of the true class by the margin."""
+        scale = torch.as_tensor(scale, device=logits.device).expand_as(margin)
+        parts = []
+        for task, columns in enumerate(self.columns):
+            own = scale[:, task, None] * logits[:, columns]
+            target, needed = labels[:, task].clamp(min=0), margin[:, task, None]
+            if own.shape[1] == 1:
+                sign = 2 * target[:, None].float() - 1
+                parts.append(own - sign * needed)
+            else:
+                parts.append(own - needed * one_hot(target, own.shape[1]))
+        return torch.cat(parts, 1)
 
     def _task_losses(self, logits: Tensor, labels: Tensor, task: int) -> Tensor:
         own, target = logits[:, self.columns[task]], labels[:, task].clamp(min=0)

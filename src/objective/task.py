@@ -3,20 +3,16 @@
 import torch
 from torch import Tensor
 
-from src.objective.batch import Batch, TrainTables, cells
+from src.objective.batch import Batch, TrainTables
+from src.objective.groups import CVaRGroups, EnvironmentMean, GroupDRO, GroupMean, WorstGroup
+from src.objective.layer import TaskLayer
 from src.objective.options import ObjectiveOptions
-from src.objective.state import Layer
 
 
-class Mean(Layer):
+class Mean(TaskLayer):
     """The mean over the labelled examples of the batch: sum(w l) / number of labels."""
 
-    def __init__(self, options: ObjectiveOptions, tables: TrainTables, tasks: list[str]):
-        super().__init__()
-        self.all_labelled = tables.all_labelled
-
     def forward(self, losses: Tensor, weights: Tensor | None, batch: Batch) -> Tensor:
-        """Return S (T,) of losses (B, T) and weights (B, T), None for all 1."""
         if weights is not None:
             losses = weights * losses
         if self.all_labelled:
@@ -25,72 +21,84 @@ class Mean(Layer):
         return (losses * known).sum(dim=0) / known.sum(dim=0).clamp(min=1)
 
 
-def group_means(
-    losses: Tensor, weights: Tensor | None, groups: Tensor, num_groups: int
-) -> tuple[Tensor, Tensor]:
-    """Return the weighted mean loss of each task's groups, and the sum of weights; both (T, G).
+class CVaR(TaskLayer):
+    """CVaR-DRO (Levy et al. 2020): the mean of the largest losses, a share alpha of the batch.
 
-    A group that is absent from the batch has loss 0 and weight 0.
-    """
-    members = cells(groups, num_groups)  # (B, T, G)
-    if weights is not None:
-        members = members * weights[..., None]
-    size = members.sum(0)  # (T, G)
-    total = (members * losses[..., None]).sum(0)
-    return total / torch.where(size > 0, size, 1.0), size
-
-
-class GroupDRO(Layer):
-    """Group DRO (Sagawa et al. 2020, algorithm 1): S_t = sum_g q_tg L_tg.
-
-    The group weights q follow the losses: q_g <- q_g exp(eta A_g), normalised, with A_g = L_g +
-    C/sqrt(n_g). They are used at once, have no gradient, and are never reset. C/sqrt(n_g) only
-    moves q. As in the authors' code, a group that is absent from the batch counts with A_g =
-    C/sqrt(n_g). q is kept as a logarithm, which cannot underflow.
-
-    For several tasks each has its own q (`per_task`), or one q covers the groups of all tasks
-    (`joint`): then S_t = T sum_g q_tg L_tg, so that a plain sum over tasks has the usual scale.
+    Of m examples the k = floor(alpha m) largest weigh 1/(alpha m), the next one 1 - k/(alpha m).
+    The weights have no gradient.
     """
 
     def __init__(self, options: ObjectiveOptions, tables: TrainTables, tasks: list[str]):
-        super().__init__()
-        self.options = options.dro
-        counts = tables.group_counts  # (T, G)
-        exists = counts > 0
-        size = exists.sum(1, keepdim=True) if self.options.scope == "per_task" else exists.sum()
-        start = torch.where(exists, -torch.log(size.float()), -torch.inf)
-        shift = self.options.adjustment / counts.clamp(min=1).sqrt()
-        self.register_buffer("shift", shift * exists, persistent=False)
-        self.add_state("log_q", start)  # (T, G)
-        self.tasks, self.num_groups = tasks, tables.num_groups
+        super().__init__(options, tables, tasks)
+        self.options = options.cvar
 
     def forward(self, losses: Tensor, weights: Tensor | None, batch: Batch) -> Tensor:
-        """Return S (T,) of losses (B, T) and weights (B, T)."""
-        means, _ = group_means(losses, weights, batch.groups, self.log_q.shape[1])  # (T, G)
-        signal = means.detach() + self.shift
-        if self.options.normalize:
-            total = signal.sum(1, keepdim=True) if self._per_task else signal.sum()
-            signal = signal / total.clamp(min=1e-12)
-        log_q = self.log_q + self.options.eta * signal
-        total = (
-            torch.logsumexp(log_q, 1, keepdim=True) if self._per_task else log_q.logsumexp((0, 1))
-        )
-        q = self.propose("log_q", log_q - total).exp()
-        scale = 1 if self._per_task else len(q)
-        return scale * (q * means).sum(1)
-
-    @property
-    def _per_task(self) -> bool:
-        return self.options.scope == "per_task"
-
-    @property
-    def log_names(self) -> list[str]:
-        pairs = zip(self.tasks, self.num_groups)
-        return [f"{task}/q{group}" for task, groups in pairs for group in range(groups)]
-
-    def logged(self) -> Tensor:
-        rows = zip(self.log_q_proposed.exp(), self.num_groups)
-        return torch.cat([q[:groups] for q, groups in rows])
+        losses = losses if weights is None else weights * losses
+        known = batch.labels >= 0  # (B, T)
+        losses = losses * known
+        if self.options.unit == "example":
+            ranked, known = losses.sum(1, keepdim=True), known.any(1, keepdim=True)
+        else:
+            ranked = losses
+        order = torch.where(known, ranked.detach(), -torch.inf).argsort(0, descending=True)
+        count = (self.options.alpha * known.sum(0)).clamp(min=1e-12)  # alpha m
+        places = torch.arange(len(losses), device=losses.device)[:, None]
+        by_rank = (count - places).clamp(0, 1) / count
+        p = torch.zeros_like(by_rank.expand_as(ranked)).scatter(0, order, by_rank)
+        return (p * losses).sum(0)
 
 
-TASK_LAYERS = {"mean": Mean, "dro": GroupDRO}
+class Chi2(TaskLayer):
+    """Chi-square DRO (Levy et al. 2020): the worst weights p with mean((m p - 1)^2) / 2 = rho.
+
+    p_i = relu(l_i - eta) / sum, with eta found by 60 halvings, so that no step waits for the
+    device. The weights have no gradient.
+    """
+
+    HALVINGS = 60
+
+    def __init__(self, options: ObjectiveOptions, tables: TrainTables, tasks: list[str]):
+        super().__init__(options, tables, tasks)
+        self.rho = options.chi2.rho
+
+    def forward(self, losses: Tensor, weights: Tensor | None, batch: Batch) -> Tensor:
+        losses = losses if weights is None else weights * losses
+        known = batch.labels >= 0
+        p = self.worst_weights(losses.detach().double(), known)
+        return (p.float() * losses * known).sum(0)
+
+    def worst_weights(self, losses: Tensor, known: Tensor) -> Tensor:
+        """Return p (B, T) for losses (B, T) >= 0."""
+        count = known.sum(0).clamp(min=1)  # m (T,)
+        largest = torch.where(known, losses, -torch.inf).amax(0)
+        smallest = torch.where(known, losses, torch.inf).amin(0)
+        low = -largest / ((2 * self.rho + 1) ** 0.5 - 1)
+        high = largest.clone()
+        for _ in range(self.HALVINGS):
+            middle = (low + high) / 2
+            p = self._normalised((losses - middle).clamp(min=0) * known)
+            divergence = (((count * p - 1) ** 2) * known).sum(0) / (2 * count)
+            too_far = divergence > self.rho
+            low, high = torch.where(too_far, low, middle), torch.where(too_far, middle, high)
+        p = self._normalised((losses - low).clamp(min=0) * known)
+        top = (losses == largest) & known  # the ball may hold all weight on the largest losses
+        inside = count <= top.sum(0) * (1 + 2 * self.rho)
+        p = torch.where(inside, self._normalised(top.double()), p)
+        flat = largest - smallest <= 1e-5 * largest
+        return torch.where(flat, known / count, p)
+
+    @staticmethod
+    def _normalised(weights: Tensor) -> Tensor:
+        return weights / weights.sum(0).clamp(min=1e-300)
+
+
+TASK_LAYERS = {
+    "mean": Mean,
+    "group_mean": GroupMean,
+    "environment_mean": EnvironmentMean,
+    "worst": WorstGroup,
+    "dro": GroupDRO,
+    "cvar_groups": CVaRGroups,
+    "cvar": CVaR,
+    "chi2": Chi2,
+}

@@ -241,6 +241,7 @@ class Trainer:
         loss = self.last_line.get("train/loss", math.nan)
         total = self.settings.total_epochs
         print(f"epoch {epoch}/{total}  loss {loss:.4f}  {validated.summary}", flush=True)
+        self.objective.end_epoch(torch.from_numpy(validated.group_losses))
         # An epoch cut short by max_steps counts as finished: it is the last one.
         self.epoch, self.batch = epoch, 0
         self.heartbeat.update(epoch=epoch)

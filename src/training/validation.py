@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from src.data.dataset import Dataset
 from src.data.groupings import Grouping
-from src.evaluation.logits import Logits, Source, rows_identity, save_logits
+from src.data.table import Table
+from src.evaluation.logits import Logits, Source, log_losses, rows_identity, save_logits
 from src.evaluation.predict import image_identity, predict
 from src.evaluation.results import evaluate, evaluation_json, read_evaluation, task_figures
 from src.io import write_json
@@ -20,10 +22,17 @@ from src.training.checkpoints import model_hash
 
 @dataclass(frozen=True)
 class Validated:
-    """The figures of an epoch, as flat metrics and as a line to print."""
+    """The figures of an epoch.
+
+    Attributes:
+        metrics: flat figures for the log.
+        summary: a line to print.
+        group_losses: (T, G), the mean loss of each task's groups; NaN if empty.
+    """
 
     metrics: dict[str, float | None]
     summary: str
+    group_losses: np.ndarray
 
 
 class Validation:
@@ -72,7 +81,8 @@ class Validation:
         save_logits(self.run.logits("val", epoch), logits)
         report = evaluation_json(self.run.path, logits, str(epoch), figures)
         write_json(self.run.epoch_stats(epoch), report)
-        return Validated(flat_metrics(figures), summary_line(figures))
+        losses = group_losses(logits, self.groupings, self.rows)
+        return Validated(flat_metrics(figures), summary_line(figures), losses)
 
     def select(self, epoch: int) -> dict[str, int]:
         """Add a validated epoch, whose checkpoint exists, to val_stats.json.
@@ -81,6 +91,17 @@ class Validation:
         """
         figures = task_figures(read_evaluation(self.run.epoch_stats(epoch)))
         return record_validation(self.run, epoch, scores(figures, self.by_group))["selected"]
+
+
+def group_losses(logits: Logits, groupings: Sequence[Grouping], rows: Table) -> np.ndarray:
+    """Return the mean loss of each task's groups, (T, G); NaN if empty."""
+    means = np.full((len(groupings), max(g.num_groups for g in groupings)), np.nan)
+    for task, grouping in enumerate(groupings):
+        labels, groups = grouping.labels(rows), grouping.group_ids(rows)
+        losses = log_losses(logits.of_task(grouping.task), labels.clip(min=0))  # (N,)
+        for group in np.unique(groups[groups >= 0]):
+            means[task, group] = losses[groups == group].mean()
+    return means
 
 
 def flat_metrics(figures: dict[str, Any]) -> dict[str, float | None]:

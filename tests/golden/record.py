@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,7 @@ def main() -> None:
 def record(work: Path, presets: list[str]) -> dict[str, Any]:
     """Train each preset in `work`; the records of its runs by name (jtt has two stages)."""
     records: dict[str, Any] = {}
+    shutil.rmtree(work / "runs", ignore_errors=True)
     for preset in presets:
         folder = work / "runs" / preset
         with pytest.MonkeyPatch.context() as patch:
@@ -75,7 +77,7 @@ def train(patch: pytest.MonkeyPatch, preset: str, work: Path, folder: Path) -> N
 
 
 def build_small_network(
-    name: str, num_logits: int, pretrained: bool, weights: None, seed: int
+    name: str, num_logits: int, pretrained: bool, weights: None, seed: int, head: str = "linear"
 ) -> nn.Module:
     """Two convolutions with batch norm; unlike a random ResNet it does not amplify rounding."""
     from src.models.build import Network

@@ -18,7 +18,7 @@ def make_tables(
     y = torch.tensor(labels)
     g = y if groups is None else torch.tensor(groups)
     layout = LogitLayout(classes or [2] * y.shape[1])
-    sizes = [4 if groups is not None else k for k in layout.num_classes]
+    sizes = [k if groups is None else 2 * k for k in layout.num_classes]
     return TrainTables(layout, y, g, sizes)
 
 

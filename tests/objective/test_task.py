@@ -1,150 +1,133 @@
-"""Losses of a task to one number: group DRO with the worked numbers of its definition."""
+"""CVaR and chi-square DRO over examples and groups, IRM and V-REx, by hand."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.objective.batch import Batch
-from src.objective.options import GroupDROOptions, ObjectiveOptions
-from src.objective.task import GroupDRO, group_means
-from tests.objective.build import make_tables
-
-# CelebA Blond_Hair:Male, train.
-COUNTS = [71629, 66874, 22880, 1387]
-
-
-def tables_of(*counts: list[int]):
-    """Tables of tasks whose groups have these sizes."""
-    tables = make_tables([[0] * len(counts)], groups=[[0] * len(counts)])
-    tables.group_counts = torch.tensor(counts)
-    return tables
-
-
-def dro(*counts: list[int], **options) -> GroupDRO:
-    chosen = ObjectiveOptions(dro=GroupDROOptions(**options))
-    return GroupDRO(chosen, tables_of(*counts), [f"t{task}" for task in range(len(counts))])
-
-
-def step(layer: GroupDRO, *means: list[float], finite: bool = True) -> list[float]:
-    """One step in which each group of a task has one example with this loss; None: absent."""
-    size = max(map(len, means))
-    losses = torch.zeros(size, len(means))
-    groups = torch.full((size, len(means)), -1)
-    for task, row in enumerate(means):
-        for group, loss in enumerate(row):
-            if loss is not None:
-                losses[group, task], groups[group, task] = loss, group
-    nothing = torch.zeros(size, len(means))
-    batch = Batch(nothing, groups, groups, torch.arange(size))
-    scalars = layer(losses, None, batch)
-    layer.commit(torch.tensor(finite))
-    return scalars.tolist()
-
-
-def q(layer: GroupDRO) -> list[list[float]]:
-    return layer.log_q.exp().tolist()
-
-
-LOSSES = [0.2, 0.4, 0.6, 2.0]
-
-
-@pytest.mark.parametrize(
-    ("options", "losses", "expected", "scalar"),
-    [
-        ({}, LOSSES, [0.248498, 0.248996, 0.249494, 0.253012], 0.805018),
-        ({"adjustment": 1.0}, LOSSES, [0.248482, 0.248980, 0.249485, 0.253054], 0.805086),
-        (
-            {"adjustment": 1.0, "normalize": True},
-            LOSSES,
-            [0.249532, 0.249686, 0.249842, 0.250940],
-            None,
-        ),
-        ({}, [0.2, 0.4, 0.6, None], [0.2497495, 0.2502495, 0.2507505, 0.2492505], None),
-    ],
-    ids=["plain", "adjusted", "normalised", "a group is absent"],
+from src.objective.groups import CVaRGroups
+from src.objective.options import (
+    Chi2Options,
+    CVaRGroupsOptions,
+    CVaROptions,
+    IRMOptions,
+    ObjectiveOptions,
+    RExOptions,
 )
-def test_q_and_the_scalar_of_one_step(options, losses, expected, scalar):
-    layer = dro(COUNTS, eta=0.01, **options)
-    (found,) = step(layer, losses)
-    assert q(layer)[0] == pytest.approx(expected, abs=1e-6)
-    if scalar is not None:
-        assert found == pytest.approx(scalar, abs=1e-6)
+from src.objective.penalties import IRM, REx
+from src.objective.task import TASK_LAYERS, Chi2
+from tests.objective.build import make_tables, whole_batch
+from tests.objective.test_groups import COUNTS, LOSSES, step, tables_of
 
 
-def test_two_tasks_have_a_q_each_or_one_together():
-    losses = (LOSSES, [0.3, 0.3, 0.9, 1.2])
-    each = dro(COUNTS, COUNTS, eta=0.01)
-    assert step(each, *losses) == pytest.approx([0.8050, 0.6765], abs=1e-4)
-    assert q(each)[1] == pytest.approx([0.2491, 0.2491, 0.2506, 0.2513], abs=1e-4)
-    joint = dro(COUNTS, COUNTS, eta=0.01, scope="joint")
-    assert sum(step(joint, *losses)) == pytest.approx(1.4816, abs=1e-4)
-    assert q(joint)[0] == pytest.approx([0.1243, 0.1246, 0.1248, 0.1266], abs=1e-4)
-    assert q(joint)[1] == pytest.approx([0.1245, 0.1245, 0.1252, 0.1256], abs=1e-4)
+def scalar(name: str, losses: list[float], labels=None, **options) -> float:
+    """The scalar of one task whose examples have these losses."""
+    tables = make_tables([[0]] * len(losses) if labels is None else labels)
+    layer = TASK_LAYERS[name](ObjectiveOptions(**options), tables, ["t"])
+    batch = whole_batch(tables, torch.zeros(len(losses), 1))
+    return layer(torch.tensor(losses)[:, None], None, batch).item()
 
 
-def test_a_large_eta_finds_the_worst_group():
-    losses = (LOSSES, [0.3, 0.3, 0.9, 1.2])
-    assert step(dro(COUNTS, COUNTS, eta=1e4), *losses) == pytest.approx([2.0, 1.2])
-    assert sum(step(dro(COUNTS, COUNTS, eta=1e4, scope="joint"), *losses)) == pytest.approx(4.0)
+def test_cvar_is_the_mean_of_the_largest_share():
+    # k = floor(0.4 * 4) = 1: p = (0, 0, 0.375, 0.625).
+    assert scalar("cvar", [1, 2, 3, 4.0], cvar=CVaROptions(alpha=0.4)) == pytest.approx(3.625)
+    assert scalar("cvar", [1, 2, 3, 4.0], cvar=CVaROptions(alpha=0.5)) == pytest.approx(3.5)
+    assert scalar("cvar", [1, 2, 3, 4.0], cvar=CVaROptions(alpha=1.0)) == pytest.approx(2.5)
+    assert scalar("cvar", [1, 2, 3, 4.0], cvar=CVaROptions(alpha=0.01)) == pytest.approx(4.0)
 
 
-def test_eta_0_is_the_mean_over_groups():
-    layer = dro(COUNTS, eta=0.0)
-    assert step(layer, LOSSES) == pytest.approx([0.8])
-    assert q(layer) == [pytest.approx([0.25] * 4)]
-
-
-def test_a_group_without_train_examples_has_no_weight():
-    layer = dro([5, 0, 5, 5], eta=1.0)
-    step(layer, [1.0, None, 1.0, 1.0])
-    assert q(layer) == [pytest.approx([1 / 3, 0, 1 / 3, 1 / 3])]
-
-
-def test_a_step_that_is_not_finite_leaves_q_as_it_was():
-    layer = dro(COUNTS)
-    step(layer, [float("nan"), 0.4, 0.6, 2.0], finite=False)
-    assert q(layer) == [pytest.approx([0.25] * 4)]
-
-
-@given(st.permutations(range(6)))
-def test_the_order_of_examples_does_not_matter(order):
-    losses = torch.tensor([[0.1], [0.5], [0.9], [1.3], [0.2], [2.0]])
-    groups = torch.tensor([[0], [1], [1], [3], [3], [-1]])
-    order = list(order)
-    means, sizes = group_means(losses[order], None, groups[order], 4)
-    torch.testing.assert_close(means, torch.tensor([[0.1, 0.7, 0.0, 0.75]]))
-    assert sizes.tolist() == [[1, 2, 0, 2]]
-
-
-def test_20_steps_equal_a_naive_implementation():
-    """Written from the equations: exponentiated gradient ascent on q, descent on the weights."""
-    generator = torch.Generator().manual_seed(0)
-    x, y = torch.randn(64, 3, generator=generator), torch.randint(0, 2, (64,), generator=generator)
-    a = torch.randint(0, 2, (64,), generator=generator)
-    groups = 2 * y + a
-    ours, naive = torch.zeros(3, requires_grad=True), torch.zeros(3, requires_grad=True)
-    layer = GroupDRO(
-        ObjectiveOptions(dro=GroupDROOptions(eta=0.1)),
-        make_tables(y[:, None].tolist(), groups=groups[:, None].tolist()),
-        ["t"],
+def test_cvar_over_examples_ranks_their_sums_over_tasks():
+    tables = make_tables([[0, 0]] * 3)
+    layer = TASK_LAYERS["cvar"](
+        ObjectiveOptions(cvar=CVaROptions(alpha=1 / 3, unit="example")), tables, ["a", "b"]
     )
-    weights = [0.25] * 4
-    for _ in range(20):
-        rows = torch.randperm(64, generator=generator)[:16]
-        losses = torch.nn.functional.softplus((1 - 2 * y[rows]) * (x[rows] @ ours))[:, None]
-        batch = Batch(losses, y[rows, None], groups[rows, None], rows)
-        (gradient,) = torch.autograd.grad(layer(losses, None, batch).sum(), ours)
-        layer.commit(torch.tensor(True))
-        ours = (ours - 0.5 * gradient).detach().requires_grad_()
+    losses = torch.tensor([[5.0, 0.0], [3.0, 3.0], [0.0, 5.5]])
+    batch = whole_batch(tables, torch.zeros(3, 2))
+    assert layer(losses, None, batch).tolist() == pytest.approx([3.0, 3.0])
 
-        plain = torch.nn.functional.softplus((1 - 2 * y[rows]) * (x[rows] @ naive))
-        present = [plain[groups[rows] == g].mean() if (groups[rows] == g).any() else plain.sum() * 0
-                   for g in range(4)]  # fmt: skip
-        weights = [w * float(torch.exp(0.1 * mean.detach())) for w, mean in zip(weights, present)]
-        weights = [w / sum(weights) for w in weights]
-        total = sum(w * mean for w, mean in zip(weights, present))
-        (gradient,) = torch.autograd.grad(total, naive)
-        naive = (naive - 0.5 * gradient).detach().requires_grad_()
-    torch.testing.assert_close(ours, naive, atol=1e-6, rtol=1e-5)
-    assert q(layer)[0] == pytest.approx(weights, abs=1e-6)
+
+def test_chi2_weighs_by_the_excess_over_eta():
+    tables = make_tables([[0]] * 4)
+    layer = Chi2(ObjectiveOptions(chi2=Chi2Options(rho=0.5)), tables, ["t"])
+    losses = torch.tensor([[1.0], [2.0], [3.0], [4.0]], dtype=torch.float64)
+    p = layer.worst_weights(losses, torch.ones(4, 1, dtype=torch.bool))[:, 0]
+    assert p.tolist() == pytest.approx([0, 0.044658, 0.333333, 0.622008], abs=1e-6)
+    assert scalar("chi2", [1, 2, 3, 4.0]) == pytest.approx(3.577350, abs=1e-5)
+
+
+def test_chi2_of_equal_or_few_losses_is_uniform_over_the_largest():
+    assert scalar("chi2", [2.0] * 8) == pytest.approx(2.0)
+    assert scalar("chi2", [1.0, 3.0], chi2=Chi2Options(rho=0.5)) == pytest.approx(3.0)
+
+
+@given(st.lists(st.floats(0.01, 5), min_size=5, max_size=20), st.floats(0.05, 0.9))
+def test_chi2_lies_between_the_mean_and_the_maximum(losses, rho):
+    found = scalar("chi2", losses, chi2=Chi2Options(rho=rho))
+    assert sum(losses) / len(losses) - 1e-4 <= found <= max(losses) + 1e-4
+
+
+@pytest.mark.parametrize("name", ["mean", "cvar", "chi2"])
+def test_unlabelled_examples_do_not_count(name):
+    labels = [[0], [1], [-1], [0], [1], [-1], [0]]
+    losses = [0.2, 1.0, 50.0, 0.5, 2.0, 60.0, 0.7]
+    known = [loss for loss, (label,) in zip(losses, labels) if label >= 0]
+    assert scalar(name, losses, labels) == pytest.approx(scalar(name, known), rel=1e-5)
+
+
+def test_cvar_over_groups_takes_the_worst_until_alpha_is_full():
+    options = ObjectiveOptions(cvar_groups=CVaRGroupsOptions(alpha=0.2))
+    layer = CVaRGroups(options, tables_of(COUNTS), ["t"])
+    # Order 3, 2, 1: weights 0.042606, 0.702832 and the rest, 0.254562.
+    assert step(layer, LOSSES) == pytest.approx([0.608737], abs=1e-6)
+    # Ranks are running means: 0.9 * 2 + 0.1 * 0 keeps group 3 the worst one.
+    low = step(layer, [0.2, 0.4, 0.6, 0.0])
+    assert low == pytest.approx([0.702832 * 0.6 + 0.254562 * 0.4], abs=1e-6)
+
+
+# Rows of environments 0 and 1 (men); labels as in the worked numbers.
+F, Y = torch.tensor([[2.0], [-1.0], [0.5]]), [1, 1, 0]
+
+
+def test_irm_of_two_equal_halves_is_the_squared_slope():
+    """r f = (-0.238406, 0.731059, 0.311230), of mean 0.267961; its square is 0.071803."""
+    labels = [[y] for y in Y for _ in range(2)]
+    tables = make_tables(labels, groups=[[2 * y] for (y,) in labels])
+    batch = whole_batch(tables, F.repeat_interleave(2, 0))
+    layer = IRM(ObjectiveOptions(irm=IRMOptions(anneal_steps=1)), tables)
+    assert layer(torch.zeros(6, 1), batch).item() == pytest.approx(0.071803, abs=1e-6)
+    layer.commit(torch.tensor(True))
+    assert layer(torch.zeros(6, 1), batch).item() == pytest.approx(7.1803, abs=1e-4)
+
+
+def test_irm_leaves_out_an_environment_of_one_row():
+    labels = [[y] for y in Y for _ in range(2)] + [[1]]
+    groups = [[2 * y] for (y,) in labels[:-1]] + [[3]]
+    tables = make_tables(labels, groups=groups)
+    batch = whole_batch(tables, torch.cat([F.repeat_interleave(2, 0), torch.tensor([[7.0]])]))
+    layer = IRM(ObjectiveOptions(), tables)
+    assert layer(torch.zeros(7, 1), batch).item() == pytest.approx(0.071803, abs=1e-6)
+
+
+def test_irm_equals_the_gradient_of_a_dummy_scale():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 2, (12, 1), generator=generator)
+    tables = make_tables(labels.tolist(), groups=(2 * labels).tolist())
+    logits = torch.randn(12, 1, generator=generator)
+    layer = IRM(ObjectiveOptions(), tables)
+    slopes = []
+    for rows in (slice(0, None, 2), slice(1, None, 2)):
+        scale = torch.tensor(1.0, requires_grad=True)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(
+            scale * logits[rows], labels[rows].float()
+        )
+        slopes.append(torch.autograd.grad(loss, scale)[0])
+    found = layer(torch.zeros(12, 1), whole_batch(tables, logits))
+    torch.testing.assert_close(found, slopes[0] * slopes[1])
+
+
+def test_rex_is_the_variance_of_the_environments_losses():
+    # Means 0.5 and 1.5: mean 1, variance 0.25, times 10.
+    tables = make_tables([[0], [1], [0]], groups=[[0], [2], [1]])
+    layer = REx(ObjectiveOptions(rex=RExOptions(anneal_steps=0)), tables)
+    losses = torch.tensor([[0.2], [0.8], [1.5]])
+    assert layer(losses, whole_batch(tables, torch.zeros(3, 1))).item() == pytest.approx(2.5)

@@ -1,7 +1,10 @@
-"""Running state of the objective: tensors that change only with a finite step."""
+"""What a layer of the objective is: running state that changes only with a finite step."""
 
 import torch
 from torch import Tensor, nn
+
+from src.objective.batch import TrainTables
+from src.objective.options import ObjectiveOptions
 
 
 class Layer(nn.Module):
@@ -35,6 +38,9 @@ class Layer(nn.Module):
     def start_epoch(self, epoch: int) -> None:
         """Prepare for an epoch (from 1)."""
 
+    def end_epoch(self, val_losses: Tensor) -> None:
+        """Use the validation loss of each task's groups, (T, G); NaN for an empty group."""
+
     @property
     def log_names(self) -> list[str]:
         """Names of the numbers that `logged` returns, such as `Blond_Hair/q3`."""
@@ -43,3 +49,12 @@ class Layer(nn.Module):
     def logged(self) -> Tensor:
         """Return the numbers of the last step for the log, (len(log_names),)."""
         return torch.empty(0)
+
+
+class TaskLayer(Layer):
+    """Layer 2, called as (losses (B, T), weights (B, T) or None for all 1, batch) -> S (T,)."""
+
+    def __init__(self, options: ObjectiveOptions, tables: TrainTables, tasks: list[str]):
+        super().__init__()
+        self.tasks, self.num_groups = tasks, tables.num_groups
+        self.all_labelled = tables.all_labelled

@@ -1,0 +1,71 @@
+"""Every method of configs/exp trains two steps of a tiny network, for one, two and three tasks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import train as entrypoint
+from src.config.compose import load_config
+from src.config.overrides import CONFIG_DIR
+from src.io import read_json
+from src.models import build
+from src.models.build import HEAD_KINDS, Network
+from src.runs.folder import Run
+from tests.data.small_celeba import write_celeba
+
+METHODS = sorted(path.stem for path in (CONFIG_DIR / "exp").glob("*.yaml"))
+GROUPINGS = ["Young:Male", "Smiling:High_Cheekbones", "Bald:Chubby"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("celeba")
+    write_celeba(root, [0] * 120 + [1] * 40 + [2] * 40)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def tiny_network(monkeypatch):
+    def build_tiny(name, num_logits, pretrained, weights, seed, head="linear"):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            body = [nn.Conv2d(3, 8, 5, 4), nn.BatchNorm2d(8), nn.ReLU()]
+            backbone = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            return Network(backbone, HEAD_KINDS[head](8, num_logits))
+
+    monkeypatch.setattr(build, "build_model", build_tiny)
+
+
+def overrides(data: Path, folder: Path, method: str, tasks: int) -> list[str]:
+    return [
+        f"exp={method}",
+        f"exp.dataset.groupings=[{','.join(GROUPINGS[:tasks])}]",
+        f"exp.dataset.root={data}",
+        f"exp.dataset.cache_dir={data / 'cache'}",
+        "exp.dataset.target_resolution=[16,16]",
+        "exp.model.pretrained=false",
+        "exp.dataloader.batch_size=16",
+        "exp.optimizer.lr=0.01",
+        "exp.train.max_steps=2",
+        "exp.train.log_every_n_steps=1",
+        "exp.train.tensorboard=false",
+        "exp.train.device=cpu",
+        f"exp.train.log_dir={folder}",
+    ]
+
+
+def test_all_methods_are_found():
+    assert len(METHODS) == 18
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 3])
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "jtt"])
+def test_a_method_trains(data, tmp_path, method, tasks):
+    entrypoint.main(load_config(overrides(data, tmp_path / "run", method, tasks)))
+    run = Run(tmp_path / "run")
+    assert run.status()["state"] == "done"
+    figures = read_json(run.val_stats)["epochs"]["1"]
+    assert all(np.isfinite(value) for value in figures.values())
