@@ -17,6 +17,7 @@ from src.config.saved import is_first_edition, read_yaml, save_config
 from src.config.schema import Config, dataset_options
 from src.data.groupings import Grouping, parse_groupings
 from src.io import UserError, exit_on_user_error, expand
+from src.methods.options import STAGED
 from src.runs.folder import Run
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def train(config: Config, run: Run) -> None:
     data = config.dataset
     dataset = open_dataset(**dataset_options(data), workers=config.dataloader.num_workers)
     groupings = parse_groupings(data.groupings, training=True, columns=dataset.columns)
-    if config.method is None:
+    if config.method not in STAGED:
         train_network(config, run, dataset, groupings)
     else:
         from src.config.stages import ConfiguredStages
@@ -86,13 +87,15 @@ def train(config: Config, run: Run) -> None:
 def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Grouping]) -> None:
     """Train one network: data, plan, network, objective, then the loop."""
     import torch
+    from torch import nn
 
+    from src.methods import IN_LOOP
     from src.models.build import build_model, check_resolution
     from src.objective.batch import TrainTables
     from src.objective.compose import Objective
     from src.objective.logits import LogitLayout
     from src.runs.provenance import data_identity, describe_session, record_provenance
-    from src.sampling.plans import Schedule, stack_groups, stack_labels
+    from src.sampling.plans import stack_groups, stack_labels
     from src.training.devices import choose_device, choose_precision, explain_out_of_memory
     from src.training.loop import Settings, Trainer
     from src.training.validation import Validation
@@ -106,15 +109,6 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
     images = dataset.images("train", full_frame=data.data_augmentation)
 
     plan = index_plan(config, rows, groupings)
-    for note in plan.notes:
-        print(note, flush=True)
-    if len(plan.positions) < 2:
-        raise UserError("an epoch has fewer than 2 examples, and batch norm cannot train on one")
-    model = build_model(**config.model.model_dump(), num_logits=layout.width, seed=config.seed).to(
-        device, memory_format=torch.channels_last
-    )
-    with explain_out_of_memory():
-        check_resolution(model, config.model.name, data.target_resolution)
     used = groupings if data.subgroup_labels else [g.without_attributes() for g in groupings]
     tables = TrainTables(
         layout,
@@ -122,6 +116,23 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
         torch.from_numpy(stack_groups(rows, used)).to(device),
         [grouping.num_groups for grouping in used],
     )
+    method = IN_LOOP[config.method](
+        getattr(config, config.method or "", None),
+        *(tables, tasks, loader.batch_size, data.target_resolution),
+    )
+    schedule = method.schedule(plan, config.seed)
+    for note in schedule.notes:
+        print(note, flush=True)
+    if len(schedule.positions()) < 2:
+        raise UserError("an epoch has fewer than 2 examples, and batch norm cannot train on one")
+
+    def build(seed: int) -> nn.Module:
+        return build_model(**config.model.model_dump(), num_logits=layout.width, seed=seed)
+
+    model = method.wrap(build(config.seed), lambda: build(config.seed + 1))
+    model.to(device, memory_format=torch.channels_last)
+    with explain_out_of_memory():
+        check_resolution(model, config.model.name, data.target_resolution)
     weights = data.task_weights or [1.0] * len(tasks)
     objective = Objective(config.objective, tables, tasks, weights, data.lbtw_alpha)
     validation = Validation(
@@ -139,10 +150,10 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
     Trainer(
         run,
         model,
+        method,
         objective,
-        Schedule(((1, plan),)),
+        schedule,
         images,
-        tables,
         validation,
         Settings(seed=config.seed, augment=data.data_augmentation, **settings),
         finish=lambda: draw_task_weights(run, tasks, config.objective.across),

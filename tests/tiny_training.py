@@ -30,6 +30,7 @@ from src.sampling.plans import IndexPlan, Schedule
 from src.training import loop as training
 from src.training import validation
 from src.training.checkpoints import load_checkpoint
+from src.training.method import Method
 from src.training.validation import Validation
 
 NUM_TRAIN, STEPS_PER_EPOCH, EPOCHS = 20, 3, 3  # batches of 8, 8 and 4
@@ -79,6 +80,8 @@ def make_trainer(
     plan: IndexPlan | None = None,
     plans: Schedule | None = None,
     objective: dict[str, Any] | None = None,
+    method: type[Method] = Method,
+    method_options: Any = None,
     hook: Callable[[training.Trainer], Any] = lambda trainer: None,
     dropout: float = 0.0,
     **changes: Any,
@@ -124,13 +127,18 @@ def make_trainer(
         [4] * len(tasks),
     )
     options = ObjectiveOptions(**{"across": "lbtw" if lbtw else "static", **(objective or {})})
+    chosen = method(method_options, tables, tasks, settings.batch_size, (6, 6))
+    plan = plan or IndexPlan(np.arange(NUM_TRAIN))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        model = chosen.wrap(model, lambda: tiny_network(len(tasks), dropout))
     trainer = training.Trainer(
         run,
         model.to(device, memory_format=torch.channels_last),
+        chosen,
         Objective(options, tables, list(tasks), weights or [1.0] * len(tasks), 0.5),
-        plans or Schedule(((1, plan or IndexPlan(np.arange(NUM_TRAIN))),)),
+        plans or chosen.schedule(plan, settings.seed),
         MemoryImages(NUM_TRAIN, settings.augment),
-        tables,
         Validation(run, MemoryDataset(), groupings, True, 8, device, settings.precision),
         settings,
     )

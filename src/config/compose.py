@@ -21,6 +21,7 @@ from src.config.overrides import CONFIG_DIR, prepare_overrides
 from src.config.saved import WITHOUT_EFFECT, read_config, to_dict
 from src.config.schema import Config, StageConfig, flatten, schema_keys, section_of
 from src.io import UserError, did_you_mean, exit_on_user_error
+from src.methods.options import STAGED
 from src.objective.options import ObjectiveOptions
 from src.runs.names import default_log_dir
 from src.spurious.pairs import expand_groupings
@@ -180,7 +181,7 @@ def validate(values: dict[str, Any]) -> Config:
     """
     try:
         config = Config.model_validate(values)
-        for stage in ("stage_1", "stage_2") if config.method else ():
+        for stage in ("stage_1", "stage_2") if config.method in STAGED else ():
             stage_config(config, stage)
     except ValidationError as error:
         raise UserError(_problems(error)) from error
@@ -198,9 +199,9 @@ def stage_config(config: Config, stage: str, **fixed: dict[str, Any]) -> Config:
     changes: StageConfig = getattr(config, stage)
     for section in ("optimizer", "dataloader", "objective", "train"):
         values[section] = values[section] | fixed.get(section, {}) | getattr(changes, section)
-    del values["stage_1"], values["stage_2"]
+    values |= {"stage_1": {}, "stage_2": {}, "method": None, "name": f"{config.name}_{stage}"}
     try:
-        return Config.model_validate(values | {"method": None, "name": f"{config.name}_{stage}"})
+        return Config.model_validate(values)
     except ValidationError as error:
         raise UserError(_problems(error, prefix=f"exp.{stage}")) from error
 

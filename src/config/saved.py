@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from src.config.schema import Config, flatten
 from src.io import UserError, write_atomic
+from src.methods.options import METHODS, STAGED
 from src.objective.options import ObjectiveOptions
 
 # Settings that change speed, place or logging, never a result: not part of a run's identity.
@@ -32,10 +33,10 @@ def to_dict(config: Config) -> dict[str, Any]:
     """Return a configuration as it is saved: only options of chosen layers and methods."""
     values = config.model_dump()
     values["objective"] = config.objective.chosen()
-    for stage in ("stage_1", "stage_2"):
-        if config.method is None:
-            del values[stage]
-    return values
+    unused = [method for method in METHODS if method in values and method != config.method]
+    if config.method not in STAGED:
+        unused += ["stage_1", "stage_2"]
+    return {key: value for key, value in values.items() if key not in unused}
 
 
 def effective(config: Config | dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pydantic import (
 
 from src.data.groupings import parse_groupings
 from src.io import UserError, expand
+from src.methods.options import METHODS, STAGED, LffOptions, LisaOptions, MixupOptions, PdeOptions
 from src.objective.options import NEED_GROUPS, ObjectiveOptions, Options
 
 MOST = 10**9  # of whole numbers that count something
@@ -191,13 +192,19 @@ class Config(Options):
 
     name: Text = Field(description="the method; part of the run folder's path")
     seed: Seed
-    method: Literal["jtt"] | None = Field(None, description="code in src/methods that it needs")
+    method: Literal[tuple(METHODS)] | None = Field(
+        None, description="code in src/methods that it needs"
+    )
     model: ModelConfig
     optimizer: OptimizerConfig
     dataset: DatasetConfig
     dataloader: DataloaderConfig
     objective: ObjectiveOptions = Field(default_factory=ObjectiveOptions)
     train: TrainConfig
+    mixup: MixupOptions = Field(default_factory=MixupOptions)
+    lisa: LisaOptions = Field(default_factory=LisaOptions)
+    lff: LffOptions = Field(default_factory=LffOptions)
+    pde: PdeOptions = Field(default_factory=PdeOptions)
     stage_1: StageConfig = Field(default_factory=StageConfig)
     stage_2: StageConfig = Field(default_factory=StageConfig)
 
@@ -206,7 +213,7 @@ class Config(Options):
         problems = []
         data, objective = self.dataset, self.objective
         for stage in ("stage_1", "stage_2"):
-            if self.method is None and getattr(self, stage) != StageConfig():
+            if self.method not in STAGED and getattr(self, stage) != StageConfig():
                 problems.append(f"{stage} has no effect: exp={self.name} has no stages")
         if self.dataloader.sampler == "rwg" and not data.subgroup_labels:
             problems.append(

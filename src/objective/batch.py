@@ -18,6 +18,8 @@ class Batch:
     groups: Tensor  # (B, T) int64, -1 = unknown
     positions: Tensor  # (B,) int64, rows of the train split
     features: Tensor | None = None  # (B, D), what the head sees
+    partner: "Batch | None" = None  # of mixed images: the labels of the other image
+    share: Tensor | None = None  # (B,), of the first image in a mixed one
 
 
 class TrainTables:

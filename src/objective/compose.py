@@ -1,5 +1,6 @@
 """The objective: logits of a batch to the scalar that is minimised, through its layers."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -41,18 +42,38 @@ class Objective(nn.Module):
         self.across = ACROSS_LAYERS[options.across](options, task_weights, lbtw_alpha)
         self.penalty = optional(PENALTIES, options.penalty, options, tables)
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the scalar, and the numbers for the log in the order of `log_names`."""
-        if self.shift is not None:
-            batch = self.shift(batch)
-        losses = self.example(batch)  # (B, T)
-        weights = None if self.weights is None else self.weights(batch)  # (B, T)
+    def forward(self, batch: Batch, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the scalar, and the numbers for the log in the order of `log_names`.
+
+        Args:
+            weights: (B, T), a method's own weights of the losses.
+        """
+        losses, own = self._losses(batch)  # (B, T) each
+        weights = own if weights is None else weights if own is None else weights * own
+        if batch.partner is not None:
+            losses, weights = self._mixed(batch, losses, weights), None
+            unknown = batch.partner.labels < 0
+            batch = replace(batch, labels=torch.where(unknown, -1, batch.labels))
         scalars = self.task(losses, weights, batch)  # (T,)
         total, task_weights = self.across(scalars)
         if self.penalty is not None:
             total = total + self.penalty(losses, batch)
         extra = [layer.logged() for layer in self.layers() if layer.log_names]
         return total, torch.cat([scalars.detach(), task_weights.detach(), *extra])
+
+    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return the losses and weights (B, T) of layer 1."""
+        if self.shift is not None:
+            batch = self.shift(batch)
+        return self.example(batch), None if self.weights is None else self.weights(batch)
+
+    def _mixed(self, batch: Batch, losses: Tensor, weights: Tensor | None) -> Tensor:
+        """Return the weighted losses of mixed images: each label counts by its image's share."""
+        others, other_weights = self._losses(batch.partner)
+        if weights is not None:
+            losses, others = weights * losses, other_weights * others
+        share = batch.share[:, None]
+        return share * losses + (1 - share) * others
 
     def layers(self) -> list[Layer]:
         return [layer for layer in self.children() if isinstance(layer, Layer)]

@@ -22,6 +22,7 @@ LONGEST_EPOCH = 2**31  # examples; their positions alone take 16 GiB
 SHOWN = 20  # names listed in one note
 # Keep the draws of one seed apart.
 SUBSET_STREAM, EPOCH_STREAM, DROPOUT_STREAM, HALVES_STREAM = 1, 2, 3, 4
+MIX_STREAM, PAIR_STREAM, EXPAND_STREAM = 5, 6, 7
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,11 @@ class Schedule:
 
     plans: tuple[tuple[int, IndexPlan], ...]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines to print at the start of a run."""
+        return self.plans[0][1].notes
+
     def plan(self, epoch: int) -> IndexPlan:
         """Return the plan of an epoch (from 1)."""
         return [plan for first, plan in self.plans if first <= epoch][-1]
@@ -214,6 +220,10 @@ class Schedule:
                 return first + epochs - 1
             step -= (end - first) * plan.steps(batch_size)
         raise AssertionError("the last plan has no end")
+
+    def rows(self, batch_size: int) -> int:
+        """Return the number of rows of a full batch."""
+        return batch_size
 
     def positions(self) -> np.ndarray:
         """Return all positions that some epoch may see, ascending, each once."""

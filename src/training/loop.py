@@ -19,7 +19,6 @@ from tqdm import tqdm
 from src.data.batches import iterate_batches
 from src.data.device_cache import keep_on_device
 from src.io import UserError
-from src.objective.batch import TrainTables
 from src.objective.compose import Objective
 from src.runs.folder import Heartbeat, Run
 from src.runs.signals import Stopped, stop_on_signal
@@ -33,6 +32,7 @@ from src.training.checkpoints import (
 )
 from src.training.cuda_graph import CapturedStep
 from src.training.devices import explain_out_of_memory, seed_draws
+from src.training.method import Method
 from src.training.metrics_log import Clock, MetricsLog
 from src.training.step import Step, build_optimizer
 
@@ -67,10 +67,10 @@ class Trainer:
 
     Args:
         model: on the device, images to logits (B, C).
+        method: see src/training/method.py.
         objective: see src/objective/compose.py.
         schedule: which examples each epoch sees.
         images: image source of the train split.
-        tables: labels and groups of the train split, on the device.
         validation: called as (model, epoch, stop) after each epoch; see src/training/validation.py.
         finish: called after the last epoch, before the run is done.
     """
@@ -79,10 +79,10 @@ class Trainer:
         self,
         run: Run,
         model: nn.Module,
+        method: Method,
         objective: Objective,
         schedule: Schedule,
         images: Any,
-        tables: TrainTables,
         validation: Any,
         settings: Settings,
         finish: Callable[[], None] = lambda: None,
@@ -90,17 +90,17 @@ class Trainer:
         self.run, self.model, self.schedule = run, model, schedule
         self.images, self.validation, self.finish = images, validation, finish
         self.settings, device = settings, settings.device
-        self.objective = objective.to(device)
+        self.method, self.objective = method.to(device), objective.to(device)
         self.optimizer = build_optimizer(
             settings.optimizer,
-            [*model.parameters(), *objective.parameters()],
+            [*model.parameters(), *method.parameters(), *objective.parameters()],
             settings.lr,
             settings.weight_decay,
             settings.momentum,
         )
         self.compute = Step(
-            *(model, self.objective, self.optimizer, tables, device),
-            *(settings.precision, settings.compile),
+            *(model, self.method, self.objective, self.optimizer),
+            *(device, settings.precision, settings.compile),
         )
         self.epoch = 0  # finished and validated epochs
         self.batch = 0  # finished batches of the current epoch
@@ -114,7 +114,7 @@ class Trainer:
         self.run_step: Callable[..., None] = self.compute
         # fp16's scaler takes decisions on the CPU, so its steps cannot be recorded.
         if settings.cuda_graph and device.type == "cuda" and settings.precision != "fp16":
-            self.run_step = CapturedStep(self.compute, settings.batch_size)
+            self.run_step = CapturedStep(self.compute, schedule.rows(settings.batch_size))
 
     # ------------------------------------------------------------------ the loop
 
@@ -152,6 +152,7 @@ class Trainer:
         self.model.train()
         if self.batch == 0:
             self.objective.start_epoch(epoch)
+            self.method.start_epoch(epoch)
         batches = self.schedule.batches(settings.seed, epoch, settings.batch_size)
         left = batches[self.batch :][: self.total_steps - self.step]
         augment = (settings.seed, self.step) if settings.augment else None
@@ -189,16 +190,18 @@ class Trainer:
         # Dropout and stochastic depth draw from torch's global generator.
         entropy = np.random.SeedSequence((self.settings.seed, DROPOUT_STREAM, self.step))
         seed_draws(self.settings.device, int(entropy.generate_state(1, np.uint64)[0]))
+        self.method.draw(self.settings.seed, self.step, len(images))
         self.run_step(images, positions)
         self.step += 1
         self.batch += 1
 
     def _next_lr(self) -> float:
         """Return a constant, or a cosine from lr to 0 over all planned steps (Loshchilov 2017)."""
+        lr = self.settings.lr * self.method.lr_factor(self.epoch + 1)
         if self.settings.schedule is None:
-            return self.settings.lr
+            return lr
         done = self.step / self.planned_steps
-        return self.settings.lr * 0.5 * (1 + math.cos(math.pi * done))
+        return lr * 0.5 * (1 + math.cos(math.pi * done))
 
     def _write_log(self, bar: tqdm, clock: Clock, waited: float) -> None:
         """Write means since the last log line to metrics.jsonl; stop on a non-finite loss."""
@@ -288,6 +291,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "objective": self.objective.state_dict(),
+            "method": self.method.state_dict(),
             "scaler": self.compute.scaler.state_dict(),
             "sums": self.compute.sums,
             "epoch": self.epoch,
@@ -302,6 +306,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.objective.load_state_dict(state["objective"])
+        self.method.load_state_dict(state["method"])
         if state["scaler"]:  # empty if the run began on a device that needs no fp16
             self.compute.scaler.load_state_dict(state["scaler"])
         if state["sums"].shape != self.compute.sums.shape:

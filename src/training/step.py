@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from src.objective.batch import TrainTables
 from src.objective.compose import Objective
 from src.training.devices import autocast
+from src.training.method import Method
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 
@@ -52,14 +52,14 @@ class Step:
     def __init__(
         self,
         model: nn.Module,
+        method: Method,
         objective: Objective,
         optimizer: torch.optim.Optimizer,
-        tables: TrainTables,
         device: torch.device,
         precision: str,
         compile_model: bool,
     ):
-        self.objective, self.optimizer, self.tables = objective, optimizer, tables
+        self.method, self.objective, self.optimizer = method, objective, optimizer
         self.device, self.precision = device, precision
         self.forward = torch.compile(model) if compile_model else model
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
@@ -67,10 +67,13 @@ class Step:
         self.bad_step = torch.zeros((), dtype=torch.int64, device=device)
         self.count = torch.zeros_like(self.bad_step)
 
-    def __call__(self, images: Tensor, positions: Tensor) -> None:
+    def network(self, images: Tensor) -> Tensor:
+        """Return the logits of images in the run's precision."""
         with autocast(self.device, self.precision):
-            logits = self.forward(images)  # (B, C)
-        total, logged = self.objective(self.tables.batch(logits, positions))
+            return self.forward(images)
+
+    def __call__(self, images: Tensor, positions: Tensor) -> None:
+        total, logged = self.method.loss(self.network, self.objective, images, positions)
         self.optimizer.zero_grad(set_to_none=True)
         # fp16's scaler sets found_inf from the gradients, where overflow is no error; an infinite
         # logit can have a finite gradient, which is made NaN here.
@@ -81,6 +84,7 @@ class Step:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.objective.commit(finite)
+        self.method.commit(finite)
         self.count += 1
         self.bad_step += ((self.bad_step == 0) & ~finite) * self.count
         self.sums += torch.cat([logged, total.detach()[None], finite[None]])

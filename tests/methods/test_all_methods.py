@@ -58,7 +58,7 @@ def overrides(data: Path, folder: Path, method: str, tasks: int) -> list[str]:
 
 
 def test_all_methods_are_found():
-    assert len(METHODS) == 18
+    assert len(METHODS) == 22
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3])

@@ -10,6 +10,11 @@ import pytest
 import torch
 
 from src.io import UserError, read_json
+from src.methods.lff import LfF
+from src.methods.mixup import Lisa, Mixup
+from src.methods.options import LffOptions, LisaOptions, MixupOptions, PdeOptions
+from src.methods.pde import PDE
+from src.objective.options import GroupDROOptions, LDAMOptions
 from src.runs.folder import Run
 from src.runs.selection import find_best_ckpt
 from src.runs.signals import Stopped
@@ -103,8 +108,17 @@ def test_a_run_that_ends_before_its_last_picture_is_not_done_and_draws_it_when_s
         {"precision": "fp16"},
         {"keep_ckpts": "best"},
         {"log_every_n_steps": 50},
+        {"optimizer": "adamw"},
+        {"objective": {"task": "dro", "dro": GroupDROOptions(automatic_adjustment=True)}},
+        {"objective": {"task": "cvar_groups"}},
+        {"objective": {"task": "environment_mean", "penalty": "irm"}},
+        {"objective": {"example": "ldam", "ldam": LDAMOptions(drw_from_epoch=2)}},
+        {"method": Mixup, "method_options": MixupOptions()},
+        {"method": Lisa, "method_options": LisaOptions(), "total_epochs": 9},
+        {"method": LfF, "method_options": LffOptions()},
+        {"method": PDE, "method_options": PdeOptions(warmup_epochs=1, num_added=2, interval=1)},
     ],
-    ids=lambda options: next(iter(options)),
+    ids=lambda options: "-".join(map(str, next(iter(options.items())))),
 )
 def test_every_setting_resumes_in_mid_epoch(tmp_path, options):
     make_trainer(tmp_path / "whole", **options).train()

@@ -1,0 +1,113 @@
+"""Batches of pairs for LISA: anchors from every group equally often, each with a partner."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from src.io import UserError
+from src.sampling.plans import PAIR_STREAM
+
+
+class PairSchedule:
+    """Draws the pairs of each epoch; used like `Schedule`.
+
+    A batch holds B anchors, then their B partners, with B a multiple of the number of groups. In a
+    step that mixes one label, the partner has the same class and another attribute value; else the
+    same attribute value and another class. With several tasks the steps take turns: the pairs of a
+    step are those of one task. As in the authors' code, an epoch ends with the smallest group.
+
+    Args:
+        groups: (N, T) group ids, -1 = unknown.
+        num_values: attribute values of each task.
+        num_groups: groups of each task.
+        same_label: share of the steps that mix one label.
+    """
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        groups: np.ndarray,
+        num_values: Sequence[int],
+        num_groups: Sequence[int],
+        same_label: float,
+    ):
+        self.same_label, self.num_values = same_label, num_values
+        self.members = [
+            [np.flatnonzero(groups[:, task] == group) for group in range(count)]
+            for task, count in enumerate(num_groups)
+        ]
+        self.partners = [
+            [self._partner_groups(task, group) for group in range(count)]
+            for task, count in enumerate(num_groups)
+        ]
+
+    def _partner_groups(self, task: int, group: int) -> tuple[list[int], list[int]]:
+        """Return the groups of the same class, and those of the same attribute value."""
+        values, members = self.num_values[task], self.members[task]
+        label, value = divmod(group, values)
+        others = [g for g in range(len(members)) if g != group and len(members[g])]
+        same_class = [g for g in others if g // values == label]
+        same_value = [g for g in others if g % values == value]
+        return same_class, same_value
+
+    def _per_group(self, task: int, batch_size: int) -> int:
+        present = sum(len(rows) > 0 for rows in self.members[task])
+        if batch_size < present:
+            raise UserError(
+                f"lisa needs one example of each group in a batch: set "
+                f"exp.dataloader.batch_size to at least {present} (now {batch_size})"
+            )
+        return batch_size // present
+
+    def _steps(self, batch_size: int) -> int:
+        return max(
+            1,
+            min(
+                min(len(rows) for rows in members if len(rows)) // self._per_group(task, batch_size)
+                for task, members in enumerate(self.members)
+            ),
+        )
+
+    def batches(self, seed: int, epoch: int, batch_size: int) -> list[np.ndarray]:
+        """Return the positions (2B,) of each batch of an epoch, in order."""
+        rng = np.random.default_rng([seed, PAIR_STREAM, epoch])
+        steps = self._steps(batch_size)
+        first = (epoch - 1) * steps
+        return [
+            self._batch(rng, (first + step) % len(self.members), batch_size)
+            for step in range(steps)
+        ]
+
+    def _batch(self, rng: np.random.Generator, task: int, batch_size: int) -> np.ndarray:
+        count, kind = self._per_group(task, batch_size), int(rng.random() >= self.same_label)
+        anchors, partners = [], []
+        for group, rows in enumerate(self.members[task]):
+            if not len(rows):
+                continue
+            anchors.append(rng.choice(rows, count))
+            # A group without such a partner is mixed with itself.
+            groups = self.partners[task][group][kind] or [group]
+            chosen = rng.choice(groups, count)
+            partners.append(np.array([rng.choice(self.members[task][g]) for g in chosen]))
+        return np.concatenate([*anchors, *partners])
+
+    def total_steps(self, epochs: int, batch_size: int) -> int:
+        """Return the number of batches of the first `epochs` epochs."""
+        return epochs * self._steps(batch_size)
+
+    def epoch_of(self, step: int, batch_size: int) -> int:
+        """Return the epoch (from 1) that a step (from 1) belongs to."""
+        return -(-step // self._steps(batch_size))
+
+    def rows(self, batch_size: int) -> int:
+        """Return the number of rows of a full batch."""
+        return max(
+            2 * self._per_group(task, batch_size) * sum(len(rows) > 0 for rows in members)
+            for task, members in enumerate(self.members)
+        )
+
+    def positions(self) -> np.ndarray:
+        """Return all positions that some epoch may see, ascending, each once."""
+        rows = [rows for members in self.members for rows in members]
+        return np.unique(np.concatenate(rows))

@@ -1,0 +1,70 @@
+"""How a step is computed. Methods that no layer of the objective holds override parts of this."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from src.objective.batch import TrainTables
+from src.objective.compose import Objective
+from src.objective.layer import Layer
+from src.sampling.plans import IndexPlan, Schedule
+
+
+class Method(Layer):
+    """Plain training: one network, one forward pass, every epoch the same plan.
+
+    Args:
+        options: the method's own, see src/methods/options.py.
+        tables: labels and groups of the train split.
+        tasks: names of the tasks, for the log.
+        batch_size: as configured.
+        resolution: (height, width) of the images.
+    """
+
+    def __init__(
+        self,
+        options: object,
+        tables: TrainTables,
+        tasks: Sequence[str],
+        batch_size: int,
+        resolution: Sequence[int],
+    ):
+        super().__init__()
+        self.options, self.tables, self.tasks = options, tables, list(tasks)
+        self.batch_size, self.resolution = batch_size, tuple(resolution)
+
+    def wrap(self, model: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
+        """Return what is trained, from the network; `build` makes another one."""
+        return model
+
+    def schedule(self, plan: IndexPlan, seed: int) -> Schedule:
+        """Return which examples each epoch sees; `plan` is that of samplers and subsets."""
+        return Schedule(((1, plan),))
+
+    def lr_factor(self, epoch: int) -> float:
+        """Return the factor of the learning rate in an epoch (from 1)."""
+        return 1.0
+
+    def draw(self, seed: int, step: int, size: int) -> None:
+        """Draw the random numbers of a step into fixed tensors, for a batch of `size` rows."""
+
+    def loss(
+        self,
+        network: Callable[[Tensor], Tensor],
+        objective: Objective,
+        images: Tensor,
+        positions: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the scalar to minimise, and the numbers for the log.
+
+        Args:
+            network: images (B, 3, H, W) to logits (B, C), in the run's precision.
+            positions: (B,) rows of the train split.
+        """
+        return objective(self.tables.batch(network(images), positions))
+
+
+def shared_buffer(size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return a buffer for drawn numbers; a batch may have one row more than configured."""
+    return torch.zeros(size + 1, dtype=dtype)
