@@ -191,8 +191,7 @@ def draw_task_weights(run: Run, tasks: list[str], across: str) -> None:
         return
     import numpy as np
 
-    from src.report.plots import task_weights
-    from src.report.plots_groups import save_figure
+    from src.evaluation.plots import save_figure, task_weights
     from src.training.metrics_log import read_metrics
 
     keys = [f"train/{task}/weight" for task in tasks]

@@ -1,230 +1,141 @@
-"""What the demo leaves behind: one table, summary.json, summary.csv and three pictures."""
+"""Compare a few runs on one grouping: a table, accuracy per group, learning curves, mistakes.
 
-from collections.abc import Mapping, Sequence
+python -m scripts.demo_report --out outputs/demo ERM=logs/demo/ERM RWG=logs/demo/RWG ...
+
+The runs are evaluated on the test split at their last epoch, and share data and grouping. The sheet
+of mistakes is that of the first run.
+"""
+
+import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-from src.data.celeba import load_annotations
-from src.data.groupings import parse_grouping
-from src.data.layout import ImageFiles
-from src.data.pixels import open_image
-from src.evaluation.logits import load_logits
+from src.api import open_evaluator, open_run
+from src.data.groupings import Grouping
 from src.evaluation.metrics import wilson
-from src.evaluation.results import read_evaluation
-from src.evaluation.table import interval, percent
-from src.io import write_atomic, write_json
-from src.report.plots_groups import (
+from src.evaluation.plots import (
     Accuracies,
-    face_sheet,
     group_bars,
     learning_curves,
+    mistakes_sheet,
     save_figure,
 )
-from src.runs.folder import Run
+from src.evaluation.predict import RunEvaluator
+from src.evaluation.results import evaluate, read_evaluation
+from src.evaluation.table import interval, percent
+from src.io import UserError, exit_on_user_error, expand, write_json
 
-GROUPING = parse_grouping("Blond_Hair:Male")
-GROUPS = ("non-blond women", "non-blond men", "blond women", "blond men")  # by group id
-FACES_PER_GROUP = 12
-FACE = 89  # pixels: the central 178x178, as the network sees it, halved
-STAND_IN = (
-    "Drawn faces with CelebA's attributes: they show the mechanism and say nothing of CelebA."
-)
+IMAGES_PER_GROUP = 12
+DRAWN = "Drawn faces: they show the mechanism and say nothing about CelebA. "
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A tested method: its run, the test figures, and validation's (E epochs, G groups)."""
+    """A run's evaluator, its test figures (see `metrics.summarise`) and its validation curve."""
 
     method: str
-    run: Run
-    test: dict[str, Any]  # of the grouping, see src/evaluation/metrics.py summarise
-    epoch: int
-    curve: Accuracies
+    evaluator: RunEvaluator
+    test: dict[str, Any]
+    curve: Accuracies  # (E, G)
 
 
-def write_report(out: Path, runs: Mapping[str, Run], root: Path, rule: str) -> None:
-    """Print the table and fill the folder `out`.
-
-    Args:
-        runs: by method, ERM first; root: the drawn data set.
-    """
-    outcomes = [load_outcome(method, run, rule) for method, run in runs.items()]
-    rows = [summary_row(outcome) for outcome in outcomes]
-    about = {"split": "test", "checkpoint": f"{rule}, on the validation split", "data": str(root)}
-    write_json(out / "summary.json", {**about, "grouping": GROUPING.name, "methods": rows})
-    write_atomic(out / "summary.csv", flat(rows).to_csv(index=False))
-    save_figure(draw_accuracies(outcomes), out / "accuracy_per_group.png")
-    save_figure(draw_curves(outcomes), out / "learning_curves.png")
-    save_figure(draw_mistakes(outcomes[0], root), out / "erm_mistakes.png")
-    print_table(rows, rule)
-    print("\n".join(["pictures and numbers:", *(f"  {path}" for path in sorted(out.glob("*.*")))]))
-
-
-def load_outcome(method: str, run: Run, rule: str) -> Outcome:
-    test = read_evaluation(run.stats("test", rule))
-    stats = [read_evaluation(run.epoch_stats(epoch)) for epoch in sorted(run.history()["epochs"])]
-    curve = accuracies([figures[GROUPING.name]["groups"] for figures in stats])
-    return Outcome(method, run, test[GROUPING.name], int(test["checkpoint"]["epoch"]), curve)
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", metavar="NAME=RUN")
+    parser.add_argument("--out", type=expand, default=Path("outputs/demo"))
+    args = parser.parse_args(argv)
+    with exit_on_user_error():
+        outcomes = [load_outcome(*text.partition("=")[::2]) for text in args.runs]
+        grouping = outcomes[0].evaluator.groupings[0]
+        if any(outcome.evaluator.groupings != [grouping] for outcome in outcomes):
+            raise UserError("the runs have different groupings: compare runs of one grouping")
+        rows = [summary_row(outcome) for outcome in outcomes]
+        about = {"split": "test", "epoch": "last", "grouping": grouping.name}
+        write_json(args.out / "summary.json", {**about, "methods": rows})
+        draw(outcomes, grouping, args.out)
+        shown = [(row["method"], *map(spell, (row["average"], row["worst_group"]))) for row in rows]
+        table = pd.DataFrame(shown, columns=["method", "average", "worst group"])
+        print(f"\n{grouping.name}, test split, last epoch; percent with 95 % intervals")
+        print(table.to_string(index=False, justify="left"))
+        print(f"\nfigures and numbers: {args.out}")
 
 
-def accuracies(rows: Sequence[Sequence[Mapping[str, Any]]]) -> Accuracies:
-    """Percent (rows, G) of lists of groups; NaN for a group without examples."""
-    parts = [
-        100 * np.array([[group[key] for group in row] for row in rows], dtype=float)
-        for key in ("acc", "low", "high")
-    ]
-    return Accuracies(*parts)
-
-
-# ------------------------------------------------------------------------- numbers
+def load_outcome(method: str, folder: str) -> Outcome:
+    if not folder:
+        raise UserError(f"{method}: give runs as NAME=RUN, such as ERM=logs/demo/ERM")
+    run = open_run(folder)
+    evaluator = open_evaluator(run)
+    grouping = evaluator.groupings[0]
+    logits = evaluator.logits("last", "test")
+    test = evaluate(logits, [grouping], evaluator.rows("test"))[grouping.name]
+    epochs = [read_evaluation(run.epoch_stats(e)) for e in sorted(run.history()["epochs"])]
+    curve = Accuracies.of_groups([epoch[grouping.name]["groups"] for epoch in epochs])
+    return Outcome(method, evaluator, test, curve)
 
 
 def summary_row(outcome: Outcome) -> dict[str, Any]:
-    """One method for summary.json; accuracies and their limits are fractions."""
-    groups = outcome.test["groups"]
+    """Return one method of summary.json; accuracies and their limits are fractions."""
+    groups, worst = outcome.test["groups"], outcome.test["worst_group"]
     correct, total = (sum(group[key] for group in groups) for key in ("correct", "total"))
     low, high = wilson(correct, total)
-    worst = outcome.test["worst_group"]
-    return {
-        "method": outcome.method,
-        "run": str(outcome.run.path),
-        "epoch": outcome.epoch,
-        "average": {"acc": outcome.test["avg_acc"], "low": low, "high": high, "n": total},
-        "worst_group": {**worst, "name": GROUPS[worst["id"]], "n": groups[worst["id"]]["total"]},
-        "groups": [{**group, "name": name} for group, name in zip(groups, GROUPS)],
-    }
+    average = {"acc": outcome.test["avg_acc"], "low": low, "high": high, "total": total}
+    of_worst = {key: groups[worst["id"]][key] for key in ("name", "total")}
+    run = str(outcome.evaluator.run.path)
+    row = {"method": outcome.method, "run": run, "average": average}
+    return row | {"worst_group": worst | of_worst, "groups": groups}
 
 
-def flat(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """The rows as a table: a line per method."""
-    lines = []
-    for row in rows:
-        line = {key: row[key] for key in ("method", "run", "epoch")}
-        for part in ("average", "worst_group"):
-            line |= {f"{part}_{key}": value for key, value in row[part].items() if key != "id"}
-        for group in row["groups"]:
-            line |= {f"g{group['id']}_{key}": group[key] for key in ("acc", "low", "high")}
-        lines.append(line)
-    return pd.DataFrame(lines)
+def spell(figures: dict[str, Any]) -> str:
+    """Format `44.4 (30.8-58.9) Blond_Hair=1 Male=1, n = 72`, in percent."""
+    text = f"{percent(figures['acc'])} ({interval(figures)})"
+    return f"{text} {figures['name']}, n = {figures['total']:,}" if "name" in figures else text
 
 
-def print_table(rows: Sequence[dict[str, Any]], rule: str) -> None:
-    size = rows[0]["average"]["n"]
-    table = Table(
-        title=f"{GROUPING.name}, test split (n = {size:,}), percent with 95 % intervals",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
+def draw(outcomes: list[Outcome], grouping: Grouping, out: Path) -> None:
+    methods, first = [outcome.method for outcome in outcomes], outcomes[0]
+    names, groups = grouping.group_names, first.test["groups"]
+    note = DRAWN if "synthetic" in str(first.evaluator.dataset.root) else ""
+    values = Accuracies.of_groups([outcome.test["groups"] for outcome in outcomes])
+    worst = first.test["worst_group"]["id"]
+    scores = ", ".join(f"{m} {v:.0f} %" for m, v in zip(methods, values.value[:, worst]))
+    averages = [100 * outcome.test["avg_acc"] for outcome in outcomes]
+    sizes = [group["total"] for group in groups]
+    title = f"{names[worst]} classified correctly: {scores}"
+    small = f"{note}Test split, last epoch, 95 % Wilson intervals."
+    bars = group_bars(title, methods, names, sizes, values, averages, small)
+    save_figure(bars, out / "accuracy_per_group.png")
+
+    curves = [outcome.curve for outcome in outcomes]
+    lasts = [len(curve.value) for curve in curves]
+    small = f"{note}Validation split, 95 % Wilson intervals; ringed: the epoch that is tested."
+    figure = learning_curves("Accuracy while training", methods, names, curves, lasts, small)
+    save_figure(figure, out / "learning_curves.png")
+
+    evaluator, rng = first.evaluator, np.random.default_rng(0)
+    rows, images = evaluator.rows("test"), evaluator.dataset.images("test")
+    logits = evaluator.logits("last", "test").of_task(grouping.task)  # (N,)
+    ids, wrong = grouping.group_ids(rows), (logits > 0) != (grouping.labels(rows) == 1)
+    members = (np.flatnonzero(ids == group) for group in range(grouping.num_groups))
+    shown = [rng.choice(of, min(IMAGES_PER_GROUP, len(of)), replace=False) for of in members]
+    shown = [of[np.argsort(logits[of], kind="stable")] for of in shown]
+    sheet = mistakes_sheet(
+        f"Mistakes of {first.method}",
+        [f"{g['name']}: {g['total'] - g['correct']:,} of {g['total']:,} wrong" for g in groups],
+        [images.read(of) for of in shown],
+        [wrong[of] for of in shown],
+        [[f"{100 / (1 + np.exp(-logits[k])):.0f} %" for k in of] for of in shown],
+        f"{note}A random sample of each group of the test split, by the probability of "
+        f"{grouping.task}=1; red: mistakes.",
     )
-    for column in ("method", "average", "", "worst group", "", "which", "n"):
-        table.add_column(column, justify="left" if column in ("method", "which") else "right")
-    for row in rows:
-        average, worst = row["average"], row["worst_group"]
-        table.add_row(
-            row["method"],
-            percent(average["acc"]),
-            interval(average),
-            percent(worst["acc"]),
-            interval(worst),
-            worst["name"],
-            str(worst["n"]),
-        )
-    console = Console()
-    console.print()
-    console.print(table)
-    console.print(
-        f"Epochs were chosen by worst-group accuracy on the validation split ({rule}). {STAND_IN}",
-        highlight=False,
-    )
+    save_figure(sheet, out / f"{first.method.lower()}_mistakes.png")
 
 
-# ------------------------------------------------------------------------- pictures
-
-
-def draw_accuracies(outcomes: Sequence[Outcome]) -> Figure:
-    groups = [outcome.test["groups"] for outcome in outcomes]
-    worst = outcomes[0].test["worst_group"]["id"]
-    values = accuracies(groups)  # (M, G)
-    return group_bars(
-        f"{GROUPS[worst].capitalize()} classified correctly: "
-        + scores(outcomes, values.value[:, worst]),
-        [outcome.method for outcome in outcomes],
-        GROUPS,
-        [group["total"] for group in groups[0]],
-        values,
-        [100 * outcome.test["avg_acc"] for outcome in outcomes],
-        note=f"Test split, 95 % Wilson intervals. {STAND_IN}",
-    )
-
-
-def draw_curves(outcomes: Sequence[Outcome]) -> Figure:
-    worst = outcomes[0].test["worst_group"]["id"]
-    chosen = [outcome.curve.value[outcome.epoch - 1, worst] for outcome in outcomes]
-    return learning_curves(
-        f"{GROUPS[worst].capitalize()} while learning: when chosen, {scores(outcomes, chosen)}",
-        [outcome.method for outcome in outcomes],
-        GROUPS,
-        [outcome.curve for outcome in outcomes],
-        [outcome.epoch for outcome in outcomes],
-        note="Validation split, 95 % Wilson intervals; ringed: the chosen epoch, the one with the "
-        f"best worst group. {STAND_IN}",
-    )
-
-
-def scores(outcomes: Sequence[Outcome], percents: Sequence[float]) -> str:
-    """`ERM 32 %, RWG 92 %`; `-` where a group is empty."""
-    shown = ["-" if np.isnan(value) else f"{value:.0f} %" for value in percents]
-    return ", ".join(f"{outcome.method} {text}" for outcome, text in zip(outcomes, shown))
-
-
-def draw_mistakes(outcome: Outcome, root: Path) -> Figure:
-    """Faces of each group of the test split, drawn at random, with the method's mistakes marked."""
-    rows = load_annotations(root).of_split("test")
-    values = load_logits(outcome.run.logits("test", outcome.epoch)).of_task(GROUPING.task)  # (N,)
-    blond = rows.column(GROUPING.task) != 0
-    wrong = (values > 0) != blond
-    chosen = choose_faces(GROUPING.group_ids(rows), values)
-    images = ImageFiles(root)
-    counts = [
-        f"{name}, {figures['total'] - figures['correct']:,} of {figures['total']:,} wrong"
-        for name, figures in zip(GROUPS, outcome.test["groups"])
-    ]
-    return face_sheet(
-        f"Where {outcome.method} fails: {counts[outcome.test['worst_group']['id']]}",
-        counts,
-        [read_faces(images, rows, places) for places in chosen],
-        [wrong[places] for places in chosen],
-        [[f"{100 / (1 + np.exp(-values[k])):.0f} % blond" for k in places] for places in chosen],
-        note=f"{FACES_PER_GROUP} faces per group, drawn at random from the test split, with the "
-        f"network's probability of blond hair; red: its mistakes. {STAND_IN}",
-    )
-
-
-def choose_faces(groups: np.ndarray, values: np.ndarray) -> list[np.ndarray]:
-    """Per group a random sample of its rows, in the order of their logits `values` (N,)."""
-    rng = np.random.default_rng(0)
-    chosen = []
-    for group in range(GROUPING.num_groups):
-        members = np.flatnonzero(groups == group)
-        sample = rng.choice(members, min(FACES_PER_GROUP, len(members)), replace=False)
-        chosen.append(sample[np.argsort(values[sample], kind="stable")])
-    return chosen
-
-
-def read_faces(images: ImageFiles, rows: Any, places: np.ndarray) -> np.ndarray:
-    """The central squares of some rows' images, uint8 (K, FACE, FACE, 3)."""
-    faces = np.empty((len(places), FACE, FACE, 3), np.uint8)
-    for face, place in zip(faces, places):
-        with open_image(images.read(rows.names[place])) as image:
-            face[:] = image.convert("RGB").crop((0, 20, 178, 198)).resize((FACE, FACE))
-    return faces
+if __name__ == "__main__":
+    sys.exit(main())

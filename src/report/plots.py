@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from src.report.plots_groups import FAINT
+from src.evaluation.plots import FAINT
 
 
 def grid_heatmaps(
@@ -58,23 +58,3 @@ def _heatmap(axis: Axes, values: np.ndarray) -> None:
         best = np.unravel_index(np.nanargmax(values), values.shape)
         frame = Rectangle((best[1] - 0.5, best[0] - 0.5), 1, 1, fill=False, ec="red", lw=2)
         axis.add_patch(frame)
-
-
-def task_weights(steps: Sequence[int], weights: np.ndarray, tasks: Sequence[str]) -> Figure:
-    """Loss-balanced task weights over training.
-
-    Args:
-        steps: (S,) optimizer steps of the log lines.
-        weights: (S, T) mean weight of each task since the line before.
-        tasks: T names.
-    """
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
-    axis = figure.subplots()
-    for task, values in zip(tasks, weights.T):
-        axis.plot(steps, values, lw=1.5, label=task)
-    axis.axhline(1, color="gray", lw=0.8, ls=":")
-    axis.set(xlabel="step", ylabel="weight (L / L0) ^ alpha", ylim=(0, None))
-    axis.set_title("Task weights: low where the loss has fallen", loc="left", fontsize="medium")
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False)
-    return figure

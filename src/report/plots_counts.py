@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.report.plots_groups import INK
+from src.evaluation.plots import INK
 from src.report.plots_marks import (
     MEASURES,
     colour_of,

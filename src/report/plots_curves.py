@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from src.evaluation.plots import FAINT, INK
 from src.report.curves import run_curves
-from src.report.plots_groups import FAINT, INK
 from src.report.plots_marks import WEIGHTINGS, colour_cycle, readable
 from src.report.rows import in_family
 from src.runs.folder import Run

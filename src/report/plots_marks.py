@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from src.report.plots_groups import FAINT, INK
+from src.evaluation.plots import FAINT, INK
 from src.report.rows import Pairing, Row
 
 # Okabe and Ito's colours for colour-blind eyes, a little darker where they are thin on white.

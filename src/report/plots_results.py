@@ -8,10 +8,10 @@ from typing import Any
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from src.evaluation.plots import save_figure
 from src.report.plots_counts import number_of_tasks
 from src.report.plots_curves import settings_of, weights_by_step, worst_group_by_epoch
 from src.report.plots_grid import setting_grid
-from src.report.plots_groups import save_figure
 from src.report.plots_marks import MEASURES, METHOD_COLOURS
 from src.report.plots_tasks import family_contrasts, stl_against_mtl
 from src.report.rows import ABLATIONS, Families, in_family, pairings

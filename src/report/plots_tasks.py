@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from src.report.plots_groups import INK
+from src.evaluation.plots import INK
 from src.report.plots_marks import (
     MEASURES,
     Mark,

@@ -1,4 +1,5 @@
-import csv
+"""The demo: its recipe, and the report that compares its runs."""
+
 import json
 import os
 import signal
@@ -7,226 +8,102 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from scripts import demo
-from scripts.demo_report import (
-    GROUPING,
-    GROUPS,
-    Outcome,
-    accuracies,
-    choose_faces,
-    flat,
-    summary_row,
-)
+from scripts.demo_report import main
 from src.config.compose import load_config
-from src.evaluation.metrics import summarise
-from src.io import UserError, write_json
-from src.runs.folder import Run
+from tests.report_folders import four_groups, write_data, write_run
 
-TINY = ["--num_train=300", "--num_val=200", "--num_test=300", "--epochs=1"]
-
-
-@pytest.mark.parametrize("method", demo.METHODS, ids=lambda method: method.name)
-def test_the_configuration_of_every_method_is_valid_and_differs_only_where_it_must(method):
-    config = load_config(demo.overrides(method, demo.parse([])))
-    assert config.name == method.exp
-    assert config.dataset.groupings == [GROUPING.name]
-    assert config.dataset.synthetic.num_train == demo.NUM_TRAIN
-    assert config.train.total_epochs == method.epochs
-    assert config.optimizer.schedule == "cosine" and config.seed == 0
+RECIPE = Path(__file__).parents[2] / "recipes" / "demo.sh"
+METHODS = ["ERM", "RWG", "group DRO", "JTT"]
+TINY = [f"exp.dataset.synthetic.num_{split}=300" for split in ("train", "val", "test")]
+TINY += ["exp.train.total_epochs=1"]
+BLOND = "Blond_Hair:Male"
 
 
-def test_only_the_first_network_of_jtt_is_stopped_early():
-    config = load_config(demo.overrides(demo.METHODS[3], demo.parse([])))
-    assert config.stage_1.train["max_steps"] == 40 and config.train.max_steps is None
-    assert config.dataloader.lambda_up == 10
+def test_the_recipe_trains_four_methods(tmp_path):
+    """A stub of Python prints the commands; each configuration must be valid."""
+    stub = tmp_path / "python"
+    stub.write_text("#!/bin/sh\nprintf '\\n--' && printf '%s\\t' \"$@\"\n")
+    stub.chmod(0o755)
+    environment = os.environ | {"PYTHON": str(stub), "LOGS": str(tmp_path / "a b")}
+    done = subprocess.run([RECIPE], env=environment, capture_output=True, text=True, check=True)
+    commands = [line[2:].split("\t")[:-1] for line in done.stdout.splitlines() if line[:2] == "--"]
+    configs = [load_config(command[1:]) for command in commands if command[0] == "train.py"]
+    assert [config.name for config in configs] == ["erm", "rwg", "group_dro", "jtt"]
+    assert {config.model.name for config in configs} == {"shufflenet_v2_x0_5"}
+    assert {tuple(config.dataset.groupings) for config in configs} == {(BLOND,)}
+    jtt = configs[-1]
+    assert (jtt.dataloader.lambda_up, jtt.stage_1.train["max_steps"]) == (10, 40)
+    folders = [f"{tmp_path}/a b/{name.replace(' ', '_')}" for name in METHODS]
+    assert [config.train.log_dir for config in configs] == folders
+    tested = [command[2] for command in commands if command[0] == "test.py"]
+    assert tested == folders
+    runs = [f"{name}={folder}" for name, folder in zip(METHODS, folders)]
+    assert commands[-1][-4:] == runs
 
 
-def test_group_names_stand_in_the_order_of_the_group_ids():
-    spelled = {
-        "Blond_Hair=0": "non-blond",
-        "Blond_Hair=1": "blond",
-        "Male=0": "women",
-        "Male=1": "men",
-    }
-    expected = [" ".join(spelled[part] for part in name.split()) for name in GROUPING.group_names]
-    assert list(GROUPS) == expected
+def test_the_report_says_accuracies_intervals_and_sizes(tmp_path, capsys, monkeypatch):
+    sizes = {split: four_groups("Blond_Hair", "Male", 5) for split in ("val", "test")}
+    data = write_data(tmp_path / "data", sizes)
+    right = {"ERM": (5, 5, 4, 1), "RWG": (5, 5, 4, 4)}
+    for name, counts in right.items():
+        epoch = {BLOND: counts}
+        write_run(tmp_path / name, data, [BLOND], {split: [epoch] for split in sizes})
+    monkeypatch.setattr("scripts.demo_report.draw", lambda *args: None)  # there are no images
+    out = tmp_path / "out"
+    main(["--out", str(out), *(f"{name}={tmp_path / name}" for name in right)])
+    rows = json.loads((out / "summary.json").read_text())["methods"]
+    assert [row["average"]["acc"] for row in rows] == [15 / 20, 18 / 20]
+    # Wilson 95 % of 15/20: centre (15 + 1.9207) / 23.8415 = 0.70972, half width 0.17841.
+    assert rows[0]["average"]["low"] == pytest.approx(0.5313, abs=1e-4)
+    assert rows[0]["worst_group"]["name"] == "Blond_Hair=1 Male=1"
+    assert (rows[0]["worst_group"]["acc"], rows[0]["worst_group"]["total"]) == (0.2, 5)
+    assert "75.0 (53.1-88.8)" in capsys.readouterr().out
 
 
-def test_runs_of_other_sizes_lie_in_other_folders():
-    erm = demo.METHODS[0]
-    assert demo.run_folder(erm, demo.parse([])) == demo.run_folder(erm, demo.parse([]))
-    assert demo.run_folder(erm, demo.parse([])) != demo.run_folder(erm, demo.parse(TINY))
-
-
-# ------------------------------------------------------------------------- progress
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(demo.time, "monotonic", lambda: now[0])
-    return now
-
-
-def test_time_left_is_the_table_times_the_slowness_so_far(clock, capsys):
-    pace = demo.Pace({"draw": 60, "ERM": 120, "RWG": 180})
-    assert pace.left("draw") == 360
-    with pace.phase("draw"):
-        clock[0] += 90  # half as fast as in the table
-    assert pace.left("ERM") == 450
-    with pace.phase("ERM"):
-        clock[0] += 180
-    assert capsys.readouterr().out.splitlines() == [
-        *("", "[1/3] draw: about 6 min to the end"),
-        *("", "[2/3] ERM: about 8 min to the end"),
-    ]
-
-
-def test_a_phase_that_was_done_before_does_not_make_the_machine_look_fast(clock):
-    pace = demo.Pace({"draw": 60, "ERM": 120})
-    with pace.phase("draw"):
-        clock[0] += 0.5
-    assert pace.left("ERM") == 120
-
-
-def test_seconds_are_said_in_minutes():
-    assert demo.minutes(59) == "less than a minute"
-    assert demo.minutes(420) == "about 7 min"
-
-
-# ------------------------------------------------------------------------- commands
-
-
-def test_a_command_is_printed_as_it_can_be_copied(capfd):
-    demo.run_command(["test.py", "--help"])
-    line = capfd.readouterr().out.splitlines()[0]
-    assert line.startswith("$ ") and line.endswith("test.py --help")
-    copied = subprocess.run(["bash", "-c", line[2:]], capture_output=True, text=True, check=True)
-    assert copied.stdout.startswith("usage: test.py")
-
-
-def test_a_command_that_fails_ends_the_demo_with_its_name():
-    with pytest.raises(UserError, match=r"^train_erm.py ended with exit code 2, see above"):
-        demo.run_command(["train_erm.py", "exp=emr"])
-
-
-def make_tested_run(folder: Path) -> Run:
-    run = Run(folder)
-    run.set_status(state="done")
-    write_json(run.val_stats, {"epochs": {"2": {demo.RULE: 0.5}}, "selected": {demo.RULE: 2}})
-    write_json(run.epoch_stats(2), checkpoint_hash("abc"))
-    write_json(run.stats("test", demo.RULE), checkpoint_hash("abc"))
-    return run
-
-
-def checkpoint_hash(text: str) -> dict:
-    """An evaluation JSON without figures."""
-    return {"checkpoint": {"name": "2", "epoch": 2, "hash": text}, "split": "test"}
-
-
-def test_a_run_is_tested_once_it_is_done_and_its_chosen_checkpoint_was_measured(tmp_path):
-    run = make_tested_run(tmp_path)
-    assert demo.is_tested(tmp_path)
-    run.set_status(state="stopped")
-    assert not demo.is_tested(tmp_path)
-
-
-def test_a_run_whose_choice_changed_after_the_test_is_tested_again(tmp_path):
-    run = make_tested_run(tmp_path)
-    write_json(run.stats("test", demo.RULE), checkpoint_hash("of an earlier epoch"))
-    assert not demo.is_tested(tmp_path)
-
-
-def test_the_result_of_jtt_is_its_second_stage(tmp_path):
-    assert demo.result_run(tmp_path).path == tmp_path
-    (tmp_path / "stage_2").mkdir()
-    assert demo.result_run(tmp_path).path == tmp_path / "stage_2"
-
-
-# ------------------------------------------------------------------------- report
-
-
-def outcome(correct, total) -> Outcome:
-    test = summarise(GROUPING, np.array(correct), np.array(total), 0.1)
-    return Outcome("ERM", Run("logs/demo/x/erm"), test, 3, accuracies([test["groups"]]))
-
-
-def test_a_row_of_the_summary_has_average_and_worst_group_with_intervals_and_sizes():
-    row = summary_row(outcome([90, 95, 45, 2], [100, 100, 50, 5]))
-    assert row["average"]["acc"] == 232 / 255 and row["average"]["n"] == 255
-    # Wilson 95 % of 232/255: centre (232 + 1.9207) / (255 + 3.8415) = 0.90372, half width 0.03543.
-    assert row["average"]["low"] == pytest.approx(0.8683, abs=1e-4)
-    assert row["average"]["high"] == pytest.approx(0.9391, abs=1e-4)
-    assert (row["worst_group"]["name"], row["worst_group"]["acc"]) == ("blond men", 0.4)
-    assert row["worst_group"]["n"] == 5
-    line = flat([row]).iloc[0]
-    assert line["worst_group_name"] == "blond men" and line["g2_acc"] == 0.9
-
-
-def test_a_group_without_examples_is_nan_in_arrays_and_null_in_the_summary():
-    empty = outcome([90, 95, 45, 0], [100, 100, 50, 0])
-    assert np.isnan(empty.curve.value[0, 3])
-    assert json.loads(json.dumps(summary_row(empty)))["groups"][3]["acc"] is None
-
-
-def test_faces_are_a_sample_of_each_group_in_the_order_of_their_logits():
-    groups = np.array([0, 0, 1, 3] * 20 + [2])
-    values = np.random.default_rng(1).normal(size=81)
-    chosen = choose_faces(groups, values)
-    assert [len(places) for places in chosen] == [12, 12, 1, 12]
-    for group, places in enumerate(chosen):
-        assert (groups[places] == group).all() and len(set(places)) == len(places)
-        assert (np.diff(values[places]) >= 0).all()
-
-
-# ------------------------------------------------------------------------- the whole
-
-
-def start(folder: Path, **kwargs) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": str(demo.ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "scripts.demo", *TINY],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        **kwargs,
-    )
+def test_runs_without_a_name_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([str(tmp_path)])
+    assert stop.value.code == 2 and "give runs as NAME=RUN" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_the_demo_stops_goes_on_and_does_nothing_twice(tmp_path):
-    stopped = start(tmp_path)
-    while not list(tmp_path.glob("logs/demo/*/erm/status.json")):
+def test_the_demo_resumes_and_repeats_nothing(tmp_path):
+    def start() -> subprocess.Popen:
+        places = {"LOGS": str(tmp_path / "logs"), "OUT": str(tmp_path / "out")}
+        return subprocess.Popen(
+            [RECIPE, *TINY, f"exp.dataset.root={tmp_path}/data"],
+            env=os.environ | places | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    stopped = start()
+    while not (tmp_path / "logs" / "ERM" / "status.json").exists():
         assert stopped.poll() is None
         time.sleep(0.1)
-    stopped.send_signal(signal.SIGTERM)
-    output, _ = stopped.communicate(timeout=300)
-    assert stopped.returncode == 128 + signal.SIGTERM
-    assert output.endswith("stopped; the same command goes on from here\n")
+    os.killpg(stopped.pid, signal.SIGINT)
+    stopped.communicate(timeout=300)
+    assert stopped.returncode != 0
 
-    whole = start(tmp_path)
+    whole = start()
     output, _ = whole.communicate(timeout=600)
     assert whole.returncode == 0, output[-2000:]
-    out = tmp_path / demo.OUT
-    names = ["accuracy_per_group.png", "erm_mistakes.png", "learning_curves.png"]
-    assert sorted(path.name for path in out.iterdir()) == [*names, "summary.csv", "summary.json"]
-    summary = json.loads((out / "summary.json").read_text())
-    assert [row["method"] for row in summary["methods"]] == ["ERM", "RWG", "SUBG", "JTT"]
-    assert all(row["average"]["n"] == 300 for row in summary["methods"])
-    with (out / "summary.csv").open() as file:
-        assert [row["average_n"] for row in csv.DictReader(file)] == ["300"] * 4
+    files = sorted(path.name for path in (tmp_path / "out").iterdir())
+    figures = ["accuracy_per_group.png", "erm_mistakes.png", "learning_curves.png"]
+    assert files == [*figures, "summary.json"]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [row["method"] for row in summary["methods"]] == METHODS
 
     def trained() -> dict[str, int]:
-        files = tmp_path.glob("logs/demo/**/*.*")
-        return {str(path): path.stat().st_mtime_ns for path in files if path.is_file()}
+        files = [*(tmp_path / "logs").rglob("*.pt"), *(tmp_path / "logs").rglob("*.npz")]
+        return {str(path): path.stat().st_mtime_ns for path in files}
 
     before = trained()
-    again = start(tmp_path)
+    again = start()
     output, _ = again.communicate(timeout=300)
     assert again.returncode == 0 and output.count("is done already") == 4
     assert trained() == before

@@ -1,21 +1,26 @@
+import os
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import matplotlib.colors
 import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
 
-from src.report.plots_groups import (
+from src.evaluation.plots import (
     COLOURS,
     INK,
     WRONG,
     Accuracies,
-    face_sheet,
     group_bars,
     learning_curves,
+    mistakes_sheet,
     save_figure,
 )
 
+ROOT = Path(__file__).parents[2]
 GROUPS = ("light", "dark")
 
 
@@ -29,20 +34,20 @@ def texts(axis):
     return [text.get_text() for text in axis.texts]
 
 
-def test_a_bar_per_group_has_the_height_of_its_accuracy_and_the_colour_of_its_group():
+def test_bars_have_the_height_and_colour_of_their_group():
     for axis, heights in zip(bars().axes, ([90, 40], [80, 70])):
         assert [bar.get_height() for bar in axis.containers[0]] == heights
         colours = [matplotlib.colors.to_hex(bar.get_facecolor()) for bar in axis.containers[0]]
         assert colours == list(COLOURS[:2])
 
 
-def test_error_bars_end_at_the_limits_of_the_intervals():
+def test_error_bars_end_at_the_interval_limits():
     _, _, (lines,) = bars().axes[0].containers[1].lines
     ends = [segment[:, 1].tolist() for segment in lines.get_segments()]
     assert ends == [[85, 92], [35, 42]]
 
 
-def test_a_panel_says_its_average_and_the_legend_the_size_of_each_group():
+def test_panels_name_averages_and_the_legend_group_sizes():
     figure = bars()
     assert [axis.get_title() for axis in figure.axes] == [
         "ERM: 88.5 % on average",
@@ -52,12 +57,12 @@ def test_a_panel_says_its_average_and_the_legend_the_size_of_each_group():
     assert labels == ["light (n = 1,200)", "dark (n = 34)"]
 
 
-def test_the_worst_group_of_a_method_is_printed_bold():
+def test_the_worst_group_is_bold():
     weights = [text.get_fontweight() for text in bars().axes[0].texts]
     assert weights == ["normal", "bold"]
 
 
-def test_a_group_without_examples_is_named_so_and_has_no_bar():
+def test_an_empty_group_has_no_bar():
     axis = bars(((90.0, np.nan), (80.0, 70.0))).axes[0]
     assert texts(axis) == ["90", "none"]
 
@@ -68,14 +73,14 @@ def curves(epochs):
     return value, learning_curves("title", ["ERM"], GROUPS, [curve], [2])
 
 
-def test_a_curve_goes_through_the_accuracy_after_each_epoch_counted_from_one():
+def test_curves_start_at_epoch_1():
     value, figure = curves(epochs=3)
     long = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 3]
     assert [line.get_xdata().tolist() for line in long] == [[1, 2, 3], [1, 2, 3]]
     np.testing.assert_array_equal([line.get_ydata() for line in long], value.T)
 
 
-def test_the_chosen_epoch_is_ringed_in_every_group():
+def test_the_selected_epoch_is_ringed():
     value, figure = curves(epochs=3)
     rings = [line for line in figure.axes[0].lines if line.get_markeredgecolor() == INK]
     assert [(ring.get_xdata()[0], ring.get_ydata()[0]) for ring in rings] == [
@@ -88,7 +93,7 @@ def test_the_chosen_epoch_is_ringed_in_every_group():
     "epochs, ticks",
     [(2, [1, 2]), (4, [1, 2, 3, 4]), (16, [1, 4, 7, 10, 13, 16]), (7, [1, 3, 5, 7])],
 )
-def test_epochs_are_ticked_at_whole_numbers_at_most_six(epochs, ticks):
+def test_epoch_ticks_are_at_most_six_integers(epochs, ticks):
     assert curves(epochs)[1].axes[0].get_xticks().tolist() == ticks
 
 
@@ -104,31 +109,50 @@ def frames(figure):
 def sheet():
     faces = [np.zeros((3, 8, 8, 3), np.uint8), np.zeros((0, 8, 8, 3), np.uint8)]
     wrong = [np.array([False, True, False]), np.array([], bool)]
-    return face_sheet(
+    return mistakes_sheet(
         "title", ["light, 1 wrong", "dark"], faces, wrong, [["1 %", "99 %", "2 %"], []]
     )
 
 
 def test_exactly_the_mistakes_have_a_frame():
     (framed,) = frames(sheet())
-    assert texts(framed) == ["99 %", "✕"]
+    assert texts(framed) == ["99 %"]
 
 
-def test_an_empty_group_leaves_its_row_empty_but_named():
+def test_an_empty_group_keeps_its_heading():
     figure = sheet()
     assert len(figure.axes) == 3
     assert any("dark" in text.get_text() for text in figure.texts)
 
 
-def test_faces_lie_inside_of_the_figure_and_beside_each_other():
+def test_images_lie_inside_the_figure_side_by_side():
     boxes = [axis.get_position() for axis in sheet().axes]
     assert all(box.x0 >= 0 and box.x1 <= 1 and box.y0 >= 0 and box.y1 <= 1 for box in boxes)
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
+@pytest.mark.parametrize("kind", ["png", "pdf"])
 @pytest.mark.parametrize("draw", [bars, lambda: curves(3)[1], sheet])
-def test_the_same_figure_is_the_same_bytes(draw, tmp_path):
-    for name in ("first.png", "second.png"):
-        save_figure(draw(), tmp_path / name)
-    first = (tmp_path / "first.png").read_bytes()
-    assert first.startswith(b"\x89PNG") and first == (tmp_path / "second.png").read_bytes()
+def test_equal_figures_give_equal_bytes(draw, kind, tmp_path):
+    for name in "ab":
+        save_figure(draw(), tmp_path / f"{name}.{kind}")
+    first, second = ((tmp_path / f"{name}.{kind}").read_bytes() for name in "ab")
+    assert first == second and first.startswith({"png": b"\x89PNG", "pdf": b"%PDF"}[kind])
+
+
+def test_accuracies_hold_nan_for_an_empty_group():
+    groups = [{"acc": 0.5, "low": 0.4, "high": 0.6}, {"acc": None, "low": None, "high": None}]
+    found = Accuracies.of_groups([groups])
+    assert found.value.tolist()[0][0] == 50 and np.isnan(found.high[0, 1])
+
+
+def test_figures_do_not_depend_on_the_backend(tmp_path):
+    """Every shell inside Jupyter names a backend that other environments may lack."""
+    code = (
+        "import numpy as np; from pathlib import Path; from src.evaluation import plots\n"
+        "figure = plots.task_weights([1, 2], np.ones((2, 2)), ['A', 'B'])\n"
+        f"plots.save_figure(figure, Path({str(tmp_path / 'weights.png')!r}))\n"
+    )
+    backend = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | backend, cwd=ROOT)
+    assert (tmp_path / "weights.png").exists()
