@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.jobs.estimate import estimate
-from scripts.jobs.process import LOCK_NAME, Job
+from scripts.jobs.job import LOCK_NAME, Job
 from scripts.jobs.shell import run_here
 from scripts.jobs.slurm import (
     SlurmSettings,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.jobs.process import LOG_NAME
+from scripts.jobs.job import LOG_NAME
 from scripts.jobs.states import count_states, find_runs, slurm_jobs, status_of
 from src.config.saved import read_config
 from src.evaluation.table import percent

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from scripts.experiments import Experiment, Setting
-from scripts.jobs.process import Job
+from scripts.jobs.job import Job
 from src.evaluation.table import percent
 from src.io import UserError, atomic_path
 from src.runs.folder import Run

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.jobs.process import Job
+from scripts.jobs.job import Job
 from scripts.jobs.states import find_runs
 from src.config.compose import load_config, stage_config
 from src.config.saved import read_config

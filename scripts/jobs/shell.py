@@ -1,87 +1,72 @@
-"""Jobs on this machine, one after another or several at a time, each with a GPU or its cores."""
+"""Jobs on this machine: one after another or several at a time, each with a GPU or some cores."""
 
 import os
 import queue
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
-from scripts.jobs.process import Job, JobProcess, tail
+from scripts.jobs.job import Job, JobProcess, tail
 from scripts.jobs.states import count_states
 from src.io import UserError
+from src.runs.signals import stop_on_signal
 
 
 def run_here(jobs: Sequence[Job], parallel: int | None, per_gpu: int, retries: int) -> int:
-    """Run all jobs, whatever becomes of one; returns 0, 1 where one failed, or 128+signal."""
+    """Run all jobs; one that fails stops no other. Return 0, 1 if one failed, or 128 + signal.
+
+    On SIGTERM or Ctrl-C, the running jobs save and end, and no other is started.
+    """
     slots: queue.Queue[dict[str, str]] = queue.Queue()
     for slot in environments(parallel, per_gpu):
         slots.put(slot)
-    processes = [JobProcess(job, retries) for job in jobs]
-
-    def work(process: JobProcess) -> tuple[JobProcess, str, float]:
-        slot, begin = slots.get(), time.monotonic()
-        try:
-            process.environment |= slot
-            return process, process.run(), time.monotonic() - begin
-        finally:
-            slots.put(slot)
-
-    states: dict[str, str] = {}
-    with _stopping(processes) as came, ThreadPoolExecutor(slots.qsize()) as pool:
-        for ended in as_completed([pool.submit(work, process) for process in processes]):
-            process, state, seconds = ended.result()
-            states[process.job.name] = state
-            place = f"[{len(states)}/{len(jobs)}]"
-            print(f"{place} {process.job.name}: {state} after {seconds:.0f} s", flush=True)
-    _report(processes, states)
-    if came:
-        return 128 + came[0]
-    return 1 if "failed" in states.values() else 0
+    ended: dict[JobProcess, str] = {}
+    with stop_on_signal() as stop, ThreadPoolExecutor(slots.qsize()) as pool:
+        waiting = {pool.submit(_run_in_slot, job, retries, slots, stop) for job in jobs}
+        announced = False
+        while waiting:
+            finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+            if stop() and not announced:
+                print("stopping: the running jobs save and end", file=sys.stderr, flush=True)
+                announced = True
+            for future in finished:
+                process, state, seconds = future.result()
+                ended[process] = state
+                count = f"[{len(ended)}/{len(jobs)}]"
+                print(f"{count} {process.job.name}: {state} after {seconds:.0f} s", flush=True)
+        signum = stop()
+    _print_failures([process for process, state in ended.items() if state == "failed"])
+    print(f"\n{count_states(ended.values())}", flush=True)
+    return 128 + signum if signum else int("failed" in ended.values())
 
 
-def _report(processes: Sequence[JobProcess], states: dict[str, str]) -> None:
-    for process in processes:
-        if states[process.job.name] == "failed":
-            print(f"\nfailed: {process.job.name}: {process.error}")
-            for line in tail(process.job.log, 5):
-                print(f"    {line}")
-            print(f"    the whole log: {process.job.log}")
-    print(f"\n{count_states(states.values())}", flush=True)
-
-
-@contextmanager
-def _stopping(processes: Sequence[JobProcess]) -> Iterator[list[int]]:
-    """Pass SIGTERM and Ctrl-C on as a wish to save and end; yields the signals that came.
-
-    SIGTERM also for Ctrl-C: the jobs have that one from the terminal already, and a second ends
-    them at once.
-    """
-    came: list[int] = []
-
-    def pass_on(signum: int, frame: FrameType | None) -> None:
-        if not came:
-            print("stopping: the running jobs save and end", file=sys.stderr, flush=True)
-        came.append(signum)
-        for process in processes:
-            process.stop()
-
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, pass_on) for number in numbers}
+def _run_in_slot(
+    job: Job, retries: int, slots: queue.Queue[dict[str, str]], stop: Callable[[], int | None]
+) -> tuple[JobProcess, str, float]:
+    """Run a job as soon as a slot is free; return its process, state and seconds."""
+    slot, begin = slots.get(), time.monotonic()
     try:
-        yield came
+        process = JobProcess(job, retries, slot)
+        if not stop():
+            print(f"started {job.name}; log: {job.log}", flush=True)
+        return process, process.run(stop), time.monotonic() - begin
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        slots.put(slot)
+
+
+def _print_failures(failed: Sequence[JobProcess]) -> None:
+    for process in failed:
+        print(f"\nfailed: {process.job.name}: {process.error}")
+        for line in tail(process.job.log, 5):
+            print(f"    {line}")
+        print(f"    the whole log: {process.job.log}")
 
 
 def environments(parallel: int | None, per_gpu: int) -> list[dict[str, str]]:
-    """One set of variables per job that may run at a time: its GPU, or its share of the cores."""
+    """Return the variables of each slot: its GPU, or its share of the cores."""
     gpus = find_gpus()
     parallel = parallel or per_gpu
     if gpus:
@@ -98,7 +83,7 @@ def environments(parallel: int | None, per_gpu: int) -> list[dict[str, str]]:
 
 
 def find_gpus() -> list[str]:
-    """The GPUs we may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that we may use, as CUDA_VISIBLE_DEVICES names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from scripts.jobs.process import ROOT, Job
+from scripts.jobs.job import ROOT, Job
 from src.io import UserError, did_you_mean
 
 SETTINGS_FILE = ROOT / "configs" / "slurm.yaml"

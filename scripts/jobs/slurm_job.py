@@ -12,7 +12,7 @@ from pathlib import Path
 
 from submitit.helpers import DelayedSubmission
 
-from scripts.jobs.process import LOCK_NAME, Job, JobProcess
+from scripts.jobs.job import LOCK_NAME, Job, JobProcess
 from src.io import exclusive
 from src.runs.folder import Run
 

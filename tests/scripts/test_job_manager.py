@@ -18,7 +18,7 @@ import pytest
 
 from scripts.job_manager import Job, JobManager, add_job_arguments, split_overrides
 from scripts.jobs.estimate import BACKBONES, parameters
-from scripts.jobs.process import LOCK_NAME, JobProcess, tail
+from scripts.jobs.job import LOCK_NAME, JobProcess, tail
 from scripts.jobs.shell import environments
 from scripts.jobs.slurm import SlurmSettings, read_settings
 from scripts.jobs.states import find_runs, is_to_start, status_of
@@ -334,7 +334,7 @@ def test_the_stages_within_a_run_are_not_runs_of_their_own(tmp_path):
 
 
 def test_a_command_without_status_of_its_own_has_a_heartbeat(tmp_path, monkeypatch):
-    monkeypatch.setattr("scripts.jobs.process.HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr("scripts.jobs.job.HEARTBEAT_SECONDS", 0.1)
     process = JobProcess(counting(tmp_path / "a", "--seconds", "0.6"))
     thread = threading.Thread(target=process.run)
     thread.start()
