@@ -1,14 +1,14 @@
-"""Many jobs from one command: printed, run on this machine, or submitted to Slurm.
+"""Start many jobs with one command.
 
---mode debug (the default) prints one line per job for bash, --mode shell runs them here, --mode
-sbatch hands them to Slurm. What is done is left out, what was interrupted goes on, and nothing runs
-twice.
+--mode debug (the default) prints one line per job for bash, --mode shell runs the jobs here, --mode
+sbatch submits them to Slurm. Finished runs are left out, interrupted ones resume, and no run is
+started twice.
 """
 
 import argparse
 import contextlib
-import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from scripts.jobs.estimate import estimate
 from scripts.jobs.job import LOCK_NAME, Job
-from scripts.jobs.shell import run_here
+from scripts.jobs.shell import find_gpus, run_here
 from scripts.jobs.slurm import (
     SlurmSettings,
     add_slurm_arguments,
@@ -26,7 +26,7 @@ from scripts.jobs.slurm import (
     submit,
 )
 from scripts.jobs.states import count_states, forget, is_to_start, slurm_jobs, status_of
-from src.io import UserError, exclusive
+from src.io import UserError, exclusive, expand
 from src.runs.folder import Run
 
 __all__ = ["Job", "JobManager", "add_job_arguments", "split_overrides"]
@@ -35,39 +35,41 @@ MODES = ("debug", "shell", "sbatch")
 
 
 def add_job_arguments(parser: argparse.ArgumentParser, log_dir: str = "./logs") -> None:
-    """The flags that every script with many jobs shares."""
+    """Add the flags that all scripts with many jobs share."""
     parser.epilog = "Arguments after -- go to every job, e.g. -- exp/model=resnet18"
-    parser.add_argument("--log_dir", type=Path, default=Path(log_dir), help="where the runs lie")
+    parser.add_argument(
+        "--log_dir", type=expand, default=expand(log_dir), help="folder of the runs"
+    )
     group = parser.add_argument_group("jobs")
     group.add_argument("--mode", choices=MODES, default="debug", help="debug: print the commands")
     group.add_argument("--limit", type=int, metavar="N", help="take the first N jobs")
     group.add_argument(
         "--rerun",
         choices=("failed", "all"),
-        help="failed: also what ended with an error; all: delete results and train anew, too",
+        help="failed: also runs that ended with an error; all: delete all results and train anew",
     )
-    group.add_argument("--retries", type=int, default=1, help="of a job that fails (default 1)")
+    group.add_argument("--retries", type=int, default=1, help="if a job fails (default 1)")
     group.add_argument("--parallel", type=int, metavar="N", help="shell: N jobs at a time")
     group.add_argument("--per_gpu", type=int, default=1, metavar="M", help="shell: M jobs per GPU")
     add_slurm_arguments(parser)
 
 
 def split_overrides(argv: Sequence[str] | None = None) -> tuple[list[str], list[str]]:
-    """Our arguments, and those after `--`, which are every job's."""
+    """Split the arguments into ours and those after `--`, which go to every job."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if "--" not in argv:
         return argv, []
-    place = argv.index("--")
-    return argv[:place], argv[place + 1 :]
+    index = argv.index("--")
+    return argv[:index], argv[index + 1 :]
 
 
 @dataclass
 class JobManager:
-    """Starts jobs in one of three ways; `JobManager.from_args(args).run(jobs)` is all of it.
+    """Starts jobs in one of three ways: `JobManager.from_args(args).run(jobs)`.
 
     Args:
-        log_dir: where the jobs' runs lie; submitit's files get a folder there.
-        rerun: None, failed or all; see `job_states.is_to_start`.
+        log_dir: folder of the jobs' runs; submitit's files get a folder in it.
+        rerun: None, failed or all; see `states.is_to_start`.
         parallel, per_gpu: how many jobs at a time, and on one GPU (mode shell).
         slurm: what each run asks for (mode sbatch).
     """
@@ -83,19 +85,20 @@ class JobManager:
 
     @classmethod
     def from_args(cls, args: argparse.Namespace) -> "JobManager":
+        """Make a manager from the flags of `add_job_arguments`."""
         names = ("mode", "log_dir", "limit", "rerun", "retries", "parallel", "per_gpu")
         manager = cls(**{name: getattr(args, name) for name in names})
-        manager.check()
+        manager._check()
         if args.mode == "sbatch":
             manager.slurm = read_settings(args)
         return manager
 
-    def check(self) -> None:
-        counts = {"limit": 1, "retries": 0, "parallel": 1, "per_gpu": 1}
+    def _check(self) -> None:
+        least = {"limit": 1, "retries": 0, "parallel": 1, "per_gpu": 1}
         problems = [
-            f"--{name} {value}: at least {least}"
-            for name, least in counts.items()
-            if (value := getattr(self, name)) is not None and value < least
+            f"--{name} {getattr(self, name)}: use {least[name]} or more"
+            for name in least
+            if getattr(self, name) is not None and getattr(self, name) < least[name]
         ]
         if self.mode == "sbatch" and (self.parallel is not None or self.per_gpu != 1):
             problems.append(
@@ -105,18 +108,17 @@ class JobManager:
             raise UserError(problems)
 
     def run(self, jobs: Sequence[Job]) -> int:
-        """Start the jobs; returns an exit code: 0, 1 where one failed, 128+signal."""
+        """Start the jobs; return an exit code: 0, 1 if one failed, 128 + signal."""
         jobs = list(jobs)[: self.limit]
         if len({job.run_dir for job in jobs}) < len(jobs):
-            raise UserError(
-                "several jobs share a run folder: what stands after -- makes them equal"
-            )
+            raise UserError("several jobs share a run folder: arguments after -- make them equal")
         chosen, rest = self._choose(jobs)
         if self.mode == "debug":
-            _print_commands(chosen)
+            for job in chosen:
+                print(shlex.join(job.argv))
         self._announce(chosen, rest)
         if self.mode == "debug":
-            print("nothing was started: --mode shell or --mode sbatch does", file=sys.stderr)
+            print("nothing was started: use --mode shell or --mode sbatch", file=sys.stderr)
             return 0
         if self.mode == "sbatch":
             check_slurm()
@@ -130,7 +132,7 @@ class JobManager:
             return run_here(chosen, self.parallel, self.per_gpu, self.retries)
 
     def _choose(self, jobs: Sequence[Job]) -> tuple[list[Job], list[str]]:
-        """The jobs to start, and the states of the others."""
+        """Return the jobs to start, and the states of the others."""
         alive = slurm_jobs()
         chosen, rest = [], []
         for job in jobs:
@@ -142,29 +144,32 @@ class JobManager:
         return chosen, rest
 
     def _claim(self, jobs: Sequence[Job], locks: contextlib.ExitStack) -> list[Job]:
-        """Those of the jobs that no other call is starting; they stay ours until `locks` closes."""
-        mine, taken = [], 0
-        for job in jobs:
-            if locks.enter_context(exclusive(job.run_dir / LOCK_NAME)):
-                mine.append(job)
-            else:
-                taken += 1
-        if taken:
-            print(f"{taken} runs are in the hands of another call: left to it", file=sys.stderr)
-        # Between the first look and the lock, the other call may have come and gone.
-        return self._choose(mine)[0]
+        """Return the jobs that no other process is starting, locked until `locks` closes."""
+        free = [job for job in jobs if locks.enter_context(exclusive(job.run_dir / LOCK_NAME))]
+        if len(free) < len(jobs):
+            taken = len(jobs) - len(free)
+            print(f"{taken} runs are being started by another process; skipped", file=sys.stderr)
+        # The other process may have finished between our first look and the lock.
+        return self._choose(free)[0]
 
     def _announce(self, chosen: Sequence[Job], rest: Sequence[str]) -> None:
-        """Before anything starts: how many, how long, how much disk."""
-        left = f"; left out: {count_states(rest)}" if rest else ""
-        print(f"{len(chosen)} runs to start{left}", file=sys.stderr)
+        """Print how many runs will start, and what they cost."""
+        left_out = f"; left out: {count_states(rest)}" if rest else ""
+        print(f"{len(chosen)} runs to start{left_out}", file=sys.stderr)
         if "failed" in rest:
             print("--rerun failed starts the failed ones again", file=sys.stderr)
-        for line in estimate(chosen, self.log_dir):
+        for line in estimate(chosen, self.log_dir, self._device()):
             print(line, file=sys.stderr)
 
+    def _device(self) -> str:
+        """Return the kind of device that the jobs will use."""
+        if self.slurm is not None:
+            return "GPU" if self.slurm.gpus else "CPU"
+        may_submit = self.mode == "debug" and shutil.which("sbatch") is not None
+        return "GPU" if may_submit or find_gpus() else "CPU"
+
     def _empty(self, jobs: Sequence[Job]) -> None:
-        """Make folders ready whose content is in the way."""
+        """Empty the folders of runs that start anew."""
         for job in jobs:
             run = Run(job.run_dir)
             if self.rerun == "all" or status_of(run, None).get("unreadable"):
@@ -178,14 +183,7 @@ class JobManager:
                 state="queued", slurm_job=slurm_job, queued=time.time(), error=None, log_tail=None
             )
         print(f"submitted {len(jobs)} runs as Slurm job {ids[0].partition('_')[0]}")
-        print(f"python -m scripts.status {shlex.quote(str(self.log_dir))} shows how they are")
+        print(
+            f"show their status: {shlex.join(['python', '-m', 'scripts.status', str(self.log_dir)])}"
+        )
         return 0
-
-
-def _print_commands(jobs: Sequence[Job]) -> None:
-    try:
-        for job in jobs:
-            print(shlex.join(job.argv))
-        sys.stdout.flush()
-    except BrokenPipeError:  # a reader such as `head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

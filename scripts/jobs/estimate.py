@@ -1,4 +1,4 @@
-"""What a call will cost, said before it starts: GPU hours and disk for checkpoints."""
+"""Estimate what a call costs before it starts: hours and disk for checkpoints."""
 
 import shutil
 import statistics
@@ -16,67 +16,65 @@ from src.io import UserError
 
 # All of CelebA, for a machine that submits but has no data.
 CELEBA_TRAIN, CELEBA_VAL = 162_770, 19_867
-NEWEST = 30  # of the earlier runs; their speed is that of today's machine
-# Weights below the head and its width: printing commands need not wait for torch to load.
+NEWEST = 30  # earlier runs whose speed counts
+# Weights of the backbone, and width of its features: known without loading torch.
 BACKBONES = {"resnet18": (11_176_512, 512), "resnet50": (23_508_032, 2048)}
-# What a run's cost does not depend on: one configuration stands for all that differ only here.
+# A run's cost does not depend on these: one configuration is composed for all jobs that differ
+# only here.
 CHEAP = ("exp.optimizer.", "exp.train.log_dir=", "exp.seed=")
 
 
-def estimate(jobs: Sequence[Job], log_dir: Path) -> list[str]:
-    """Lines to print: hours from the measured speed of earlier runs, and disk.
+def estimate(jobs: Sequence[Job], log_dir: Path, unit: str = "GPU") -> list[str]:
+    """Return lines to print: hours, from the measured speed of earlier runs, and disk.
 
-    Composing the configurations finds a mistake in the overrides before a job does.
+    Composing the configurations finds mistakes in the overrides before a job does.
+
+    Args:
+        unit: GPU or CPU, the device that the jobs will use.
 
     Raises:
         UserError: the configuration of a job is wrong.
     """
     kinds: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
-        if job.argv[1:2] in (["train_erm.py"], ["train_jtt.py"]):
-            key = tuple(_weigh(text) for text in job.argv if not text.startswith(CHEAP))
+        if job.argv[1:2] == ["train.py"]:
+            key = tuple(_cost_key(text) for text in job.argv if not text.startswith(CHEAP))
             kinds.setdefault(key, []).append(job)
     if not kinds:
         return []
     hours, size, count = 0.0, 0, sum(map(len, kinds.values()))
-    speeds, used = measured_speeds(log_dir), {}
+    speeds, used = measured_speeds(log_dir), set()
     unknown, limited = set(), False
     for same in kinds.values():
         config = load_config(list(same[0].argv[2:]))
         stages = [config]
-        if config.method is not None:
+        if config.method == "jtt":
             stages = [stage_config(config, stage) for stage in ("stage_1", "stage_2")]
         size += len(same) * sum(disk(stage) for stage in stages)
         key = speed_key(config.model.name, config.dataset.target_resolution)
         if key in speeds:
-            used[key] = speeds[key]
+            used.add(speeds[key])
             hours += len(same) * sum(images(stage) for stage in stages) / speeds[key] / 3600
         else:
             unknown.add(key)
         limited |= config.dataset.subsample
-    return [_hours_line(hours, count, used, unknown, limited), _disk_line(size, log_dir)]
+    if unknown:
+        names = " or ".join(sorted(unknown))
+        line = f"{unit} hours: unknown, as no earlier run of {names} was measured"
+    else:
+        rates = ", ".join(f"{rate:.0f}" for rate in sorted(used))
+        line = (
+            f"{unit} hours: {'at most' if limited else 'about'} {hours:.1f} "
+            f"({hours / count:.2f} a run), as earlier runs measured {rates} images/s"
+        )
+    return [line, _disk_line(size, log_dir)]
 
 
-def _weigh(text: str) -> str:
-    """An argument as far as it matters here: of the groupings, how many there are."""
+def _cost_key(text: str) -> str:
+    """Return what matters for the cost: of the groupings, only their number."""
     if text.startswith("exp.dataset.groupings="):
         return f"{text.count(',') + 1} groupings"
     return text
-
-
-def _hours_line(
-    hours: float, count: int, speeds: dict[str, float], unknown: set[str], limited: bool
-) -> str:
-    if unknown:
-        return (
-            f"GPU hours: unknown, as no earlier run of {' or '.join(sorted(unknown))} was measured"
-        )
-    rates = ", ".join(f"{rate:.0f}" for rate in sorted(speeds.values()))
-    most = "at most" if limited else "about"
-    return (
-        f"GPU hours: {most} {hours:.1f} ({hours / count:.2f} a run), "
-        f"as earlier runs measured {rates} images/s"
-    )
 
 
 def _disk_line(size: int, log_dir: Path) -> str:
@@ -95,7 +93,7 @@ def speed_key(model: str, resolution: Sequence[int]) -> str:
 
 
 def measured_speeds(log_dir: Path) -> dict[str, float]:
-    """Images/s by network and resolution: the median over the newest runs at `log_dir`."""
+    """Return the median images/s of the newest runs in `log_dir`, by network and resolution."""
     if not log_dir.exists():
         return {}
     runs = [run for run in find_runs([log_dir]) if run.status_file.exists()]
@@ -114,7 +112,7 @@ def measured_speeds(log_dir: Path) -> dict[str, float]:
 
 
 def images(config: Config) -> float:
-    """Images that pass through the network: a validation image costs a third of a training one."""
+    """Return how many images a run costs: a validation image counts as a third."""
     train, val = split_sizes(config.dataset)
     if config.train.max_steps is not None:
         train = min(train, config.train.max_steps * config.dataloader.batch_size)
@@ -122,7 +120,7 @@ def images(config: Config) -> float:
 
 
 def split_sizes(data: Any) -> tuple[int, int]:
-    """Images of train and val."""
+    """Return the numbers of train and val images."""
     if data.name == "synthetic":
         return data.synthetic.num_train, data.synthetic.num_val
     try:
@@ -133,7 +131,7 @@ def split_sizes(data: Any) -> tuple[int, int]:
 
 
 def disk(config: Config) -> int:
-    """Bytes of the checkpoints that a run keeps: weights and momentum, 4 bytes each."""
+    """Return the bytes of the checkpoints of a run: weights and momentum, 4 bytes each."""
     tasks = len(config.dataset.groupings)
     rules = 2 if tasks == 1 else 3 + 2 * tasks  # see src/training/checkpoints.py: scores
     kept = config.train.total_epochs
@@ -143,7 +141,7 @@ def disk(config: Config) -> int:
 
 
 def parameters(model: str, tasks: int) -> int:
-    """Weights of a network, counted without making them."""
+    """Count the weights of a network without allocating them."""
     if model in BACKBONES:
         backbone, width = BACKBONES[model]
         return backbone + tasks * (width + 1)

@@ -5,76 +5,84 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
 from scripts.jobs.job import ROOT, Job
-from src.io import UserError, did_you_mean
+from src.io import UserError, did_you_mean, expand, validation_problems
 
 SETTINGS_FILE = ROOT / "configs" / "slurm.yaml"
+# Set by Slurm for the GPUs of a job, besides SLURM_* and SBATCH_*.
+GPU_VARIABLES = {"CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"}
 
 
-@dataclass
-class SlurmSettings:
+class SlurmSettings(BaseModel):
     """What each run asks for; see configs/slurm.yaml."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
 
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
-    time: int = 720
-    gpus: int = 1
-    cpus: int = 8
-    mem_gb: float = 32
-    array_limit: int = 16
-    signal_seconds: int = 120
-    max_requeues: int = 100
-    sbatch: dict[str, Any] = field(default_factory=dict)
-    setup: list[str] = field(default_factory=list)
+    time: int = Field(720, ge=1, description="minutes")
+    gpus: int = Field(1, ge=0)
+    cpus: int = Field(8, ge=1)
+    mem_gb: float = Field(32, gt=0)
+    array_limit: int = Field(16, ge=1, description="runs of one call at a time")
+    signal_seconds: int = Field(120, ge=1, description="a run saves so long before its time is up")
+    max_requeues: int = Field(100, ge=0)
+    sbatch: dict[str, bool | int | float | str] = Field({}, description="KEY=VALUE")
+    setup: list[str] = Field([], description="a shell line before the run")
+
+    @model_validator(mode="after")
+    def _leave_time_to_train(self) -> "SlurmSettings":
+        if self.signal_seconds >= 60 * self.time:
+            raise ValueError(
+                f"signal_seconds={self.signal_seconds} must be less than the {self.time} minutes "
+                f"of a run"
+            )
+        return self
 
 
 def add_slurm_arguments(parser: argparse.ArgumentParser) -> None:
-    """A flag for each setting; what is not given comes from the file."""
+    """Add a flag for each setting; the file gives the values of the others."""
     group = parser.add_argument_group("with --mode sbatch, over configs/slurm.yaml")
     group.add_argument("--slurm_config", type=Path, default=SETTINGS_FILE, metavar="FILE")
-    for item in fields(SlurmSettings):
-        if item.name == "sbatch":
-            group.add_argument("--sbatch", action="append", metavar="KEY=VALUE")
-        elif item.name == "setup":
-            group.add_argument("--setup", action="append", metavar="LINE")
-        else:
-            kind = item.type if item.type in (int, float) else str
-            group.add_argument(f"--{item.name}", type=kind, metavar=kind.__name__.upper())
+    for name, field in SlurmSettings.model_fields.items():
+        action = "append" if name in ("sbatch", "setup") else "store"
+        group.add_argument(f"--{name}", action=action, metavar="X", help=field.description)
 
 
 def read_settings(args: argparse.Namespace) -> SlurmSettings:
-    """The file's settings with those of the flags over them."""
+    """Read the settings of the file, with those of the flags over them."""
     import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
-    path = args.slurm_config
-    names = [item.name for item in fields(SlurmSettings)]
+    path, names = expand(args.slurm_config), list(SlurmSettings.model_fields)
     flags = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if "sbatch" in flags:
         flags["sbatch"] = dict(_option(text) for text in flags["sbatch"])
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         if not isinstance(found, dict):
-            raise UserError(f"{path}: it is no table of settings; see configs/slurm.yaml")
-        for name in map(str, found):
-            if name not in names:
-                raise UserError(f"{path}: {name}: there is no such key{did_you_mean(name, names)}")
-        merged = OmegaConf.merge(OmegaConf.structured(SlurmSettings), found, flags)
-        settings = OmegaConf.to_object(merged)
+            raise UserError(f"{path}: it must hold lines such as `time: 720`")
+        unknown = [
+            f"{path}: there is no key {n}{did_you_mean(n, names)}" for n in {*found} - {*names}
+        ]
+        if unknown:
+            raise UserError(unknown)
+        return SlurmSettings.model_validate(found | flags)
     except OSError as error:
         raise UserError(f"--slurm_config {path}: {error.strerror}") from error
-    except (OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
-    _check(settings, path)
-    return settings
+    except ValidationError as error:
+        problems = validation_problems(error)
+        raise UserError([f"{path} and flags: {problem}" for problem in problems]) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())}") from error
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -84,35 +92,10 @@ def _option(text: str) -> tuple[str, Any]:
     return key, value if equals else True
 
 
-def _check(settings: SlurmSettings, path: Path) -> None:
-    low = {
-        "time": 1,
-        "gpus": 0,
-        "cpus": 1,
-        "array_limit": 1,
-        "max_requeues": 0,
-        "signal_seconds": 1,
-    }
-    problems = [
-        f"{name}={getattr(settings, name)} ({path} or --{name}): at least {least}"
-        for name, least in low.items()
-        if getattr(settings, name) < least
-    ]
-    if not 0 < settings.mem_gb < 1e6:  # NaN is not, either
-        problems.append(f"mem_gb={settings.mem_gb} ({path} or --mem_gb): more than 0, and finite")
-    if settings.signal_seconds >= 60 * settings.time:
-        problems.append(
-            f"signal_seconds={settings.signal_seconds}: a run needs some of its {settings.time} "
-            f"minutes before it is told to save"
-        )
-    if problems:
-        raise UserError(problems)
-
-
 def check_slurm() -> None:
-    """Raises a UserError where no job can be submitted."""
+    """Raise a UserError if no job can be submitted here."""
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
-        raise UserError("there is no sbatch on PATH, so this is no Slurm cluster: use --mode shell")
+        raise UserError("no sbatch on PATH, so this is not a Slurm cluster: use --mode shell")
 
 
 def submit(
@@ -126,10 +109,10 @@ def submit(
 
     Args:
         folder: for submitit's files; made with mode 0700, as they are pickles.
-        before: called with the jobs once all is well, just before Slurm gets them.
+        before: called with the jobs just before Slurm gets them.
 
     Raises:
-        UserError: Slurm's own refusal, such as an unknown partition.
+        UserError: Slurm refused, e.g. an unknown partition.
     """
     # Imported here: printing commands and running them in the shell need no submitit.
     import submitit
@@ -144,16 +127,37 @@ def submit(
     ]
     before(jobs)
     try:
-        return [job.job_id for job in executor.submit_array(tasks)]
+        with outside_of_a_job(settings):
+            return [job.job_id for job in executor.submit_array(tasks)]
     except (FailedJobError, FailedSubmissionError) as error:
         raise UserError(f"Slurm refused: {_refusal(str(error))}{_advice(settings)}") from error
 
 
-def parameters(settings: SlurmSettings, jobs: Sequence[Job]) -> Mapping[str, Any]:
-    """Settings in the words of submitit's SlurmExecutor."""
-    name = jobs[0].name.split("/")[0]
+@contextmanager
+def outside_of_a_job(settings: SlurmSettings) -> Iterator[None]:
+    """Hide the variables of the Slurm job that we run in, if any (salloc, sbatch, an array).
+
+    A submitted job inherits our environment. It would take another job's memory, tasks, GPUs or
+    array number for its own; and SBATCH_* variables win over the settings in the script.
+    """
+    kept = {"SLURM_CONF"}
+    for name in ("partition", "account", "qos", "constraint"):
+        if getattr(settings, name) is None:
+            kept.add(f"SBATCH_{name.upper()}")  # the user's own default
+    before = dict(os.environ)
+    for name in before:
+        if name in GPU_VARIABLES or (name.startswith(("SLURM_", "SBATCH_")) and name not in kept):
+            del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(before)
+
+
+def parameters(settings: SlurmSettings, jobs: Sequence[Job]) -> dict[str, Any]:
+    """Return the settings under the names of submitit's SlurmExecutor."""
     wanted = {
-        "job_name": name,
+        "job_name": jobs[0].name.split("/")[0],
         "partition": settings.partition,
         "account": settings.account,
         "qos": settings.qos,
@@ -165,34 +169,17 @@ def parameters(settings: SlurmSettings, jobs: Sequence[Job]) -> Mapping[str, Any
         "array_parallelism": settings.array_limit,
         "signal_delay_s": settings.signal_seconds,
         "stderr_to_stdout": True,
-        # Without `requeue` a cluster may refuse to take back a job that saved.
+        # Without `requeue`, a cluster may refuse to take back a job that saved.
         "additional_parameters": {"requeue": True, **settings.sbatch},
-        # The job's folder is where it was submitted; the project may lie elsewhere.
+        # The job runs in the folder of the submission; the project may be elsewhere.
         "setup": [f"export PYTHONPATH={shlex.quote(str(ROOT))}:$PYTHONPATH", *settings.setup],
     }
-    wanted = {key: value for key, value in wanted.items() if value is not None}
-    # What is no shell line of the user's stays on its own line of the script.
-    texts = {key: value for key, value in wanted.items() if key != "setup"}
-    check_printable({**texts.pop("additional_parameters"), **texts})
-    return wanted
-
-
-def check_printable(values: Mapping[str, Any]) -> None:
-    """Raises a UserError where a line break or the like would start a line of its own in the
-    script for Slurm, which a shell runs."""
-    problems = [
-        f"{key} {value!r} has a line break or another sign that cannot be printed: leave it out"
-        for key, value in values.items()
-        if not f"{key}{value}".isprintable()
-    ]
-    if problems:
-        raise UserError(problems)
+    return {key: value for key, value in wanted.items() if value is not None}
 
 
 def private_folder(folder: Path) -> Path:
-    """Make a folder that only we can write and read, or make sure that it is one."""
+    """Make a folder that only we can read and write."""
     folder = folder.absolute()
-    check_printable({"the folder": str(folder)})
     if "%" in str(folder):
         raise UserError(f"{folder}: Slurm reads % in a path as a pattern; choose another --log_dir")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,11 +1,10 @@
-"""What runs on the node: one job as a child process, which survives preemption and time limits.
+"""The program on the node: one job as a child process, which survives preemption and time limits.
 
-Slurm's signal reaches the child, too; it saves and ends. submitit then asks for `checkpoint` and
-puts the job back into the queue, where the same command goes on from what was saved.
+Slurm's signal reaches the child, too; it saves and ends. submitit then calls `checkpoint` and puts
+the job back into the queue, where the same command resumes.
 """
 
 import os
-import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from src.io import exclusive
 from src.runs.folder import Run
 
 # A run that stopped on SIGTERM is being cancelled or preempted: Slurm then kills us, and requeues
-# us by itself where it means to. KillWait and GraceTime are minutes at most.
+# us itself if it wants to. KillWait and GraceTime are minutes at most.
 LINGER_SECONDS = 900
 
 
@@ -39,7 +38,7 @@ class SlurmTask:
     def __call__(self) -> str:
         job = Job(self.name, self.argv, Path(self.run_dir))
         lock = job.run_dir / LOCK_NAME
-        # Whoever submitted us holds it until our id is in status.json.
+        # The submitting process holds the lock until our id is in status.json.
         with exclusive(lock, f"waiting for {lock}: the run is being submitted or run"):
             if Run(job.run_dir).status()["state"] == "done":
                 return "done"
@@ -53,16 +52,15 @@ class SlurmTask:
         return state
 
     def checkpoint(self) -> DelayedSubmission:
-        """Wait for the child to save and end; what goes back into the queue is the same job."""
-        if self._process is not None:
-            self._process.stop(signal.SIGUSR2)
-            self._process.wait()
+        """Wait for the child to save and end; submitit puts the same job back into the queue."""
+        if self._process is not None and self._process.child is not None:
+            self._process.child.end()
             Run(self.run_dir).set_status(state="queued", slurm_job=slurm_job_id())
         return DelayedSubmission(SlurmTask(self.name, self.argv, self.run_dir, self.retries))
 
 
 def slurm_job_id() -> str:
-    """Our id as squeue --array prints it: 12_3, or 12 outside of an array."""
+    """Return our id as squeue --array prints it: 12_3, or 12 outside of an array."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     if array:
         return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"

@@ -1,21 +1,22 @@
-"""Which runs are to be started: what their folders say, and what Slurm still knows of them."""
+"""The state of runs, from their folders and from Slurm; which of them a call starts."""
 
 import getpass
 import shutil
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from src.io import UserError
-from src.runs.folder import HEARTBEAT_SECONDS, Run
+from src.io import UserError, expand
+from src.runs.folder import HEARTBEAT_SECONDS, STATES, Run
 
 MARKS = ("status.json", "config.yaml")  # a folder with one of these is a run
 
 
 def slurm_jobs() -> set[str] | None:
-    """Ids such as 12_3 of our Slurm jobs that wait or run; None where Slurm cannot be asked."""
+    """Return the ids (12_3) of our Slurm jobs that wait or run; None if Slurm does not answer."""
     squeue = shutil.which("squeue")
     if squeue is None:
         return None
@@ -28,11 +29,11 @@ def slurm_jobs() -> set[str] | None:
 
 
 def status_of(run: Run, alive: set[str] | None) -> dict[str, Any]:
-    """The status of a run as its folder and Slurm together show it.
+    """Return the status of a run, from its folder and from Slurm.
 
     Args:
-        alive: see `slurm_jobs`. A run whose Slurm job waits or runs is never free to be started,
-            one whose Slurm job is gone has died, however fresh its last words.
+        alive: see `slurm_jobs`. A run whose Slurm job waits or runs is not started again. A run
+            whose Slurm job is gone has died.
     """
     try:
         status = run.status()
@@ -42,21 +43,29 @@ def status_of(run: Run, alive: set[str] | None) -> dict[str, Any]:
     if alive is None or job is None or state == "done":
         return status
     if job in alive:
-        # Also between two tries, or saved and about to be requeued.
+        # The job may be between two tries, or about to be requeued.
         return status if state in ("queued", "running") else status | {"state": "queued"}
-    # A run started by hand in this folder still says so now and then.
+    # The run may have been started by hand since; then it has fresh heartbeats.
     silent = time.time() - (status.get("heartbeat") or 0) > 4 * HEARTBEAT_SECONDS
     if state == "queued" or (state == "running" and silent):
-        error = f"its Slurm job {job} is gone"
+        error, log = f"its Slurm job {job} is gone", slurm_log(run, job)
+        if log is not None:
+            error += f"; Slurm's log: {log}"
         return status | {"state": "failed", "error": error, "died": True}
     return status
 
 
-def is_to_start(status: dict[str, Any], rerun: str | None) -> bool:
-    """Whether a call starts a run in this state.
+def slurm_log(run: Run, job: str) -> Path | None:
+    """Return the output of a Slurm job; it says why a job ended before the run could start."""
+    logs = (folder / ".slurm" / f"{job}_0_log.out" for folder in run.path.parents)
+    return next((log for log in logs if log.exists()), None)
 
-    What was interrupted goes on by itself; what ended with an error does with `failed`, and `all`
-    also repeats what is done. A queued or running one is never started a second time.
+
+def is_to_start(status: dict[str, Any], rerun: str | None) -> bool:
+    """Return whether a call starts a run in this state.
+
+    Interrupted runs resume. `rerun` is None, `failed` (start runs that ended with an error, too) or
+    `all` (also those that are done). Queued and running ones are never started again.
     """
     state = status["state"]
     if state == "failed":
@@ -65,7 +74,7 @@ def is_to_start(status: dict[str, Any], rerun: str | None) -> bool:
 
 
 def forget(run: Run) -> None:
-    """Empty a run folder so that it starts anew; its locks stay, they may be held."""
+    """Empty a run folder, so that the run starts anew. Locks stay: they may be held."""
     for path in run.path.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -74,23 +83,20 @@ def forget(run: Run) -> None:
 
 
 def count_states(states: Iterable[str]) -> str:
-    """`58 done, 1 failed`, in the order of a run's life."""
-    counts: dict[str, int] = {}
-    for state in states:
-        counts[state] = counts.get(state, 0) + 1
-    order = ("new", "queued", "running", "stopped", "failed", "done")
-    return ", ".join(f"{counts[state]} {state}" for state in order if state in counts)
+    """Format `1 failed, 58 done`."""
+    counts = Counter(states)
+    return ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
 
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:
-    """All run folders at or below `paths`, by name; the stages within a run are not listed."""
+    """List the run folders at or below `paths` by name, without the stages within a run."""
     folders: set[Path] = set()
-    for path in paths:
+    for path in map(expand, paths):
         if not path.exists():
             raise UserError(f"{path}: no such folder")
         folders |= {mark.parent for name in MARKS for mark in path.rglob(name)}
     found: list[Run] = []
-    for folder in sorted(folders):  # what lies within a folder follows it
+    for folder in sorted(folders):  # a folder comes before those inside it
         if not (found and found[-1].path in folder.parents):
             found.append(Run(folder))
     return found
