@@ -155,7 +155,7 @@ def train_job(
     chosen = {"exp.dataset.groupings": list(groupings), **values}
     if seed:
         chosen["exp.seed"] = seed
-    argv = ["python", "train_jtt.py" if method == "jtt" else "train_erm.py", f"exp={method}"]
+    argv = ["python", "train.py", f"exp={method}"]
     argv += [quote_override(key, value) for key, value in chosen.items()]
     argv += prepare_overrides(overrides)[0]
     argv += [quote_override("exp.train.log_dir", str(run_dir))]

@@ -183,7 +183,6 @@ class JobManager:
                 state="queued", slurm_job=slurm_job, queued=time.time(), error=None, log_tail=None
             )
         print(f"submitted {len(jobs)} runs as Slurm job {ids[0].partition('_')[0]}")
-        print(
-            f"show their status: {shlex.join(['python', '-m', 'scripts.status', str(self.log_dir)])}"
-        )
+        command = shlex.join(["python", "-m", "scripts.status", str(self.log_dir)])
+        print(f"show their status: {command}")
         return 0

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from scripts.jobs.job import ROOT, Job
-from src.io import UserError, did_you_mean, expand, validation_problems
+from src.io import UserError, did_you_mean, expand
 
 SETTINGS_FILE = ROOT / "configs" / "slurm.yaml"
 # Set by Slurm for the GPUs of a job, besides SLURM_* and SBATCH_*.
@@ -75,14 +75,24 @@ def read_settings(args: argparse.Namespace) -> SlurmSettings:
         ]
         if unknown:
             raise UserError(unknown)
+        if "sbatch" in flags:
+            flags["sbatch"] = {**(found.get("sbatch") or {}), **flags["sbatch"]}
         return SlurmSettings.model_validate(found | flags)
     except OSError as error:
         raise UserError(f"--slurm_config {path}: {error.strerror}") from error
     except ValidationError as error:
-        problems = validation_problems(error)
-        raise UserError([f"{path} and flags: {problem}" for problem in problems]) from error
+        raise UserError([f"{path} and flags: {line}" for line in _problems(error)]) from error
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def _problems(error: ValidationError) -> list[str]:
+    return [
+        f"{'.'.join(map(str, problem['loc']))}={problem['input']!r}: {problem['msg']}"
+        if problem["loc"]
+        else problem["msg"]
+        for problem in error.errors()
+    ]
 
 
 def _option(text: str) -> tuple[str, Any]:

@@ -119,8 +119,7 @@ def test_no_two_runs_share_a_folder_and_no_name_holds_what_shells_mind():
 def test_the_first_command_of_every_experiment_is_a_sound_configuration(name):
     experiment = find_experiment(name)
     job = train_jobs(name, experiment)[0]
-    jtt = experiment.method == "jtt"
-    assert job.argv[:2] == ["python", "train_jtt.py" if jtt else "train_erm.py"]
+    assert job.argv[:2] == ["python", "train.py"]
     config = load_config(list(job.argv[2:]))
     setting = experiment.settings[0]
     assert config.train.log_dir == str(job.run_dir)
@@ -129,7 +128,7 @@ def test_the_first_command_of_every_experiment_is_a_sound_configuration(name):
     assert config.optimizer.lr == setting.lr
     assert config.dataloader.batch_size == setting.batch_size
     assert config.train.total_epochs == setting.epochs
-    if jtt:
+    if experiment.method == "jtt":
         assert (config.stage_1.train["total_epochs"], config.dataloader.lambda_up) == (1, 50)
 
 

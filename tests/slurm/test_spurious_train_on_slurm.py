@@ -73,7 +73,7 @@ def test_runs_that_were_killed_go_on_and_none_is_trained_twice(slurm, tmp_path, 
     assert call(capfd)[0] == 0
 
     for path in done():
-        starts = (path / "log.txt").read_text().count("train_erm.py exp=erm")
+        starts = (path / "log.txt").read_text().count("train.py exp=erm")
         records = [json.loads(line) for line in Run(path).metrics.read_text().splitlines()]
         steps = [record["step"] for record in records if "train/loss" in record]
         assert steps == list(range(1, 6 * 8 + 1))  # 128 images in batches of 16, 6 epochs
