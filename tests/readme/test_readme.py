@@ -108,7 +108,7 @@ def test_every_mtl_training_command_prints_its_runs(command, tmp_path, capsys):
     argv = shlex.split(command)[3:]
     more = [] if "--list" in argv else ["--log_root", str(tmp_path)]
     assert run_hparam_grid_train.main([*argv, *more]) == 0
-    assert ("python train_erm.py exp=erm" in capsys.readouterr().out) == ("--list" not in argv)
+    assert ("python train.py exp=erm" in capsys.readouterr().out) == ("--list" not in argv)
 
 
 @pytest.mark.parametrize("command", commands("python -m scripts.run_hparam_grid_eval"))
