@@ -128,7 +128,7 @@ def evaluate_all(jobs: Sequence[Job], args: argparse.Namespace) -> int:
         print(flush=True)
     print(f"{len(jobs)} runs: {count_states(states)}", flush=True)
     if rest:
-        print("not evaluated, because they are not done:")
+        print("not evaluated, as they are not done:")
         print_table([("state", "run"), *rest])
     for run, message in failures:
         print(f"error: {run}: {message}", file=sys.stderr)
