@@ -1,27 +1,25 @@
-"""The matrix job of one run: one pass of test.py, then the pairs of each of its tasks.
+"""Evaluate one run on the groups of its tasks with all attributes: a job of the matrix.
 
 python -m scripts.spurious_task --log_dir RUN --json_dir outputs/spurious_eval
 
-run_create_spurious_matrix starts one for each model. Tasks that are finished are skipped.
+run_create_spurious_matrix starts one for each model. Finished tasks are skipped.
 """
 
 import argparse
-import contextlib
-import json
-import os
 from pathlib import Path
 
-import numpy as np
-
-import test
 from src.api import open_evaluator, open_run
-from src.data.groupings import ATTRIBUTES, COLUMN
-from src.evaluation.logits import Logits
-from src.evaluation.predict import RunEvaluator
-from src.io import UserError, exit_on_user_error
-from src.spurious.delta import count_pairs
-from src.spurious.plots import plot_task
-from src.spurious.results import Labels, TaskResult, is_finished, write_labels, write_task
+from src.io import exit_on_user_error, expand
+from src.spurious.results import (
+    Checkpoint,
+    Summary,
+    binary_columns,
+    evaluate_pairs,
+    is_finished,
+    is_right,
+    refuse_other_data,
+    write_task,
+)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -29,74 +27,53 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--log_dir", required=True, help="run folder of a trained model")
-    parser.add_argument("--json_dir", type=Path, default=Path("outputs/spurious_eval"))
+    parser.add_argument("--json_dir", default="outputs/spurious_eval")
     parser.add_argument("--split", default="val", choices=("train", "val", "test"))
     parser.add_argument("--ckpt_num", default="best-avg")
-    parser.add_argument("--root", help="folder of the data set, where it has moved since training")
+    parser.add_argument("--tasks", nargs="+", help="only these of the run's tasks")
+    parser.add_argument("--attributes", nargs="+", help="default: all binary columns")
+    parser.add_argument("--figures", choices=("none", "paper", "all"), default="none")
+    parser.add_argument("--root", help="folder of the data set, if it moved since training")
     parser.add_argument("--device", help="auto, cpu or cuda")
     parser.add_argument("--batch_size", type=int, help="of this pass; changes no result")
     args = parser.parse_args(argv)
     with exit_on_user_error():
-        evaluate_run(args)
+        evaluate_run(args, expand(args.json_dir))
 
 
-def evaluate_run(args: argparse.Namespace) -> None:
-    """Evaluate all tasks of a run on all their pairs and write them."""
+def evaluate_run(args: argparse.Namespace, folder: Path) -> None:
+    """Evaluate the tasks of a run on all their pairs and write the results."""
     run = open_run(args.log_dir)
     evaluator = open_evaluator(run, args.root, args.device, args.batch_size)
-    call_test(args, evaluator.tasks)
-    logits = evaluator.logits(args.ckpt_num, args.split)  # those that test.py saved
-    labels = collect_labels(evaluator, logits)
-    write_labels(args.json_dir, labels)
+    rows = evaluator.rows(args.split)
+    tasks = [task for task in evaluator.tasks if task in (args.tasks or evaluator.tasks)]
+    binary_columns(rows, tasks)
+    attributes = binary_columns(rows, args.attributes)
+    logits = evaluator.logits(args.ckpt_num, args.split)  # saved ones, else one pass
+    source = logits.source
+    root = str(evaluator.dataset.root)
+    refuse_other_data(folder, args.split, source.rows, root)
+    right = is_right(logits, rows, tasks)  # (N, T)
+    for task, own in zip(tasks, right.T):
+        if args.figures == "all":
+            from src.spurious.plots import plot_task
 
-    columns = [COLUMN[task] for task in logits.tasks]
-    truth = labels.attributes[:, columns]  # (N, T)
-    right = (logits.values > 0) == (truth == 1)  # (N, T)
-    correct, total = count_pairs(right, truth, labels.attributes)  # (T, 40, 4)
-    for number, task in enumerate(logits.tasks):
-        if is_finished(args.json_dir, task, args.split, logits.source.checkpoint):
+            plot_task(folder / task, rows, own, task, attributes, args.split)
+        if is_finished(folder, task, args.split, source.checkpoint, attributes):
             continue
-        result = TaskResult(
-            task,
-            str(run.path),
-            {"name": args.ckpt_num, "epoch": logits.source.epoch, "hash": logits.source.checkpoint},
-            logits.source.split,
-            logits.source.rows,
-            correct[number],
-            total[number],
-            right[:, number],
+        summary = Summary(
+            task=task,
+            run=str(run.path),
+            checkpoint=Checkpoint(name=args.ckpt_num, epoch=source.epoch, hash=source.checkpoint),
+            split=args.split,
+            data=source.rows,
+            root=root,
+            logits=str(evaluator.logits_path(args.ckpt_num, args.split)),
+            attributes=list(attributes),
         )
-        plot_task(args.json_dir / task, result)
-        write_task(args.json_dir, result)
-        print(f"{args.json_dir / task}: {len(ATTRIBUTES) - 1} pairs", flush=True)
-
-
-def call_test(args: argparse.Namespace, tasks: tuple[str, ...]) -> None:
-    """Call test.py once, with every other attribute of every task; its tables go nowhere."""
-    groupings = [f"{task}:{name}" for task in tasks for name in ATTRIBUTES if name != task]
-    call = ["--log_dir", str(args.log_dir), "--ckpt_num", args.ckpt_num, "--split", args.split]
-    for option in ("root", "device", "batch_size"):
-        if getattr(args, option) is not None:
-            call += [f"--{option}", str(getattr(args, option))]
-    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-        test.main([*call, "--groupings", json.dumps(groupings)])
-
-
-def collect_labels(evaluator: RunEvaluator, logits: Logits) -> Labels:
-    """The labels of the evaluated split, and how often attributes go together in training."""
-    rows = evaluator.rows(logits.source.split)
-    train = evaluator.rows("train").codes.astype(np.float32)  # (N, 40); exact up to 2^24
-    if not len(rows):
-        raise UserError(f"the {logits.source.split} split of {evaluator.dataset.root} is empty")
-    return Labels(
-        split=logits.source.split,
-        data=logits.source.rows,
-        root=str(evaluator.dataset.root),
-        names=rows.names,
-        attributes=rows.codes.astype(np.uint8),
-        joint=(train.T @ train).round().astype(np.int64),
-        num_train=len(train),
-    )
+        pairs = evaluate_pairs(rows, own, task, attributes)
+        write_task(folder, summary, pairs)
+        print(f"{folder / task}: {len(pairs)} pairs", flush=True)
 
 
 if __name__ == "__main__":

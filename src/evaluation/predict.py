@@ -143,6 +143,11 @@ class RunEvaluator:
         """
         return self._logits_and_features(checkpoint, split, with_features=False)[0]
 
+    def logits_path(self, checkpoint: str, split: str) -> Path:
+        """Return the file that holds what `logits` returns."""
+        epoch = find_best_ckpt(self.run, checkpoint)
+        return self.run.logits(split, f"{epoch}{self._tag(split)}")
+
     def features(self, checkpoint: str, split: str) -> Features:
         """Return the features of a checkpoint on a split, saved as `logits` are."""
         return self._logits_and_features(checkpoint, split, with_features=True)[1]

@@ -51,7 +51,7 @@ def write_page(
 
 
 def embed(data: Any) -> str:
-    """Data as JSON that can stand inside of a <script> element: without < > and &."""
+    """Return data as JSON for a <script> element: without < > and &."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -1,7 +1,8 @@
 // The data: flat lists over (task, attribute), those of the groups over (task, attribute, group).
 const names = data.attributes.map(readable);
 const A = names.length;
-const K = data.tasks.length;
+const taskNames = data.tasks.map(readable);
+const K = taskNames.length;
 
 const state = { cursor: null, chosen: null, rows: [], columns: [] };
 
@@ -19,13 +20,13 @@ function pairAt(task, attribute) {
   const signed = data.signed[at];
   return {
     task, attribute, at, groups, signed,
-    self: data.tasks[task] === attribute,
+    self: data.tasks[task] === data.attributes[attribute],
     delta: signed === null ? null : Math.abs(signed),
     se: data.se[at], p: data.p[at], q: data.q[at], tested: data.tested[at] === 1,
     phi: data.phi[at], riskDifference: data.riskDifference[at],
     smallest: Math.min(...groups.map((group) => group.total)),
-    name: `${data.attributes[data.tasks[task]]}:${data.attributes[attribute]}`,
-    title: `${names[data.tasks[task]]} : ${names[attribute]}`,
+    name: `${data.tasks[task]}:${data.attributes[attribute]}`,
+    title: `${taskNames[task]} : ${names[attribute]}`,
   };
 }
 const pairs = Array.from({ length: K * A }, (_, at) => pairAt(Math.floor(at / A), at % A));
@@ -66,17 +67,19 @@ function colour(pair) {
 // ---------------------------------------------------------------- the matrix
 const CELL = 17, LEFT = 118, TOP = 112;
 const cells = new Array(K * A);
+const veils = {}; // stripes over the cells of pairs that have a delta and no test
 const rowLabels = [], columnLabels = [];
 
 function buildMatrix() {
   const svg = $("matrix");
   svg.setAttribute("viewBox", `0 0 ${LEFT + K * CELL + 2} ${TOP + A * CELL + 2}`);
+  svg.style.maxWidth = `${1.4 * (LEFT + K * CELL)}px`; // few tasks do not become huge
   svg.setAttribute("aria-rowcount", A);
   svg.setAttribute("aria-colcount", K);
-  svg.append(make("defs", {}, make("pattern",
-    { id: "hatch", width: 5, height: 5, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
-    make("rect", { width: 5, height: 5, class: "hatch-back" }),
-    make("line", { x1: 0, y1: 0, x2: 0, y2: 5, class: "hatch-line" }))));
+  const stripes = (id, ...back) => make("pattern",
+    { id, width: 5, height: 5, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
+    ...back, make("line", { x1: 0, y1: 0, x2: 0, y2: 5, class: "hatch-line" }));
+  svg.append(make("defs", {}, stripes("hatch", make("rect", { width: 5, height: 5, class: "hatch-back" })), stripes("untested")));
   for (let attribute = 0; attribute < A; attribute++) {
     const row = make("g", { role: "row" });
     for (let task = 0; task < K; task++) {
@@ -87,13 +90,15 @@ function buildMatrix() {
       });
       cells[pair.at] = cell;
       row.append(cell);
+      if (pair.delta !== null && !pair.tested) {
+        veils[pair.at] = make("rect", { width: CELL, height: CELL, fill: "url(#untested)", class: "veil" });
+        row.append(veils[pair.at]);
+      }
     }
     svg.append(row);
     rowLabels.push(make("text", { "text-anchor": "end", "aria-hidden": "true" }, names[attribute]));
   }
-  for (const column of data.tasks) {
-    columnLabels.push(make("text", { "aria-hidden": "true" }, names[column]));
-  }
+  for (const name of taskNames) columnLabels.push(make("text", { "aria-hidden": "true" }, name));
   svg.append(...rowLabels, ...columnLabels);
   svg.append(make("rect", { id: "chosen", width: CELL, height: CELL, visibility: "hidden" }));
   svg.append(make("rect", { id: "cursor", width: CELL, height: CELL, visibility: "hidden" }));
@@ -102,7 +107,7 @@ function buildMatrix() {
 function describe(pair) {
   if (pair.self) return `${names[pair.attribute]}: the task itself`;
   const groups = pair.groups.map((g) => `y=${g.y} a=${g.a} ${percent(g.acc)} % of ${g.total}`).join(", ");
-  return `task ${names[data.tasks[pair.task]]}, attribute ${names[pair.attribute]}, delta ${number(pair.delta)}, q ${small(pair.q)}, ${groups}`;
+  return `task ${taskNames[pair.task]}, attribute ${names[pair.attribute]}, delta ${number(pair.delta)}, q ${small(pair.q)}, ${groups}`;
 }
 
 function sortedBy(count, key) {
@@ -132,9 +137,10 @@ function arrange() {
     rowLabels[attribute].setAttribute("x", LEFT - 5);
     rowLabels[attribute].setAttribute("y", top + CELL - 5);
     state.columns.forEach((task, x) => {
-      const cell = cells[task * A + attribute];
-      cell.setAttribute("x", LEFT + x * CELL);
-      cell.setAttribute("y", top);
+      for (const part of [cells[task * A + attribute], veils[task * A + attribute]]) {
+        part?.setAttribute("x", LEFT + x * CELL);
+        part?.setAttribute("y", top);
+      }
     });
   });
   state.columns.forEach((task, x) => {
@@ -151,9 +157,12 @@ function paint() {
     drawing.fillStyle = mix(ramp(), x / 219);
     drawing.fillRect(x, 0, 1, 12);
   }
-  const { low, high, unit } = measure();
-  const none = make("svg", { width: 14, height: 14 }, make("rect", { width: 14, height: 14, fill: "url(#hatch)" }));
-  $("legend").replaceChildren(number(low, 0), canvas, `${number(high, 0)} ${unit}`, none, "undefined: an empty group");
+  const { of, low, high, unit } = measure();
+  const values = defined.map(of).filter((value) => value !== null);
+  const [below, above] = [values.some((value) => value < low) ? "≤ " : "", values.some((value) => value > high) ? "≥ " : ""];
+  const sample = (id) => make("svg", { width: 14, height: 14 }, make("rect", { width: 14, height: 14, fill: `url(#${id})` }));
+  $("legend").replaceChildren(below + number(low, 0), canvas, `${above}${number(high, 0)} ${unit}`,
+    sample("untested"), "not tested: a group under 10", sample("hatch"), "undefined: an empty group");
 }
 
 // ---------------------------------------------------------------- filters
@@ -168,10 +177,14 @@ function filter() {
     (q === null || (pair.q !== null && pair.q <= q)) && pair.smallest >= size && holds(pair));
   const shown = new Set(matching.map((pair) => pair.at));
   const restricted = q !== null || size > 0 || words.length > 0;
-  for (const pair of pairs) cells[pair.at].classList.toggle("out", restricted && !shown.has(pair.at));
+  for (const pair of pairs) {
+    const out = restricted && !shown.has(pair.at);
+    cells[pair.at].classList.toggle("out", out);
+    veils[pair.at]?.classList.toggle("out", out);
+  }
   const found = (name) => words.some((word) => name.toLowerCase().includes(word));
   rowLabels.forEach((label, row) => label.classList.toggle("found", found(names[row])));
-  columnLabels.forEach((label, column) => label.classList.toggle("found", found(names[data.tasks[column]])));
+  columnLabels.forEach((label, column) => label.classList.toggle("found", found(taskNames[column])));
   $("count").textContent = `${matching.length.toLocaleString("en")} of ${defined.length.toLocaleString("en")} pairs`;
   rank();
 }
@@ -198,7 +211,7 @@ function choose(pair) {
   state.chosen = pair;
   if (pair !== null) state.cursor = pair;
   history.replaceState(null, "", pair === null ? location.pathname : `#${pair.name}`);
-  $("pair").replaceChildren(...(pair === null ? [] : details(pair)));
+  $("pair").replaceChildren(...(pair === null ? [] : details(pair).filter((part) => part !== null)));
   placeMarks();
   rank();
 }
@@ -206,7 +219,7 @@ function choose(pair) {
 function details(pair) {
   const close = make("button", { type: "button", "aria-label": "close" }, "×");
   close.addEventListener("click", () => { choose(null); $("matrix").focus(); });
-  const reverse = byName.get(`${data.attributes[pair.attribute]}:${data.attributes[data.tasks[pair.task]]}`);
+  const reverse = byName.get(`${data.attributes[pair.attribute]}:${data.tasks[pair.task]}`);
   let swap = null;
   if (reverse) {
     swap = make("button", { type: "button", title: reverse.title }, "⇄ reverse");
@@ -217,15 +230,17 @@ function details(pair) {
   return [
     make("div", { class: "title" }, make("h2", {}, pair.title), swap, close),
     make("p", { class: "figures" }, "delta ", make("b", {}, number(pair.delta)), ` ± ${number(pair.se)} (signed ${number(pair.signed)}), ${verdict}`),
-    make("p", { class: "small" }, `y: ${names[data.tasks[pair.task]]}, a: ${names[pair.attribute]}`),
+    make("p", { class: "small" }, `y: ${taskNames[pair.task]}, a: ${names[pair.attribute]}`),
     bars(pair),
     make("p", { class: "small" }, make("span", { class: "key agree" }), "label and attribute agree",
       make("span", { class: "key disagree" }), "they disagree"),
     make("p", { class: "small" }, `Train labels: phi ${number(pair.phi, 2)}, P(y=1 | a=1) − P(y=1 | a=0) = ${number(pair.riskDifference, 2)}`),
     faces(pair),
-    make("p", { class: "small" }, `${model.run}, ${model.checkpoint} (epoch ${model.epoch})`),
+    make("p", { class: "small", title: model.run }, `${shortened(model.run)}, ${model.checkpoint} (epoch ${model.epoch})`),
   ];
 }
+
+const shortened = (name) => name.length <= 80 ? name : `${name.slice(0, 25)} … ${name.slice(-50)}`;
 
 function bars(pair) {
   const WIDTH = 360, START = 118, SPAN = 160, ROW = 30;
@@ -255,12 +270,11 @@ function bars(pair) {
 
 function faces(pair) {
   if (!data.faces.length) return null;
-  const column = data.tasks[pair.task];
   const grid = make("div", { class: "faces" });
   pair.groups.forEach((group, at) => {
     const fitting = data.faces.filter((face) =>
-      Number(face.attributes[column]) === group.y && Number(face.attributes[pair.attribute]) === group.a);
-    const row = make("div", {}, ...fitting.slice(0, 5).map((face) => {
+      face.labels[pair.task] === String(group.y) && face.attributes[pair.attribute] === String(group.a));
+    const row = make("div", {}, ...fitting.slice(0, data.facesPerGroup).map((face) => {
       const right = face.right[pair.task] === "1";
       return make("img", { src: face.src, class: right ? "" : "wrong",
         alt: `example of y=${group.y} a=${group.a}, predicted ${right ? "right" : "wrong"}` });
@@ -332,8 +346,8 @@ function start() {
   const { summary } = data;
   const facts = [
     `${K} tasks × ${A} attributes on ${many(data.images)} images of the ${data.split} split`,
-    `${many(summary.tested)} of ${many(summary.pairs)} pairs tested, ${many(summary["q_at_most_0.05"])} with q ≤ 0.05`,
-    summary.threshold === null ? null : `suggested threshold ${number(summary.threshold)} (${many(summary.above_threshold)} pairs above)`,
+    `${many(summary.tested)} of ${many(summary.pairs)} pairs tested, ${many(summary["q_at_most_0.05"])} of these significant (q ≤ 0.05)`,
+    summary.threshold === null ? null : `suggested threshold ${number(summary.threshold)}, the knee of the sorted deltas (${many(summary.above_threshold)} pairs above it, significant or not)`,
     summary.rankCorrelation === null ? null : `rank correlation of delta and |phi| of the labels ${number(summary.rankCorrelation, 2)}`,
   ];
   $("facts").textContent = facts.filter(Boolean).join(" · ");

@@ -1,7 +1,6 @@
-"""Which attributes and tasks belong together in a delta matrix: biclusters, SVD, stability.
+"""Clusters of the attributes and tasks of a delta matrix: biclusters, SVD, stability.
 
-The matrix T (A, K) has a row per attribute and a column per task; what is undefined counts as 0.
-A square T has the same attributes, in the same order, as rows and as columns.
+The matrix (A, T) has a row per attribute and a column per task; undefined deltas count as 0.
 """
 
 import warnings
@@ -36,16 +35,17 @@ class Factors:
 
 
 def softmax_columns(matrix: np.ndarray) -> np.ndarray:
-    """Softmax down each column."""
+    """Return the softmax down each column."""
     powers = np.exp(matrix - matrix.max(axis=0, keepdims=True))
     return powers / powers.sum(axis=0, keepdims=True)
 
 
 def bicluster(matrix: np.ndarray, k: int, seed: int = 0) -> Clustering:
-    """Spectral co-clustering (Dhillon 2001) of a positive matrix into k blocks."""
+    """Divide a positive matrix into k blocks by spectral co-clustering (Dhillon 2001)."""
     if not 1 <= k <= min(matrix.shape):
-        raise UserError(f"--k {k}: between 1 and {min(matrix.shape)} for a matrix {matrix.shape}")
-    if k == 1:  # sklearn's spectral step has nothing to do, and fails
+        rows, columns = matrix.shape
+        raise UserError(f"--k {k}: use 1 to {min(matrix.shape)} for {rows} x {columns} pairs")
+    if k == 1:  # sklearn's spectral step fails here
         return Clustering(*(np.zeros(size, np.int64) for size in matrix.shape))
     model = SpectralCoclustering(n_clusters=k, random_state=seed)
     with warnings.catch_warnings():
@@ -55,27 +55,27 @@ def bicluster(matrix: np.ndarray, k: int, seed: int = 0) -> Clustering:
 
 
 def svd_features(matrix: np.ndarray, gamma: float) -> Factors:
-    """Rows of a matrix (R, C) in the space of its strongest factors.
+    """Return the rows of a matrix (R, C) in the space of its strongest factors.
 
     Each column is L2-normalised first (a zero column stays zero); d is the smallest number >= 1 of
     factors whose squared singular values reach share `gamma` of all.
     """
     if not 0 < gamma <= 1:
-        raise UserError(f"--gamma {gamma:g}: a share above 0 and up to 1")
+        raise UserError(f"--gamma {gamma:g}: use a share above 0 and up to 1")
     lengths = np.linalg.norm(matrix, axis=0, keepdims=True)
     if not lengths.any():
         raise UserError("every delta is 0 or undefined: there is nothing to cluster")
     left, values, _ = np.linalg.svd(matrix / np.where(lengths > 0, lengths, 1), full_matrices=False)
     shares = np.cumsum(values**2) / np.sum(values**2)
-    # Rounding: gamma = 1 must not ask for more than all there is.
+    # Rounding must not make gamma = 1 ask for more factors than exist.
     d = min(int(np.searchsorted(shares, gamma - 1e-12)) + 1, len(values))
     return Factors(left[:, :d] * values[:d], values)
 
 
 def kmeans(features: np.ndarray, k: int, seed: int = 0) -> Clustering:
-    """k-means clusters of the rows of `features` (R, d); fewer where fewer rows differ."""
+    """Return k-means clusters of the rows of `features` (R, d); fewer if fewer rows differ."""
     if not 1 <= k <= len(features):
-        raise UserError(f"--k {k}: between 1 and {len(features)}")
+        raise UserError(f"--k {k}: use 1 to {len(features)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         labels = KMeans(k, n_init=10, random_state=seed).fit(features).labels_
@@ -90,38 +90,41 @@ def _renumber(*labels: np.ndarray) -> list[np.ndarray]:
 
 
 def find_clusters(
-    matrix: np.ndarray, square: np.ndarray, k: int, gamma: float, seed: int = 0
+    matrix: np.ndarray, square: np.ndarray | None, k: int, gamma: float, seed: int = 0
 ) -> dict[str, Clustering]:
-    """All clusterings of a delta matrix.
+    """Return all clusterings of a delta matrix.
 
     Args:
-        matrix: T (A, K), deltas in 0..200, undefined ones 0.
-        square: the indices (K,) of the tasks among the rows, which make T square.
+        matrix: M (A, T), deltas in 0..200, undefined ones 0.
+        square: positions (T,) of the tasks among the rows; None if some are not there.
 
     Returns:
-        `bicluster_T` of S, the column softmax of T / 100; `bicluster_TA` of S S^T (T with A = T^T,
-        attributes by attributes); `bicluster_TT` of S S (T with T; over the tasks' own rows);
-        `svd_attributes` and `svd_tasks`, k-means on the SVD features of T and of A.
+        `bicluster_T` of S, the column softmax of M / 100; `bicluster_TA` of S S^T (attributes by
+        attributes); `bicluster_TT` of S S over the rows of the tasks themselves, if `square`;
+        `svd_attributes` and `svd_tasks`, k-means on the SVD features of M and of its transpose.
     """
-    soft = softmax_columns(matrix / 100)  # (A, K)
-    soft_square = softmax_columns(matrix[square] / 100)  # (K, K)
-    return {
+    soft = softmax_columns(matrix / 100)  # (A, T)
+    found = {
         "bicluster_T": bicluster(soft, k, seed),
         "bicluster_TA": bicluster(soft @ soft.T, k, seed),
-        "bicluster_TT": bicluster(soft_square @ soft_square, k, seed),
+    }
+    if square is not None:
+        soft_square = softmax_columns(matrix[square] / 100)  # (T, T)
+        found["bicluster_TT"] = bicluster(soft_square @ soft_square, k, seed)
+    return found | {
         "svd_attributes": kmeans(svd_features(matrix, gamma).features, k, seed),
         "svd_tasks": kmeans(svd_features(matrix.T, gamma).features, k, seed),
     }
 
 
 def share_together(resamples: Iterable[np.ndarray]) -> np.ndarray:
-    """Share of clusterings (each (R,)) in which two members are in one cluster: (R, R)."""
+    """Return the share of clusterings (R,) in which two members are in one cluster: (R, R)."""
     same = [labels[:, None] == labels[None, :] for labels in resamples]
     return np.mean(same, axis=0)
 
 
 def cluster_stability(labels: np.ndarray, together: np.ndarray) -> dict[int, float | None]:
-    """For each cluster the mean share in which its pairs stay together; None if it has no pair."""
+    """Return the mean share of each cluster's pairs that stay together; None without a pair."""
     result = {}
     for cluster in np.unique(labels).tolist():
         members = np.flatnonzero(labels == cluster)

@@ -1,7 +1,7 @@
-"""How far each task's accuracy leans on each attribute: counts, delta, its error, p and q.
+"""How much each task's accuracy depends on each attribute: counts, delta, its error, p and q.
 
-Arrays in, arrays out. For task t and attribute a the groups are those of the grouping `t:a`:
-g0=(y0,a0) g1=(y0,a1) g2=(y1,a0) g3=(y1,a1). What is undefined (an empty group) is NaN.
+For task t and attribute a the groups are those of the grouping `t:a`: g0=(y0,a0) g1=(y0,a1)
+g2=(y1,a0) g3=(y1,a1). Figures of a pair with an empty group are NaN.
 
 Shapes: N examples, T tasks, A attributes.
 """
@@ -9,9 +9,9 @@ Shapes: N examples, T tasks, A attributes.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import false_discovery_control, norm
 
-# Pairs with a smaller group are shown with a flag and left out of the tests.
+# Pairs with a smaller group are shown with a flag and are not tested.
 SMALLEST_TESTED_GROUP = 10
 
 
@@ -21,43 +21,41 @@ def count_pairs(
     attributes: np.ndarray,
     weights: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Correct predictions and examples of the four groups of every pair, by matrix products.
+    """Count correct predictions and examples in the four groups of every pair.
 
     Args:
-        right: (N, T) whether the task's prediction is right.
-        labels: (N, T) 0/1 of the tasks.
-        attributes: (N, A) 0/1.
-        weights: (N,) how often each example counts (a bootstrap resample); None is once.
+        right: (N, T) bool, whether the task's prediction is correct.
+        labels: (N, T) 0 or 1; -1 (unknown) is not counted.
+        attributes: (N, A) 0 or 1; -1 (unknown) is not counted.
+        weights: (N,) how often each example counts, as in a bootstrap resample; None is once.
 
     Returns:
         correct (T, A, 4) and total (T, A, 4), int64.
     """
-    # float32 counts exactly up to 2^24 = 16.7 million examples, and runs at the speed of BLAS.
-    with_attribute = attributes.astype(np.float32)  # (N, A)
-    weight = np.ones(len(labels), np.float32) if weights is None else weights.astype(np.float32)
-    positive = labels.astype(np.float32) * weight[:, None]  # (N, T)
-    negative = weight[:, None] - positive
+    # float32 counts exactly up to 2^24 = 16.7 million examples, at the speed of BLAS.
+    weight = np.float32(1) if weights is None else weights.astype(np.float32)[:, None]
+    by_value = np.concatenate([attributes == 0, attributes == 1], axis=1).astype(np.float32)
+    by_class = np.concatenate([labels == 0, labels == 1], axis=1) * weight  # (N, 2T)
 
-    def by_attribute(members: np.ndarray) -> np.ndarray:
-        present = members.T @ with_attribute  # (T, A)
-        absent = members.sum(0, dtype=np.float64)[:, None] - present
-        return np.stack([absent, present], axis=2)  # (T, A, 2)
+    def count(chosen: np.ndarray) -> np.ndarray:
+        table = (chosen.T @ by_value).round().astype(np.int64)  # (2T, 2A)
+        cells = table.reshape(2, labels.shape[1], 2, attributes.shape[1])
+        return cells.transpose(1, 3, 0, 2).reshape(*cells.shape[1::2], 4)
 
-    def by_group(chosen: np.ndarray | float) -> np.ndarray:
-        halves = by_attribute(negative * chosen), by_attribute(positive * chosen)
-        return np.concatenate(halves, axis=2).round().astype(np.int64)
-
-    return by_group(right.astype(np.float32)), by_group(np.float32(1))
+    return count(by_class * np.tile(right, 2)), count(by_class)
 
 
 @dataclass(frozen=True)
 class Gaps:
-    """Group gaps of pairs, all of one shape (...); NaN where a group is empty.
+    """Group gaps of pairs, all of one shape (...).
 
-    signed: g0 + g3 - g1 - g2 of the accuracies in percent, -200..200; positive where the task is
-    easier when its label and the attribute agree. delta: its size. se: its standard error.
-    tested: no group is smaller than `SMALLEST_TESTED_GROUP`. p: two-sided, of "the gap is 0"; NaN
-    where not tested.
+    Attributes:
+        signed: g0 + g3 - g1 - g2 of the accuracies in percent, -200 to 200; positive if the task is
+            easier where its label and the attribute agree.
+        delta: absolute value of `signed`.
+        se: standard error of `signed`.
+        tested: whether every group has at least `SMALLEST_TESTED_GROUP` examples.
+        p: two-sided, of "the gap is 0"; NaN if not tested.
     """
 
     signed: np.ndarray
@@ -68,10 +66,10 @@ class Gaps:
 
 
 def gaps(correct: np.ndarray, total: np.ndarray) -> Gaps:
-    """Gaps of pairs from the counts (..., 4) of their groups.
+    """Return the gaps of pairs from the counts (..., 4) of their groups.
 
-    The standard error takes p_j = (x_j + 2) / (n_j + 4) (Agresti and Coull 1998), so that a group
-    without a single mistake does not claim to be certain.
+    The standard error uses p_j = (x_j + 2) / (n_j + 4) (Agresti and Coull 1998), so that a group
+    without a mistake does not count as certain.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         accuracy = 100 * correct / total  # (..., 4)
@@ -85,50 +83,37 @@ def gaps(correct: np.ndarray, total: np.ndarray) -> Gaps:
 
 
 def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
-    """q-values of p-values of any shape, over those that are not NaN.
-
-    q of the i-th smallest of m is min over j >= i of m p_j / j (Benjamini and Hochberg 1995): the
-    false discovery rate at which it would just be called.
-    """
-    q = np.full(p.shape, np.nan)
-    tested = ~np.isnan(p)
-    values = p[tested]
-    order = np.argsort(values, kind="stable")
-    ratios = values[order] * len(values) / np.arange(1, len(values) + 1)
-    adjusted = np.empty(len(values))
-    adjusted[order] = np.minimum.accumulate(ratios[::-1])[::-1]
-    q[tested] = adjusted
+    """Return the q-values (Benjamini and Hochberg 1995) of p-values of any shape; NaN stays NaN."""
+    q, tested = np.full(p.shape, np.nan), ~np.isnan(p)
+    if tested.any():
+        q[tested] = false_discovery_control(p[tested])
     return q
 
 
-def label_association(joint: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
-    """How attributes go together in the labels alone.
+def label_association(total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how task and attribute are associated in the labels alone.
 
     Args:
-        joint: (A, A) examples in which both attributes are present; the diagonal counts each.
-        total: all examples.
+        total: (..., 4) examples in the groups of each pair.
 
     Returns:
-        phi (A, A), the correlation of two binary attributes, and the risk difference
-        P(y=1 | a=1) - P(y=1 | a=0) (A, A), rows attributes a, columns tasks y. NaN where an
-        attribute is constant.
+        phi (...), the correlation of two binary columns, and the risk difference (...)
+        P(y=1 | a=1) - P(y=1 | a=0); NaN if a column is constant.
     """
-    joint = joint.astype(np.float64)
-    present = np.diag(joint)  # (A,)
-    absent = total - present
-    spread = np.sqrt(present * absent)
+    g0, g1, g2, g3 = np.moveaxis(total.astype(np.float64), -1, 0)
+    spread_y = np.sqrt((g2 + g3) * (g0 + g1))
+    spread_a = np.sqrt((g1 + g3) * (g0 + g2))
     with np.errstate(invalid="ignore", divide="ignore"):
-        phi = (total * joint - np.outer(present, present)) / np.outer(spread, spread)
-        given_present = joint / present[:, None]
-        given_absent = (present[None, :] - joint) / absent[:, None]
-    return phi, given_present - given_absent
+        phi = (g0 * g3 - g1 * g2) / (spread_y * spread_a)
+        difference = g3 / (g1 + g3) - g2 / (g0 + g2)
+    return phi, difference
 
 
 def knee(values: np.ndarray) -> float | None:
-    """The value farthest below the chord between the ends of the sorted values.
+    """Return the value farthest below the chord between the ends of the sorted values.
 
-    Where a few large values fall off to many small ones, this is where the fall ends. None where no
-    value lies below the chord.
+    If a few large values fall off to many small ones, this is where the fall ends. None if no value
+    lies below the chord.
     """
     ordered = np.sort(values)[::-1]
     if len(ordered) < 3:

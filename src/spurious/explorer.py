@@ -1,20 +1,28 @@
-"""The explorer: the whole matrix as one page, to look at pairs, groups and faces."""
+"""The explorer: the whole matrix as one page, with its pairs, groups and example images."""
 
-from collections.abc import Sequence
+import base64
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from src.data.groupings import ATTRIBUTES
+from src.data.dataset import Dataset
+from src.data.layout import ImageFiles
+from src.data.pixels import open_image
 from src.evaluation.metrics import wilson
+from src.io import UserError
 from src.pages import write_page
 from src.spurious.clusters import Clustering
 from src.spurious.matrix import Matrix
-from src.spurious.results import Labels, TaskResult
+from src.spurious.results import Evaluated, codes
 
-# Orders of the page that come from clusters: its label, the rows' clustering, the columns'.
-CLUSTER_ORDERS = (
+SIDE = 72  # pixels of an example image
+# With more candidates the choice is slow and hardly better.
+_CANDIDATES = 4000
+# Orders of the page by clusters: label, clustering of the rows, clustering of the columns.
+_CLUSTER_ORDERS = (
     ("biclusters of T", "bicluster_T", "bicluster_T"),
     ("SVD clusters", "svd_attributes", "svd_tasks"),
 )
@@ -23,34 +31,38 @@ CLUSTER_ORDERS = (
 def write_explorer(
     path: Path,
     matrix: Matrix,
-    labels: Labels,
-    results: Sequence[TaskResult],
+    evaluated: Evaluated,
     clusters: dict[str, Clustering],
     summary: dict[str, Any],
-    thumbnails: list[dict[str, Any]] | None = None,
+    faces: list[dict[str, Any]],
+    per_group: int = 0,
 ) -> None:
     """Write the page.
 
     Args:
         summary: threshold, counts and the rank correlation, as in clusters.json.
-        thumbnails: of `choose_thumbnails`; None leaves the page without images.
+        faces: of `choose_faces`; empty: a page without images.
+        per_group: how many of them are shown of each group.
     """
     names = ("pairs", "tested", "q_at_most_0.05", "threshold", "above_threshold")
+    orders = []
+    for label, of_rows, of_columns in _CLUSTER_ORDERS:
+        columns = clusters[of_columns].columns
+        if columns is None:  # a clustering of tasks alone
+            columns = clusters[of_columns].rows
+        orders.append(
+            {"label": label, "rows": clusters[of_rows].rows.tolist(), "columns": columns.tolist()}
+        )
     data = {
-        "attributes": ATTRIBUTES,
-        "tasks": matrix.columns.tolist(),
-        "split": labels.split,
-        "images": len(labels.names),
-        "trainImages": labels.num_train,
+        "attributes": matrix.attributes,
+        "tasks": matrix.tasks,
+        "split": evaluated.summaries[0].split,
+        "images": len(evaluated.rows),
         "summary": {name: summary[name] for name in names}
         | {"rankCorrelation": summary["rank_correlation_of_phi_and_delta"]},
         "models": [
-            {
-                "run": result.run,
-                "checkpoint": result.checkpoint["name"],
-                "epoch": str(result.checkpoint["epoch"]),
-            }
-            for result in results
+            {"run": s.run, "checkpoint": s.checkpoint.name, "epoch": str(s.checkpoint.epoch)}
+            for s in evaluated.summaries
         ],
         # Flat lists over (task, attribute); of the groups over (task, attribute, group).
         "signed": _flat(matrix.signed),
@@ -63,35 +75,113 @@ def write_explorer(
         "correct": matrix.correct.transpose(1, 0, 2).ravel().tolist(),
         "total": matrix.total.transpose(1, 0, 2).ravel().tolist(),
         "intervals": _intervals(matrix),
-        "orders": [
-            {
-                "label": label,
-                "rows": clusters[rows].rows.tolist(),
-                "columns": _column_clusters(clusters[columns]).tolist(),
-            }
-            for label, rows, columns in CLUSTER_ORDERS
-        ],
-        "faces": thumbnails or [],
+        "orders": orders,
+        "faces": faces,
+        "facesPerGroup": per_group,
     }
     write_page(path, "explorer", "Spurious correlations", data)
 
 
-def _column_clusters(found: Clustering) -> np.ndarray:
-    """A bicluster's columns; of a clustering of tasks alone, its rows are the tasks."""
-    return found.rows if found.columns is None else found.columns
-
-
 def _flat(values: np.ndarray) -> list[float | None]:
-    """(40, K) as a list over (task, attribute), to four significant figures."""
+    """Return (A, T) as a list over (task, attribute), with four significant figures."""
     numbers = values.T.ravel().tolist()
     return [None if np.isnan(number) else float(f"{number:.4g}") for number in numbers]
 
 
 def _intervals(matrix: Matrix) -> list[list[float] | None]:
-    """Wilson's 95 % intervals over (task, attribute, group), as fractions."""
+    """Return Wilson's 95 % intervals over (task, attribute, group), as fractions."""
     pairs = zip(
         matrix.correct.transpose(1, 0, 2).ravel().tolist(),
         matrix.total.transpose(1, 0, 2).ravel().tolist(),
     )
     limits = (wilson(correct, total) for correct, total in pairs)
     return [None if limit is None else [round(end, 4) for end in limit] for limit in limits]
+
+
+# ---------------------------------------------------------------------------- example images
+
+
+def choose_faces(evaluated: Evaluated, dataset: Dataset, per_group: int) -> list[dict[str, Any]]:
+    """Choose a few examples of the evaluated split that show every group of every pair.
+
+    Args:
+        per_group: images of every combination of two columns' classes, if there are as many.
+
+    Returns:
+        One dict per image: `src`, a data: URL; `attributes` (a character 0, 1 or ? for each),
+        `labels` and `right` (a character per task).
+
+    Raises:
+        UserError: an image is missing or cannot be read.
+    """
+    images, rows = ImageFiles(dataset.root), evaluated.rows
+    names = dict.fromkeys([*evaluated.attributes, *evaluated.tasks])
+    values = codes(rows, list(names))
+    drawn = np.random.default_rng(0).permutation(len(rows))[:_CANDIDATES]
+    rare = np.flatnonzero(_rarity(values) < 2 * per_group)
+    candidates = np.unique(np.concatenate([drawn, rare]))
+    chosen = candidates[cover(values[candidates], per_group)]
+    attributes, labels = codes(rows, evaluated.attributes), codes(rows, evaluated.tasks)
+    return [
+        {
+            "src": _data_url(images, str(rows.names[row])),
+            "attributes": _characters(attributes[row]),
+            "labels": _characters(labels[row]),
+            "right": _characters(evaluated.right[row].astype(int)),
+        }
+        for row in chosen
+    ]
+
+
+def _characters(values: np.ndarray) -> str:
+    return "".join("01?"[value] for value in values.tolist())
+
+
+def _rarity(values: np.ndarray) -> np.ndarray:
+    """Return how many examples share the rarest combination of two classes of an example (N,)."""
+    one_hot = _one_hot(values)  # (N, 2C)
+    counts = one_hot.T @ one_hot  # (2C, 2C) examples of each combination
+    return np.array([counts[np.ix_(row > 0, row > 0)].min() for row in one_hot])
+
+
+def _one_hot(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([values == 0, values == 1], axis=1).astype(np.float32)
+
+
+def cover(values: np.ndarray, per_group: int) -> np.ndarray:
+    """Choose few examples that show each combination of two columns' classes `per_group` times.
+
+    Greedy: the next example is the one with the most combinations that still lack examples.
+
+    Args:
+        values: (N, C) 0 or 1; -1 (unknown) belongs to no combination.
+
+    Returns:
+        Positions in the order of choice. All examples of a rarer combination are chosen.
+    """
+    one_hot = _one_hot(values)  # (N, 2C)
+    lacking = np.minimum(one_hot.T @ one_hot, per_group)  # (2C, 2C)
+    left = np.ones(len(one_hot), bool)
+    chosen = []
+    while lacking.any() and left.any():
+        gain = np.einsum("na,na->n", one_hot @ (lacking > 0).astype(np.float32), one_hot)  # (N,)
+        best = int(np.argmax(np.where(left, gain, -1)))
+        left[best] = False
+        chosen.append(best)
+        lacking = np.maximum(lacking - np.outer(one_hot[best], one_hot[best]), 0)
+    return np.array(chosen, np.int64)
+
+
+def _data_url(images: ImageFiles, name: str) -> str:
+    try:
+        with open_image(images.read(name)) as image:
+            width, height = image.size
+            side = min(width, height)
+            left, top = (width - side) // 2, (height - side) // 2
+            square = image.convert("RGB").crop((left, top, left + side, top + side))
+    except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: a broken PNG
+        raise UserError(f"{images.path(name)} cannot be read as an image ({error})") from error
+    packed = io.BytesIO()
+    square = square.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3)
+    square.save(packed, "JPEG", quality=78)
+    return "data:image/jpeg;base64," + base64.b64encode(packed.getvalue()).decode()

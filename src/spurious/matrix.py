@@ -1,6 +1,6 @@
-"""From all tasks' counts to the matrix: q-values, the labels' view, clusters under resampling.
+"""The matrix of all pairs: its figures, its table, and its clusters under resampling.
 
-Matrices are T[a, t] of shape (40, K): rows attributes, columns the K tasks; NaN is undefined.
+Arrays are T[a, t] of shape (A, T): rows attributes, columns tasks; NaN is undefined.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -10,48 +10,59 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from src.data.groupings import ATTRIBUTES, COLUMN
 from src.spurious.clusters import Clustering, cluster_stability, find_clusters, share_together
 from src.spurious.delta import benjamini_hochberg, count_pairs, gaps, label_association
-from src.spurious.results import Labels, TaskResult, null
+from src.spurious.results import Evaluated, codes, null
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """All pairs of K tasks; see `spurious.Gaps` for the figures."""
+    """All pairs of A attributes and T tasks; see `delta.Gaps` for the figures."""
 
+    attributes: tuple[str, ...]
     tasks: tuple[str, ...]
-    correct: np.ndarray  # (40, K, 4)
-    total: np.ndarray  # (40, K, 4)
-    signed: np.ndarray  # (40, K)
-    delta: np.ndarray  # (40, K)
-    se: np.ndarray  # (40, K)
-    p: np.ndarray  # (40, K)
-    q: np.ndarray  # (40, K) Benjamini-Hochberg over all tested pairs
-    tested: np.ndarray  # (40, K) bool
-    phi: np.ndarray  # (40, K) correlation of task and attribute in the train labels
-    risk_difference: np.ndarray  # (40, K) P(y=1 | a=1) - P(y=1 | a=0) in the train labels
+    correct: np.ndarray  # (A, T, 4)
+    total: np.ndarray  # (A, T, 4)
+    signed: np.ndarray  # (A, T)
+    delta: np.ndarray  # (A, T)
+    se: np.ndarray  # (A, T)
+    p: np.ndarray  # (A, T)
+    q: np.ndarray  # (A, T) Benjamini-Hochberg over all tested pairs
+    tested: np.ndarray  # (A, T) bool
+    phi: np.ndarray  # (A, T) correlation of task and attribute in the train labels
+    risk_difference: np.ndarray  # (A, T) P(y=1 | a=1) - P(y=1 | a=0) in the train labels
 
     @property
-    def columns(self) -> np.ndarray:
-        """Where the tasks stand among the attributes (K,)."""
-        return np.array([COLUMN[task] for task in self.tasks])
+    def square(self) -> np.ndarray | None:
+        """Positions (T,) of the tasks among the attributes; None if some task is not there."""
+        return square(self.attributes, self.tasks)
 
     @property
     def filled(self) -> np.ndarray:
-        """delta with 0 for what is undefined, as the clusterings take it."""
+        """`delta` with 0 for what is undefined, as the clusterings take it."""
         return np.nan_to_num(self.delta)
 
 
-def build_matrix(results: Sequence[TaskResult], labels: Labels) -> Matrix:
-    """The matrix of all finished tasks."""
-    tasks = tuple(result.task for result in results)
-    columns = [COLUMN[task] for task in tasks]
-    correct = np.stack([result.correct for result in results], axis=1)
-    total = np.stack([result.total for result in results], axis=1)
+def square(attributes: Sequence[str], tasks: Sequence[str]) -> np.ndarray | None:
+    """Return the positions (T,) of the tasks among the attributes; None if some are not there."""
+    place = {name: number for number, name in enumerate(attributes)}
+    return np.array([place[task] for task in tasks]) if place.keys() >= set(tasks) else None
+
+
+def build_matrix(evaluated: Evaluated) -> Matrix:
+    """Return the matrix of all evaluated tasks."""
+    attributes, tasks = evaluated.attributes, evaluated.tasks
+    own = np.array([[name == task for task in tasks] for name in attributes])  # (A, T) not a pair
+
+    def count(rows: Any, right: np.ndarray) -> tuple[np.ndarray, ...]:
+        counts = count_pairs(right, codes(rows, tasks), codes(rows, attributes))
+        return tuple(np.where(own[..., None], 0, of.transpose(1, 0, 2)) for of in counts)
+
+    correct, total = count(evaluated.rows, evaluated.right)
     statistics = gaps(correct, total)
-    phi, difference = label_association(labels.joint, labels.num_train)
+    _, in_train = count(evaluated.train, np.zeros((len(evaluated.train), len(tasks)), bool))
     return Matrix(
+        attributes,
         tasks,
         correct,
         total,
@@ -61,13 +72,12 @@ def build_matrix(results: Sequence[TaskResult], labels: Labels) -> Matrix:
         statistics.p,
         benjamini_hochberg(statistics.p),
         statistics.tested,
-        phi[:, columns],
-        difference[:, columns],
+        *label_association(in_train),
     )
 
 
 def table_rows(matrix: Matrix, split: str) -> list[dict[str, Any]]:
-    """All pairs as rows of `spurious_table`."""
+    """Return all pairs as the rows that `pairs.write_table` takes."""
     return [
         {
             "task": task,
@@ -84,14 +94,16 @@ def table_rows(matrix: Matrix, split: str) -> list[dict[str, Any]]:
             "split": split,
         }
         for column, task in enumerate(matrix.tasks)
-        for row, attribute in enumerate(ATTRIBUTES)
+        for row, attribute in enumerate(matrix.attributes)
         if attribute != task
     ]
 
 
 def phi_rank_correlation(matrix: Matrix) -> float | None:
-    """Spearman's correlation of |phi| and delta over the tested pairs: near 1, the gaps follow the
-    label correlations; None where it is undefined."""
+    """Return Spearman's correlation of |phi| and delta over the tested pairs.
+
+    Near 1, the gaps follow the association of the labels. None if it is undefined.
+    """
     known = matrix.tested & ~np.isnan(matrix.phi)
     if known.sum() < 3:
         return None
@@ -101,30 +113,30 @@ def phi_rank_correlation(matrix: Matrix) -> float | None:
 
 
 def resample_clusters(
-    results: Sequence[TaskResult],
-    labels: Labels,
+    evaluated: Evaluated,
     k: int,
     gamma: float,
     resamples: int,
     seed: int = 0,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> dict[str, Clustering]:
-    """How often members stay together when the evaluated images are drawn anew, with replacement.
+    """Return how often members stay together if the evaluated images are drawn with replacement.
 
     Returns:
         As `find_clusters`, but with the shares (R, R) of resamples in place of cluster numbers.
     """
-    columns = np.array([COLUMN[result.task] for result in results])
-    right = np.stack([result.right for result in results], axis=1)  # (N, K)
-    truth = labels.attributes[:, columns]
+    labels = codes(evaluated.rows, evaluated.tasks)
+    attributes = codes(evaluated.rows, evaluated.attributes)
+    places = square(evaluated.attributes, evaluated.tasks)
     rng = np.random.default_rng(seed)
-    count = len(right)
+    count = len(labels)
     found: dict[str, list[Clustering]] = {}
     for _ in progress(range(resamples)):
         times = np.bincount(rng.integers(0, count, count), minlength=count)  # (N,)
-        correct, total = count_pairs(right, truth, labels.attributes, times)
-        delta = np.nan_to_num(gaps(correct, total).delta).T  # (40, K)
-        for name, clusters in find_clusters(delta, columns, k, gamma).items():
+        correct, total = count_pairs(evaluated.right, labels, attributes, times)
+        # A task with itself has two empty groups: NaN, here 0.
+        delta = np.nan_to_num(gaps(correct, total).delta).T  # (A, T)
+        for name, clusters in find_clusters(delta, places, k, gamma).items():
             found.setdefault(name, []).append(clusters)
     return {
         name: Clustering(
@@ -138,12 +150,12 @@ def resample_clusters(
 
 
 def member_names(matrix: Matrix, clustering: str) -> tuple[Sequence[str], Sequence[str]]:
-    """Whom the cluster numbers of a clustering's rows and columns belong to."""
+    """Return the names of the rows and columns that a clustering is about."""
     return {
-        "bicluster_T": (ATTRIBUTES, matrix.tasks),
-        "bicluster_TA": (ATTRIBUTES, ATTRIBUTES),
+        "bicluster_T": (matrix.attributes, matrix.tasks),
+        "bicluster_TA": (matrix.attributes, matrix.attributes),
         "bicluster_TT": (matrix.tasks, matrix.tasks),
-        "svd_attributes": (ATTRIBUTES, ()),
+        "svd_attributes": (matrix.attributes, ()),
         "svd_tasks": (matrix.tasks, ()),
     }[clustering]
 
@@ -151,7 +163,7 @@ def member_names(matrix: Matrix, clustering: str) -> tuple[Sequence[str], Sequen
 def describe_clusters(
     matrix: Matrix, clusters: dict[str, Clustering], together: dict[str, Clustering]
 ) -> dict[str, list[dict[str, Any]]]:
-    """The members of every cluster, with the mean share of resamples in which they stay together.
+    """List the members of every cluster, with the share of resamples in which they stay together.
 
     Returns:
         Clustering to its clusters: rows and, of a bicluster, columns, each with `stability`.

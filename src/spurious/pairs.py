@@ -1,25 +1,18 @@
 """The table of spurious pairs, and groupings taken from it.
 
-`@outputs/svd/spurious_correlations.csv:top5` in a list of groupings stands for the five strongest
-pairs of that table. The one function for a configuration is
-
-    expand_groupings(texts: list[str], say: Callable[[str], None] = print) -> list[str]
-
-which gives back a list without `@` entries, to be called before the configuration is saved. Options
-after the path, in any order: `topN` (default top5), and one of `disjoint` (no attribute occurs in
-two groupings, neither as task nor as attribute) and `shared` (all groupings lean on one attribute:
-that of the first grouping of the list, or of the strongest pair).
+`@outputs/svd/spurious_correlations.csv:top5` in a list of groupings means the five strongest pairs
+of that table. Options after the path, in any order: `topN` (default top5), and one of `disjoint`
+(no column occurs in two groupings, as task or as attribute) and `shared` (all groupings have the
+attribute of the first grouping of the list, or else of the strongest pair).
 """
 
-import csv
-import io
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from src.data.groupings import LONGEST, Grouping, parse_grouping
-from src.io import UserError, write_atomic
+from src.data.groupings import Grouping
+from src.io import UserError, expand, write_atomic
 
 COLUMNS = ["task", "attribute", "delta", "signed_delta", "se", "p", "q", "n0", "n1", "n2", "n3"]
 COLUMNS += ["phi", "risk_difference", "tested", "split"]
@@ -27,83 +20,64 @@ _OPTION = re.compile(r"top[0-9]{1,9}|disjoint|shared")
 
 
 def write_table(path: Path, pairs: Iterable[dict[str, Any]]) -> None:
-    """Write pairs (dicts with COLUMNS), strongest first.
+    """Write pairs (dicts with COLUMNS), strongest first; None is an empty field.
 
-    Tested pairs come before those with a small group, and those before undefined ones: a large
-    delta over three examples is no finding. None is an empty field.
+    Tested pairs come first, then those with a small group, then undefined ones: a large delta over
+    three examples is no finding.
     """
+    import pandas as pd
 
     def rank(pair: dict[str, Any]) -> tuple:
         return (not pair["tested"], -(pair["delta"] or 0.0), pair["task"], pair["attribute"])
 
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for pair in sorted(pairs, key=rank):
-        writer.writerow({name: _field(pair[name]) for name in COLUMNS})
-    write_atomic(path, text.getvalue())
-
-
-def _field(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(int(value))
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    table = pd.DataFrame(sorted(pairs, key=rank), columns=COLUMNS).astype({"tested": int})
+    write_atomic(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
 def read_pairs(path: Path) -> list[Grouping]:
-    """The tested pairs of a table, strongest first.
+    """Read the tested pairs of a table, strongest first.
 
     Raises:
-        UserError: no such table, or it was made on the test split, which must not choose what is
-            trained.
+        UserError: the table is missing or damaged, or was made on the test split, which must not
+            choose what is trained.
     """
+    import pandas as pd
+
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+        table = pd.read_csv(expand(path), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise UserError(
-            f"{path}: no such table; python -m scripts.spurious_eval writes it. What may follow "
-            f"its path is topN, disjoint and shared: @{path}:top5"
+            f"{path} does not exist; python -m scripts.spurious_eval writes it. Its path may be "
+            f"followed by topN, disjoint and shared: @{path}:top5"
         ) from error
-    except (OSError, csv.Error, ValueError) as error:
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise UserError(f"{path} cannot be read as a table ({error})") from error
-    if not rows or not {"task", "attribute", "tested", "split"} <= rows[0].keys():
-        raise UserError(f"{path} is no table of pairs: the columns {', '.join(COLUMNS)} are needed")
-    splits = {row["split"] for row in rows}
-    if "test" in splits:
+    if not len(table) or not {"task", "attribute", "tested", "split"} <= {*table.columns}:
+        needed = ", ".join(COLUMNS)
+        raise UserError(f"{path} is not a table of pairs: it needs the columns {needed}")
+    if "test" in set(table["split"]):
         raise UserError(
             f"{path} was made on the test split, which is for reporting only: make the matrix on "
             "val to choose groupings by it"
         )
-    pairs = []
-    for number, row in enumerate(rows, start=2):
-        if row["split"] not in ("train", "val") or row["tested"] not in ("0", "1"):
-            raise UserError(f"{path} row {number}: split is train or val, and tested 0 or 1")
-        try:
-            pair = parse_grouping(f"{row['task']}:{row['attribute']}")
-        except UserError as error:
-            raise UserError(f"{path} row {number}: {error}") from error
-        if row["tested"] == "1":
-            pairs.append(pair)
-    return pairs
+    if not (table["split"].isin(["train", "val"]) & table["tested"].isin(["0", "1"])).all():
+        raise UserError(f"{path} is damaged: split must be train or val, and tested 0 or 1")
+    rows = table[table["tested"] == "1"]
+    return [Grouping(task, (attribute,)) for task, attribute in zip(rows.task, rows.attribute)]
 
 
 def expand_groupings(texts: list[str], say: Callable[[str], None] = print) -> list[str]:
     """Replace each `@table:options` in a list of groupings by pairs of the table.
 
-    A pair whose task has a grouping already is skipped, and `say` names it; the next ones follow
-    until N are found, and `say` tells if the table ran out.
+    A pair is skipped if its task has a grouping already. `say` gets a line for each skipped pair,
+    and one if the table has fewer than N fitting pairs.
     """
-    chosen = [parse_grouping(text) for text in texts if not text.startswith("@")]
+    chosen = [_pair(text) for text in texts if not text.startswith("@")]
     expanded: list[str] = []
     for text in texts:
         if not text.startswith("@"):
             expanded.append(text)
             continue
-        if len(text) > LONGEST:
-            raise UserError(f"'{text[:60]}...': {len(text):,} letters; write @TABLE.csv:topN")
         path, count, sharing = _parse_entry(text)
         found = _choose(read_pairs(path), chosen, count, sharing, say)
         if len(found) < count:
@@ -113,8 +87,13 @@ def expand_groupings(texts: list[str], say: Callable[[str], None] = print) -> li
     return expanded
 
 
+def _pair(text: str) -> Grouping:
+    task, _, attributes = text.partition(":")
+    return Grouping(task, tuple(attributes.split("+")) if attributes else ())
+
+
 def _parse_entry(text: str) -> tuple[Path, int, str | None]:
-    """`@path:top5:disjoint` as path, 5, `disjoint`."""
+    """Split `@path:top5:disjoint` into path, 5 and `disjoint`."""
     path, options = text.removeprefix("@"), []
     while (parts := path.rpartition(":"))[1] and _OPTION.fullmatch(parts[2]):
         path = parts[0]

@@ -1,134 +1,257 @@
-"""Heatmaps of one task's pairs: arrays in, a PNG out.
-
-Undefined pairs are hatched. Pictures are the same byte for byte for the same numbers.
-"""
+"""PNG figures of a task and of the matrix."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
+import seaborn
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from src.data.groupings import ATTRIBUTES
-from src.io import atomic_path
-from src.spurious.delta import gaps
-from src.spurious.results import TaskResult
+from src.data.table import Table
+from src.figures import heatmap, readable, save_figure
+from src.spurious.clusters import Clustering, svd_features
+from src.spurious.delta import count_pairs, gaps
+from src.spurious.matrix import Matrix, member_names, phi_rank_correlation
+from src.spurious.results import codes
 
-DELTA_COLOURS = "magma_r"
-_UNDEFINED = "#dddddd"
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure whole, without a date or version in it."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
-    plt.close(figure)
+FIGURES = ("paper", "all")
+_KNEE = "#cc3311"
 
 
-def readable(names: Sequence[str]) -> list[str]:
-    return [name.replace("_", " ") for name in names]
-
-
-def heatmap(
-    axes: Axes,
-    values: np.ndarray,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    colours: str = DELTA_COLOURS,
-    norm: Normalize | None = None,
-    texts: np.ndarray | None = None,
-    label: str = "",
+def plot_task(
+    folder: Path, rows: Table, right: np.ndarray, task: str, attributes: Sequence[str], split: str
 ) -> None:
-    """Draw values (R, C) with named rows and columns; NaN is grey and hatched.
+    """Draw group_accuracy.png, group_size.png and delta.png of a task, a column per attribute.
 
-    `texts` (R, C) are written into the cells, dark on light and light on dark.
+    Args:
+        right: (N,) bool, whether each prediction is correct.
     """
-    axes.set_facecolor(_UNDEFINED)
-    axes.patch.set(hatch="////", edgecolor="#aaaaaa")
-    masked = np.ma.masked_invalid(values)
-    if norm is None:
-        norm = Normalize(0, float(masked.max()) if masked.count() else 1.0)
-    image = axes.imshow(masked, cmap=colours, norm=norm, aspect="auto", interpolation="none")
-    axes.set_xticks(range(len(columns)), readable(columns), rotation=90, fontsize=7)
-    axes.set_yticks(range(len(rows)), readable(rows), fontsize=7)
-    axes.tick_params(length=0)
-    bar = axes.figure.colorbar(image, ax=axes, pad=0.01, fraction=0.025)
-    bar.set_label(label, fontsize=8)
-    bar.ax.tick_params(labelsize=7)
-    if texts is not None:
-        shades = image.to_rgba(masked)[..., :3] @ [0.299, 0.587, 0.114]  # (R, C) brightness
-        for (row, column), text in np.ndenumerate(texts):
-            dark = np.isnan(values[row, column]) or shades[row, column] > 0.55
-            colour = "black" if dark else "white"
-            axes.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
-
-
-# ---------------------------------------------------------------------------- one task
-
-
-def plot_task(folder: Path, result: TaskResult) -> None:
-    """group_accuracy.png, group_size.png and delta.png of a task, a column per attribute."""
-    others = [row for row, name in enumerate(ATTRIBUTES) if name != result.task]
-    names = [ATTRIBUTES[row] for row in others]
-    task = result.task.replace("_", " ")
-    correct, total = result.correct[others].T, result.total[others].T  # (4, 39)
+    others = [name for name in attributes if name != task]
+    counts = count_pairs(right[:, None], codes(rows, [task]), codes(rows, others))
+    correct, total = (of[0].T for of in counts)  # (4, A)
     groups = [f"g{g}  y={g >> 1} a={g & 1}" for g in range(4)]
     with np.errstate(invalid="ignore", divide="ignore"):
         accuracy = 100 * correct / total
-    delta = gaps(result.correct[others], result.total[others]).delta[None]  # (1, 39)
-
-    def draw(name: str, title: str, height: float, *values, **settings) -> None:
-        figure, axes = plt.subplots(figsize=(15, height))
-        # Measured in inches: the longest name fits below, whatever the height.
+    delta = gaps(correct.T, total.T).delta[None]  # (1, A)
+    sizes = np.where(total > 0, total, np.nan)
+    whole = np.vectorize(lambda value: "" if np.isnan(value) else f"{value:.0f}", otypes=[str])
+    short = np.vectorize(lambda n: str(n) if n < 10_000 else f"{n / 1000:.0f}k", otypes=[str])
+    for name, title, values, names, label, options in (
+        (
+            *("group_accuracy", "accuracy of each group", accuracy, groups, "accuracy, %"),
+            {"cmap": "viridis", "vmax": 100, "texts": whole(accuracy)},
+        ),
+        (
+            *("group_size", "examples in each group", sizes, groups, "examples"),
+            {"cmap": "Blues", "norm": LogNorm(1, max(2, total.max())), "texts": short(total)},
+        ),
+        (
+            *("delta", "delta = |g0 + g3 - g1 - g2|", delta, ["delta"], "points"),
+            {"texts": whole(delta)},
+        ),
+    ):
+        height = 2.0 + 0.35 * len(names)
+        figure = Figure(figsize=(15, height))
+        # Margins in inches: the longest name fits below the axes, whatever the height.
         figure.subplots_adjust(0.06, 1.25 / height, 0.97, 1 - 0.3 / height)
-        heatmap(axes, *values, names, **settings)
-        axes.set_title(f"{task}: {title} ({result.split})", fontsize=10, loc="left")
-        save(figure, folder / name)
+        axes = figure.subplots()
+        heatmap(axes, values, names, others, label, **options)
+        axes.set_title(f"{task.replace('_', ' ')}: {title} ({split})", fontsize=10, loc="left")
+        save_figure(figure, folder / f"{name}.png")
 
-    draw(
-        "group_accuracy.png",
-        "accuracy of each group",
-        3.4,
-        accuracy,
-        groups,
-        colours="viridis",
-        norm=Normalize(0, 100),
-        texts=_whole(accuracy),
-        label="accuracy, %",
+
+def plot_matrix(
+    folder: Path,
+    matrix: Matrix,
+    clusters: dict[str, Clustering],
+    together: dict[str, Clustering],
+    gamma: float,
+    threshold: float | None,
+    figures: str = "paper",
+) -> None:
+    """Draw the figures of a matrix.
+
+    Args:
+        clusters: of `find_clusters`; together: of `resample_clusters`.
+        gamma: share of the squared singular values.
+        threshold: the knee of the deltas.
+        figures: `paper` draws deltas.png, deltas_histogram.png and label_correlation.png; `all`
+            also each clustering, its stability, the singular values and the deltas of each task.
+    """
+    plot_clustering(folder / "deltas.png", matrix, "bicluster_T", clusters["bicluster_T"])
+    plot_histogram(folder / "deltas_histogram.png", matrix, threshold)
+    plot_label_correlation(folder / "label_correlation.png", matrix)
+    if figures != "all":
+        return
+    for name, found in clusters.items():
+        plot_clustering(folder / f"{name}.png", matrix, name, found)
+        for kind, names in zip(("rows", "columns"), member_names(matrix, name)):
+            order = getattr(found, kind)
+            if order is not None:
+                title = f"{name}: share of resamples in which two {kind} stay together"
+                _draw_sorted(
+                    *(folder / f"stability_{name}_{kind}.png", title, "share"),
+                    *(getattr(together[name], kind), names, names, order, order),
+                )
+    plot_singular_values(folder / "singular_values.png", matrix, gamma)
+    plot_counts(folder / "deltas_heatmap.png", matrix, threshold)
+
+
+def plot_clustering(path: Path, matrix: Matrix, name: str, found: Clustering) -> None:
+    """Draw the deltas with rows and columns in the order of a clustering."""
+    values, row_names = matrix.delta, matrix.attributes
+    rows, columns = found.rows, found.columns
+    if name == "bicluster_TA":  # attributes by attributes: the tasks keep their order
+        columns = None
+    elif name == "bicluster_TT":
+        values, row_names = matrix.delta[matrix.square], matrix.tasks
+    elif name == "svd_tasks":
+        rows, columns = None, found.rows
+    title = f"delta, sorted by {name}"
+    _draw_sorted(path, title, "delta, points", values, row_names, matrix.tasks, rows, columns)
+
+
+def _draw_sorted(
+    path: Path,
+    title: str,
+    label: str,
+    values: np.ndarray,
+    row_names: Sequence[str],
+    column_names: Sequence[str],
+    row_clusters: np.ndarray | None,
+    column_clusters: np.ndarray | None,
+) -> None:
+    """Draw values (R, C) sorted by clusters, with lines between these."""
+    figure = Figure(figsize=(11.5, 10))
+    figure.subplots_adjust(0.13, 0.14, 0.95, 0.97)
+    axes = figure.subplots()
+    sides = []
+    for names, clusters, line in (
+        (row_names, row_clusters, axes.axhline),
+        (column_names, column_clusters, axes.axvline),
+    ):
+        clusters = np.zeros(len(names), int) if clusters is None else clusters
+        order = np.argsort(clusters, kind="stable")
+        sides.append((order, [names[place] for place in order]))
+        for border in np.flatnonzero(np.diff(clusters[order])) + 1:
+            line(border, color="#0077cc", linewidth=0.9)
+    (row_order, rows), (column_order, columns) = sides
+    options = {"vmax": 1} if label == "share" else {}
+    heatmap(axes, values[np.ix_(row_order, column_order)], rows, columns, label, **options)
+    if label != "share":
+        axes.set(ylabel="spurious attribute", xlabel="task")
+    axes.set_title(title, fontsize=11, loc="left")
+    save_figure(figure, path)
+
+
+def plot_singular_values(path: Path, matrix: Matrix, gamma: float) -> None:
+    """Draw the cumulative share of squared singular values, with a line at gamma."""
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for name, values in (("attributes", matrix.filled), ("tasks", matrix.filled.T)):
+        squares = svd_features(values, gamma).singular_values ** 2
+        shares = np.cumsum(squares) / squares.sum()
+        axes.plot(np.arange(1, len(shares) + 1), shares, marker=".", label=name)
+    axes.axhline(gamma, color="grey", linestyle="--", linewidth=1, label=f"gamma = {gamma:g}")
+    axes.set(xlabel="factors kept, d", ylabel="share of squared singular values", ylim=(0, 1.03))
+    axes.legend(loc="lower right")
+    save_figure(figure, path)
+
+
+def plot_histogram(path: Path, matrix: Matrix, threshold: float | None) -> None:
+    """Draw the deltas in 1-point bins, tested pairs and others, with their cumulative count."""
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    axes = figure.subplots()
+    defined = ~np.isnan(matrix.delta)
+    deltas = matrix.delta[defined]
+    edges = _edges(matrix.delta)
+    kinds = ["tested", "smallest group under 10"]
+    seaborn.histplot(
+        x=deltas,
+        hue=np.where(matrix.tested[defined], *kinds),
+        hue_order=kinds[::-1],
+        palette=["#ccbb88", "#4466aa"],
+        bins=edges,
+        multiple="stack",
+        alpha=1,
+        linewidth=0,
+        ax=axes,
     )
-    draw(
-        "group_size.png",
-        "examples in each group",
-        3.4,
-        np.where(total > 0, total, np.nan),
-        groups,
-        colours="Blues",
-        norm=LogNorm(1, max(2, total.max())),
-        texts=np.vectorize(_short)(total),
-        label="examples",
-    )
-    draw(
-        "delta.png",
-        "delta = |g0 + g3 - g1 - g2|",
-        2.3,
-        delta,
-        ["delta"],
-        texts=_whole(delta),
-        label="points",
-    )
+    seaborn.move_legend(axes, "center right")
+    axes.set(xlabel="delta, points", ylabel="pairs in a bin of 1 point")
+    below = axes.twinx()
+    counts, _ = np.histogram(deltas, edges)
+    below.plot(edges[1:], np.cumsum(counts), color="#222222", linewidth=1.2)
+    below.set(ylim=(0, None), ylabel="pairs at or below (line)")
+    if threshold is not None:
+        axes.axvline(threshold, color=_KNEE, linestyle="--", linewidth=1.2)
+        top = axes.get_ylim()[1]
+        axes.text(threshold, top, f" knee: {threshold:.1f}", color=_KNEE, va="top")
+    save_figure(figure, path)
 
 
-def _whole(values: np.ndarray) -> np.ndarray:
-    return np.vectorize(lambda value: "" if np.isnan(value) else f"{value:.0f}")(values)
+def plot_counts(path: Path, matrix: Matrix, threshold: float | None) -> None:
+    """Draw how many deltas of each task fall in each 1-point bin."""
+    edges = _edges(matrix.delta)
+    counts = np.stack(
+        [np.histogram(column[~np.isnan(column)], edges)[0] for column in matrix.delta.T]
+    )  # (T, bins)
+    figure = Figure(figsize=(13, 8.5), layout="constrained")
+    axes = figure.subplots()
+    bins = [f"{edge:.0f}" if edge % 10 == 0 else "" for edge in edges[:-1]]
+    options = {"cmap": "viridis_r", "norm": LogNorm(1, max(2, counts.max()))}
+    heatmap(axes, np.where(counts > 0, counts, np.nan), matrix.tasks, bins, "pairs", **options)
+    axes.set_facecolor("white")  # an empty bin is no undefined value
+    axes.patch.set_hatch("")
+    axes.set_xlabel("delta, points")
+    axes.set_title("deltas of each task in bins of 1 point", fontsize=11, loc="left")
+    if threshold is not None:
+        axes.axvline(threshold, color=_KNEE, linestyle="--", linewidth=1.2)
+    save_figure(figure, path)
 
 
-def _short(count: int) -> str:
-    """9999 as it is, 12345 as 12k: it must fit into a cell."""
-    return str(count) if count < 10_000 else f"{count / 1000:.0f}k"
+def _edges(delta: np.ndarray) -> np.ndarray:
+    return np.arange(0, np.floor(np.nanmax(delta, initial=0)) + 2)
+
+
+def plot_label_correlation(path: Path, matrix: Matrix, labelled: int = 12) -> None:
+    """Draw delta against |phi| of the train labels; some of the largest deltas are named."""
+    known = matrix.tested & ~np.isnan(matrix.phi)
+    phi, delta = np.abs(matrix.phi[known]), matrix.delta[known]  # (P,)
+    figure = Figure(figsize=(9, 6.5), layout="constrained")
+    axes = figure.subplots()
+    axes.scatter(phi, delta, s=9, alpha=0.45, color="#4466aa", linewidths=0)
+    places = np.argwhere(known)
+    for pair in _apart(phi, delta, labelled):
+        row, column = places[pair]
+        side = -1 if phi[pair] > 0.6 * phi.max() else 1
+        axes.annotate(
+            " : ".join(readable([matrix.tasks[column], matrix.attributes[row]])),
+            (phi[pair], delta[pair]),
+            xytext=(5 * side, 0),
+            textcoords="offset points",
+            ha="left" if side == 1 else "right",
+            va="center",
+            fontsize=7,
+        )
+    rank = phi_rank_correlation(matrix)
+    text = "" if rank is None else f"; rank correlation {rank:.2f}"
+    title = f"Is the gap explained by the labels alone? {len(delta)} pairs{text}"
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.set_xlabel("|phi| of task and attribute in the train labels")
+    axes.set(ylabel="delta of the model, points", xlim=(0, None), ylim=(0, None))
+    save_figure(figure, path)
+
+
+def _apart(x: np.ndarray, y: np.ndarray, most: int) -> list[int]:
+    """Return the points (P,) of largest y whose names do not overlap."""
+    kept: list[int] = []
+    for point in np.argsort(-y, kind="stable").tolist():
+        close = (
+            abs(y[point] - y[other]) < 0.02 * y.max() and abs(x[point] - x[other]) < 0.3 * x.max()
+            for other in kept
+        )
+        if len(kept) < most and not any(close):
+            kept.append(point)
+    return kept

@@ -1,178 +1,135 @@
-"""The folder of a matrix (outputs/spurious_eval): what each task's job writes, and reading it back.
+"""The folder of a matrix (outputs/spurious_eval): what the job of each task writes, and reading it.
 
-labels.npz           names and attributes of the evaluated split, label counts of the train split
-$TASK/summary.json   written last: the task is finished; summary.csv is the same as a table
 $TASK/$ATTR.json     one pair: group accuracies, counts, delta, standard error, p
-$TASK/predictions.npz   which examples the model got right, one bit each
+$TASK/summary.csv    all pairs of the task
+$TASK/summary.json   which model and data they come from; written last: the task is finished
+
+Predictions stay in the logits file of the run, and labels in the data set.
 """
 
-import csv
-import io
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
-from src.data.groupings import ATTRIBUTES, COLUMN, Grouping
+from src.data.groupings import Grouping
+from src.data.table import Table
+from src.evaluation.logits import Logits, load_logits, predictions, rows_identity
 from src.evaluation.metrics import summarise
-from src.io import DAMAGE, UserError, atomic_path, load_arrays, read_json, write_atomic, write_json
-from src.json_shapes import Or
+from src.io import UserError, did_you_mean, read_json, write_atomic, write_json
 from src.spurious.delta import count_pairs, gaps
 
-SUMMARY = {
-    "run": str,
-    "checkpoint": {"name": str, "epoch": Or(str, int), "hash": str},
-    "split": str,
-    "data": str,
-    "pairs": [{"attribute": str, "groups": [{"correct": int, "total": int}]}],
-}
-SUMMARY_COLUMNS = ["attribute", "delta", "signed_delta", "se", "p", "tested"]
-SUMMARY_COLUMNS += [f"{figure}{group}" for figure in ("acc", "n") for group in range(4)]
+MAKE = "run python -m scripts.run_create_spurious_matrix"
 
 
-@dataclass(frozen=True)
-class Labels:
-    """What the annotations say: of the evaluated split by example, of the train split by counts."""
+class Checkpoint(BaseModel):
+    """The checkpoint that was evaluated."""
 
-    split: str
-    data: str  # `rows_identity` of the evaluated split
-    root: str  # the data set's folder, for example faces
-    names: np.ndarray  # (N,) str
-    attributes: np.ndarray  # (N, 40) uint8
-    joint: np.ndarray  # (40, 40) train examples with both attributes
-    num_train: int
+    name: str
+    epoch: int | str
+    hash: str
 
 
-@dataclass(frozen=True)
-class TaskResult:
-    """One model's counts on the evaluated split."""
+class Summary(BaseModel):
+    """Which model and data the results of a task come from: summary.json."""
 
     task: str
     run: str
-    checkpoint: dict[str, str]  # name, epoch, hash
+    checkpoint: Checkpoint
     split: str
-    data: str
-    correct: np.ndarray  # (40, 4), rows in the order of ATTRIBUTES; the task's own row is no pair
-    total: np.ndarray  # (40, 4)
-    right: np.ndarray  # (N,) bool
+    data: str  # `rows_identity` of the split
+    root: str  # folder of the data set
+    logits: str  # file with the predictions
+    attributes: list[str]
 
 
-def null(value: float) -> float | None:
-    """NaN as the None of JSON and tables."""
-    return None if np.isnan(value) else float(value)
+@dataclass(frozen=True)
+class Evaluated:
+    """Finished tasks of a matrix folder.
+
+    Attributes:
+        summaries: of the T tasks.
+        rows: the evaluated split.
+        train: the train split, for the association of labels.
+        right: (N, T) bool, whether each prediction is correct.
+        attributes: names of the A attributes.
+    """
+
+    summaries: list[Summary]
+    rows: Table
+    train: Table
+    right: np.ndarray
+    attributes: tuple[str, ...]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(summary.task for summary in self.summaries)
 
 
-# ---------------------------------------------------------------------------- labels
-
-
-def write_labels(folder: Path, labels: Labels) -> None:
-    """Write labels.npz, or check that the one there is of the same data.
+def binary_columns(table: Table, names: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return the binary columns of a table, or check that the named ones are.
 
     Raises:
-        UserError: the folder holds the matrix of another data set or split.
+        UserError: a named column does not exist or is not binary; or the table has no binary one.
     """
-    path = folder / "labels.npz"
-    if path.exists():
-        there = read_labels(folder)
-        if (there.split, there.data) != (labels.split, labels.data):
-            change = " (its labels have changed)" if there.split == labels.split else ""
-            raise UserError(
-                f"{folder} holds a matrix of the {there.split} split of {there.root}, this one is "
-                f"of the {labels.split} split of {labels.root}{change}: choose another --json_dir, "
-                "or delete that folder"
-            )
-        return
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            about=np.array([labels.split, labels.data, labels.root]),
-            names=labels.names.astype(str),
-            attributes=np.packbits(labels.attributes, axis=1),
-            joint=labels.joint.astype(np.int64),
-            num_train=np.array(labels.num_train),
-        )
+    classes = dict(zip(table.columns, map(len, table.classes)))
+    problems = [
+        f"column '{name}' does not exist{did_you_mean(name, classes)}"
+        if name not in classes
+        else f"column '{name}' has {classes[name]} classes: delta needs a task and an attribute "
+        "with two"
+        for name in names or ()
+        if classes.get(name) != 2
+    ]
+    found = tuple(names or [name for name, count in classes.items() if count == 2])
+    if not found:
+        problems.append("the data set has no binary column: delta needs columns with two classes")
+    if problems:
+        raise UserError(problems)
+    return found
 
 
-def read_labels(folder: Path) -> Labels:
-    """Read labels.npz of a matrix folder."""
-
-    def take(arrays: dict[str, np.ndarray]) -> Labels:
-        split, data, root = (str(entry) for entry in arrays["about"])
-        packed, joint, names = arrays["attributes"], arrays["joint"], arrays["names"]
-        num_train = arrays["num_train"]
-        if (
-            packed.shape != (*names.shape, len(ATTRIBUTES) // 8)
-            or joint.shape != (len(ATTRIBUTES),) * 2
-            or num_train.shape != ()
-        ):
-            raise ValueError("its arrays do not fit together")
-        if joint.dtype.kind not in "iu" or num_train.dtype.kind not in "iu":
-            raise ValueError("its counts are no whole numbers")
-        if num_train < 1 or joint.min() < 0 or joint.max() > num_train:
-            raise ValueError(f"its counts are not from 0 to those of {num_train} train examples")
-        attributes = np.unpackbits(packed, axis=1)
-        return Labels(split, data, root, names, attributes, joint, int(num_train))
-
-    return _read_arrays(folder / "labels.npz", take)
+def codes(table: Table, names: Sequence[str]) -> np.ndarray:
+    """Return the class codes (N, len(names)) of some columns; -1 = unknown."""
+    return table.codes[:, [table.columns.index(name) for name in names]]
 
 
-def _read_arrays(path: Path, take: Callable[[dict[str, np.ndarray]], Any]) -> Any:
-    """What `take` makes of the arrays in a file."""
-    try:
-        return take(load_arrays(path))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: {_MAKE}") from error
-    except DAMAGE as error:
-        raise UserError(f"{path} is damaged ({error}): delete it; {_MAKE}") from error
+def is_right(logits: Logits, rows: Table, tasks: Sequence[str]) -> np.ndarray:
+    """Return whether the prediction of each task is correct, (N, T) bool."""
+    columns = [predictions(logits.of_task(task)) == rows.column(task) for task in tasks]
+    return np.stack(columns, axis=1)
 
 
-_MAKE = "python -m scripts.run_create_spurious_matrix makes it"
-
-# ---------------------------------------------------------------------------- tasks
+# ---------------------------------------------------------------------------- one task
 
 
-def write_task(folder: Path, result: TaskResult) -> None:
-    """Write the files of one task, summary.json last."""
-    place = folder / result.task
-    pairs = describe_pairs(result)
-    for pair in pairs:
-        write_json(place / f"{pair['attribute']}.json", _about(result) | pair)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, SUMMARY_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for pair in pairs:
-        groups = {f"acc{g['id']}": g["acc"] for g in pair["groups"]}
-        groups |= {f"n{g['id']}": g["total"] for g in pair["groups"]}
-        row = {name: (pair | groups)[name] for name in SUMMARY_COLUMNS}
-        writer.writerow(row | {"tested": int(pair["tested"])})
-    write_atomic(place / "summary.csv", text.getvalue())
-    with atomic_path(place / "predictions.npz") as temporary, temporary.open("wb") as file:
-        np.savez(file, right=np.packbits(result.right), count=np.array(len(result.right)))
-    write_json(place / "summary.json", _about(result) | {"pairs": pairs})
+def evaluate_pairs(
+    rows: Table, right: np.ndarray, task: str, attributes: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Evaluate a task on its groups with each attribute.
 
+    Args:
+        right: (N,) bool, whether each prediction is correct.
 
-def _about(result: TaskResult) -> dict[str, Any]:
-    names = ("task", "run", "checkpoint", "split", "data")
-    return {name: getattr(result, name) for name in names}
-
-
-def describe_pairs(result: TaskResult) -> list[dict[str, Any]]:
-    """One dict per other attribute: accuracies are fractions, delta and its error in points."""
-    statistics = gaps(result.correct, result.total)
+    Returns:
+        One dict per other attribute; accuracies are fractions, delta and its error are points.
+    """
+    counts = count_pairs(right[:, None], codes(rows, [task]), codes(rows, attributes))
+    (correct,), (total,) = counts  # (A, 4) each
+    statistics = gaps(correct, total)
     pairs = []
-    for row, (attribute, correct, total) in enumerate(
-        zip(ATTRIBUTES, result.correct, result.total)
-    ):
-        if attribute == result.task:
+    for row, attribute in enumerate(attributes):
+        if attribute == task:
             continue
-        grouping = Grouping(result.task, (attribute,))
+        grouping = Grouping(task, (attribute,))
         pairs.append(
             {
                 "grouping": grouping.name,
                 "attribute": attribute,
-                "groups": summarise(grouping, correct, total, None)["groups"],
+                "groups": summarise(grouping, correct[row], total[row], None)["groups"],
                 "delta": null(statistics.delta[row]),
                 "signed_delta": null(statistics.signed[row]),
                 "se": null(statistics.se[row]),
@@ -183,77 +140,119 @@ def describe_pairs(result: TaskResult) -> list[dict[str, Any]]:
     return pairs
 
 
-def is_finished(folder: Path, task: str, split: str, checkpoint_hash: str | None) -> bool:
-    """Does the folder hold the task's results, of these weights and this split?"""
-    path = folder / task / "summary.json"
-    if not path.exists() or not (folder / "labels.npz").exists():
-        return False
+def null(value: float) -> float | None:
+    """Return NaN as the None of JSON."""
+    return None if np.isnan(value) else float(value)
+
+
+def write_task(folder: Path, summary: Summary, pairs: list[dict[str, Any]]) -> None:
+    """Write the files of one task, summary.json last."""
+    import pandas as pd
+
+    task = folder / summary.task
+    source = summary.model_dump(exclude={"root", "logits", "attributes"})
+    for pair in pairs:
+        write_json(task / f"{pair['attribute']}.json", source | pair)
+    table = pd.DataFrame(pairs)
+    for figure, key in (("acc", "acc"), ("n", "total")):
+        for group in range(4):
+            table[f"{figure}{group}"] = [pair["groups"][group][key] for pair in pairs]
+    table["tested"] = table["tested"].astype(int)
+    text = table.drop(columns=["grouping", "groups"]).to_csv(index=False, lineterminator="\n")
+    write_atomic(task / "summary.csv", text)
+    write_json(task / "summary.json", summary.model_dump())
+
+
+# ---------------------------------------------------------------------------- the folder
+
+
+def finished(folder: Path) -> Iterator[Summary]:
+    """Yield the summaries of all finished tasks, by name."""
+    for path in sorted(folder.glob("*/summary.json")):
+        yield read_json(path, Summary)
+
+
+def is_finished(
+    folder: Path, task: str, split: str, checkpoint: str, attributes: Sequence[str] | None = None
+) -> bool:
+    """Return whether the folder holds the task's results for these weights and this split.
+
+    Args:
+        checkpoint: hash of the weights.
+        attributes: those that are wanted; None: whatever the folder has.
+    """
     try:
-        summary = read_json(path)
-        return (summary["split"], summary["checkpoint"]["hash"]) == (split, checkpoint_hash)
-    except (UserError, KeyError, TypeError):  # half a file of another program: make it anew
+        summary = read_json(folder / task / "summary.json", Summary)
+    except UserError:  # missing, damaged, or of an earlier version: it is made again
         return False
+    return (
+        (summary.split, summary.checkpoint.hash) == (split, checkpoint)
+        and set(attributes or ()) <= {*summary.attributes, task}
+        and Path(summary.logits).exists()
+    )
 
 
-def read_tasks(folder: Path) -> list[TaskResult]:
-    """All finished tasks of a matrix folder, in the order of ATTRIBUTES.
+def refuse_other_data(folder: Path, split: str, data: str, root: str) -> None:
+    """Check that a matrix folder holds only results on the same data.
 
     Raises:
-        UserError: none is finished, or some are of other data or another split than labels.npz.
+        UserError: the folder holds the matrix of another data set or split.
     """
-    tasks = [name for name in ATTRIBUTES if (folder / name / "summary.json").exists()]
-    if not tasks:
-        raise UserError(f"{folder} holds no finished task: {_MAKE}")
-    labels = read_labels(folder)
-    results = [_read_task(folder / task, task) for task in tasks]
-    foreign = [
-        result.task
-        for result in results
-        if (result.split, result.data) != (labels.split, labels.data)
-        or len(result.right) != len(labels.names)
-    ]
-    if foreign:
-        raise UserError(
-            f"{folder}: {', '.join(foreign)} were evaluated on other data than {folder}/labels.npz "
-            "tells of: delete those folders and make them anew"
-        )
-    _check_counts(folder, results, labels)
-    return results
-
-
-def _check_counts(folder: Path, results: list[TaskResult], labels: Labels) -> None:
-    """Are the counts of each summary those of its predictions?"""
-    right = np.stack([result.right for result in results], axis=1)  # (N, K)
-    truth = labels.attributes[:, [COLUMN[result.task] for result in results]]
-    for result, *counted in zip(results, *count_pairs(right, truth, labels.attributes)):
-        others = np.arange(len(ATTRIBUTES)) != COLUMN[result.task]
-        told = result.correct, result.total
-        if not all(np.array_equal(t[others], c[others]) for t, c in zip(told, counted)):
+    for path in folder.glob("*/summary.json"):
+        try:
+            there = read_json(path, Summary)
+        except UserError:
+            continue
+        if (there.split, there.data) != (split, data):
+            change = " (its labels have changed)" if there.split == split else ""
             raise UserError(
-                f"{folder / result.task}: summary.json and predictions.npz disagree: delete that "
-                f"folder; {_MAKE}"
+                f"{folder} holds a matrix of the {there.split} split of {there.root}, this one is "
+                f"of the {split} split of {root}{change}: choose another --json_dir, or delete "
+                "that folder"
             )
 
 
-def _read_task(place: Path, task: str) -> TaskResult:
-    summary = read_json(place / "summary.json", SUMMARY)
-    correct, total = (np.zeros((len(ATTRIBUTES), 4), np.int64) for _ in range(2))
-    try:
-        for pair in summary["pairs"]:
-            row = COLUMN[pair["attribute"]]
-            correct[row] = [group["correct"] for group in pair["groups"]]
-            total[row] = [group["total"] for group in pair["groups"]]
-        about = [summary[name] for name in ("run", "checkpoint", "split", "data")]
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+def read_evaluated(
+    summaries: Sequence[Summary], rows: Table, train: Table, attributes: Sequence[str] | None = None
+) -> Evaluated:
+    """Read the predictions of finished tasks from the logits of their runs.
+
+    Args:
+        summaries: of `finished`.
+        rows, train: the evaluated split and the train split.
+        attributes: those to look at; None: all that the tasks were evaluated on.
+
+    Raises:
+        UserError: logits are missing, or belong to other weights or other data.
+    """
+    place = {name: number for number, name in enumerate(rows.columns)}
+    summaries = sorted(summaries, key=lambda summary: place.get(summary.task, -1))
+    data = rows_identity(rows.names, rows.codes)
+    other = [summary.task for summary in summaries if summary.data != data]
+    if other:
         raise UserError(
-            f"{place}/summary.json is no summary of a task ({error!r}): delete {place}; {_MAKE}"
-        ) from error
-    right = _read_arrays(place / "predictions.npz", _unpack_right)
-    return TaskResult(task, *about, correct, total, right)
+            f"{', '.join(other)}: evaluated on other data than the {summaries[0].split} split of "
+            f"{summaries[0].root} as it is now; delete those folders and {MAKE}"
+        )
+    right = [
+        is_right(_logits(summary), rows, binary_columns(rows, [summary.task]))[:, 0]
+        for summary in summaries
+    ]
+    known = {name for summary in summaries for name in summary.attributes}
+    names = attributes or [name for name in rows.columns if name in known]
+    return Evaluated(
+        list(summaries), rows, train, np.stack(right, axis=1), binary_columns(rows, names)
+    )
 
 
-def _unpack_right(arrays: dict[str, np.ndarray]) -> np.ndarray:
-    packed, count = arrays["right"], int(arrays["count"])
-    if not 0 <= count <= 8 * packed.size:  # unpackbits would pad it, whatever that takes
-        raise ValueError(f"{packed.size:,} bytes are not the bits of {count:,} predictions")
-    return np.unpackbits(packed, count=count).astype(bool)
+def _logits(summary: Summary) -> Logits:
+    try:
+        logits = load_logits(Path(summary.logits))
+    except UserError as error:
+        raise UserError(f"{error}; {MAKE} to make the results of {summary.task} again") from error
+    if (logits.source.checkpoint, logits.source.rows) != (summary.checkpoint.hash, summary.data):
+        raise UserError(
+            f"{summary.logits} is of another model or other data than the results of "
+            f"{summary.task}: {MAKE} to make them again"
+        )
+    return logits

@@ -1,15 +1,13 @@
 """The explorer page in a real browser, from the file system, without network."""
 
 import re
-from dataclasses import replace
 
 import pytest
 
-from scripts import spurious_eval
-from src.data.groupings import COLUMN
+from scripts import spurious_eval, spurious_task
+from src.io import read_json
 from src.pages import write_page
-from src.spurious.results import read_tasks, write_task
-from tests.planted_matrix import write_planted
+from tests.planted_matrix import make_run, write_planted
 
 pytestmark = pytest.mark.browser
 
@@ -17,12 +15,12 @@ HOSTILE = "</script><img src=x onerror=document.title='owned'>"
 
 
 @pytest.fixture(scope="module")
-def page_file(tmp_path_factory, tiny_celeba):
-    """A page of six tasks with faces; one model lies in a folder with a hostile name."""
+def page_file(tmp_path_factory):
+    """A page of six tasks without images; the models are in a folder with a hostile name."""
     folder = tmp_path_factory.mktemp("explorer") / "eval"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spurious_eval, "plot_all", lambda *_: None)
-        write_planted(folder, root=str(tiny_celeba), run=HOSTILE)
+        patch.setattr(spurious_eval, "plot_matrix", lambda *_: None)
+        write_planted(folder, run=HOSTILE)
         call = ["--json_dir", str(folder), "--out_dir", str(folder.parent / "svd")]
         call += ["--k", "3", "--resamples", "2"]
         spurious_eval.main(call)
@@ -48,13 +46,11 @@ def test_the_matrix_has_a_cell_for_every_task_and_attribute(page):
 def test_hovering_shows_the_four_group_accuracies_with_n(page, page_file):
     cell(page, "Blond Hair", "Male").hover()
     text = page.inner_text("#tip")
-    result = next(r for r in read_tasks(page_file.parent) if r.task == "Blond_Hair")
-    row = COLUMN["Male"]
+    groups = read_json(page_file.parent / "Blond_Hair" / "Male.json", dict)["groups"]
     assert text.startswith("Blond Hair : Male\ndelta ")
-    for group in range(4):
-        accuracy = 100 * result.correct[row, group] / result.total[row, group]
-        line = f"y={group >> 1} a={group & 1}  {accuracy:5.1f} %   n = {result.total[row, group]}"
-        assert line in text
+    for group in groups:
+        values = f"y={group['id'] >> 1} a={group['id'] & 1}"
+        assert f"{values}  {100 * group['acc']:5.1f} %   n = {group['total']}" in text
     page.mouse.move(2, 2)
     assert page.locator("#tip").is_hidden()
 
@@ -163,38 +159,43 @@ def test_signed_values_and_phi_are_coloured_from_both_sides(page):
 
 def test_a_hostile_name_is_shown_as_text_and_runs_nothing(page):
     cell(page, "Blond Hair", "Male").click()
-    assert HOSTILE in page.inner_text("#pair")
+    assert HOSTILE in page.locator("#pair p[title]").get_attribute("title")
+    assert "onerror" in page.inner_text("#pair")
+    assert "null" not in page.inner_text("#pair")
     assert page.locator("#pair img").count() == 0
     assert page.title() == "Spurious correlations"
 
 
-def test_faces_of_each_group_are_shown_on_wish_and_wrong_ones_are_framed(
-    page_file, tmp_path, tiny_celeba, open_page
-):
-    from src.data.celeba import load_annotations
-    from src.spurious.results import write_labels
-    from tests.planted_matrix import planted_labels, planted_task
+def test_untested_pairs_are_hatched_and_a_full_scale_is_marked(page, page_file):
+    of_mustache = page_file.parent.glob("*/Mustache.json")  # there are three
+    defined = [path for path in of_mustache if read_json(path, dict)["delta"] is not None]
+    assert page.locator("#matrix .veil").count() == len(defined) > 0
+    cell(page, "Smiling", "Mustache").hover()
+    assert "not tested" in page.inner_text("#tip")
+    page.fill("#search", "blond male")
+    largest = float(page.inner_text("#list .number"))
+    page.fill("#search", "mustache")
+    exceeding = float(page.locator("#list .number").first.inner_text()) > largest
+    assert ("≥" in page.inner_text("#legend")) == exceeding
+    assert "significant or not" in page.inner_text("#facts")
 
-    rows = load_annotations(tiny_celeba, tmp_path / "cache").of_split("val")
-    attributes = rows.codes.astype("uint8")
-    labels = replace(
-        planted_labels(), names=rows.names, attributes=attributes, root=str(tiny_celeba)
-    )
+
+def test_faces_of_each_group_are_shown_and_wrong_ones_are_framed(tmp_path, tiny_celeba, open_page):
     folder = tmp_path / "eval"
-    write_labels(folder, labels)
-    result = planted_task(labels, "Male")
-    write_task(folder, result)
+    make_run(tmp_path / "run", tiny_celeba, ["Male"])
+    spurious_task.main(["--log_dir", str(tmp_path / "run"), "--json_dir", str(folder)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spurious_eval, "plot_all", lambda *_: None)
+        patch.setattr(spurious_eval, "plot_matrix", lambda *_: None)
         call = ["--json_dir", str(folder), "--out_dir", str(tmp_path / "svd"), "--thumbnails", "2"]
         spurious_eval.main([*call, "--k", "1", "--resamples", "1"])
     page = open_page(folder / "index.html")
     page.select_option("#measure", "delta")
     cell(page, "Male", "Young").click()
-    y, a = rows.column("Male"), rows.column("Young")
-    wrong = int((~result.right).sum())
-    assert page.locator("#pair .faces img").count() >= min(2, int(((y == 1) & (a == 1)).sum()))
-    assert 0 < page.locator("#pair .faces img.wrong").count() <= wrong
+    pair = read_json(folder / "Male" / "Young.json", dict)
+    shown = page.locator("#pair .faces img").count()
+    assert shown == sum(min(2, group["total"]) for group in pair["groups"])
+    mistakes = sum(group["total"] - group["correct"] for group in pair["groups"])
+    assert page.locator("#pair .faces img.wrong").count() <= mistakes
     decoded = "Promise.all([...document.querySelectorAll('.faces img')].map((i) => i.decode()))"
     page.evaluate(f"{decoded}.then((all) => all.length)")
 

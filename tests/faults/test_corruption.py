@@ -24,7 +24,6 @@ from src.io import UserError
 from src.methods.jtt import ErrorSet, load_error_set, save_error_set
 from src.runs.folder import Run
 from src.runs.signals import Stopped
-from src.spurious.results import Labels, read_labels, write_labels
 from src.training.checkpoints import load_checkpoint, load_newest
 from tests.data.small_celeba import write_celeba
 from tests.faults.conftest import KILLS
@@ -146,19 +145,6 @@ def test_error_sets(tmp_path, count):
         return content([found.errors, found.task_losses])
 
     count(*check_noticed(path, read))
-
-
-def test_labels_of_a_matrix(tmp_path, count):
-    attributes = np.random.default_rng(2).integers(0, 2, (30, 40)).astype(np.uint8)
-    names = np.array([f"{number:06d}.jpg" for number in range(30)])
-    joint = (attributes.T.astype(int) @ attributes).astype(np.int64)
-    write_labels(tmp_path, Labels("val", "identity", "root", names, attributes, joint, 30))
-
-    def read() -> bytes:
-        labels = read_labels(tmp_path)
-        return content([labels.names, labels.attributes, labels.joint]) + labels.data.encode()
-
-    count(*check_noticed(tmp_path / "labels.npz", read))
 
 
 @pytest.fixture

@@ -61,6 +61,12 @@ def test_a_weight_of_two_counts_an_example_twice():
     assert np.array_equal(weighted[1], repeated[1])
 
 
+def test_unknown_labels_and_attributes_are_not_counted():
+    labels, attributes = np.array([[0], [-1], [1], [1]]), np.array([[0], [1], [-1], [1]])
+    correct, total = count_pairs(np.ones((4, 1), bool), labels, attributes)
+    assert correct.tolist() == total.tolist() == [[[1, 0, 0, 1]]]
+
+
 # ---------------------------------------------------------------------------- gaps
 
 
@@ -137,23 +143,21 @@ def test_untested_pairs_have_no_q_value_and_do_not_count_as_tests():
 
 def test_phi_and_risk_difference_by_hand():
     # 100 examples, 40 with a, 50 with y, 30 with both.
-    phi, difference = label_association(np.array([[40, 30], [30, 50]]), 100)
-    assert phi[0, 1] == pytest.approx(1000 / math.sqrt(40 * 60 * 50 * 50))
-    assert difference[0, 1] == pytest.approx(30 / 40 - 20 / 60)
-    assert difference[1, 0] == pytest.approx(30 / 50 - 10 / 50)
-    assert phi[1, 1] == pytest.approx(1)
+    phi, difference = label_association(np.array([40, 10, 20, 30]))
+    assert phi == pytest.approx(1000 / math.sqrt(40 * 60 * 50 * 50))
+    assert difference == pytest.approx(30 / 40 - 20 / 60)
 
 
 def test_phi_is_the_correlation_of_the_two_columns():
-    attributes = np.random.default_rng(1).integers(0, 2, (60, 3)).astype(np.int64)
-    phi, _ = label_association(attributes.T @ attributes, 60)
-    assert phi == pytest.approx(np.corrcoef(attributes.T))
+    columns = np.random.default_rng(1).integers(0, 2, (60, 3))
+    _, total = count_pairs(columns == 1, columns, columns)
+    assert label_association(total)[0] == pytest.approx(np.corrcoef(columns.T))
 
 
 def test_a_constant_attribute_has_no_association():
-    phi, difference = label_association(np.array([[0, 0], [0, 5]]), 10)
-    assert np.isnan(phi[0, 1])
-    assert np.isnan(difference[0, 1])
+    phi, difference = label_association(np.array([5, 0, 5, 0]))
+    assert np.isnan(phi)
+    assert np.isnan(difference)
 
 
 def test_the_knee_lies_farthest_below_the_chord():
@@ -268,6 +272,12 @@ def test_without_some_tasks_the_rest_is_clustered_and_t_with_t_is_over_their_own
     assert len(found["bicluster_T"].columns) == 5
     assert len(found["bicluster_TT"].rows) == 5
     assert len(found["svd_tasks"].rows) == 5
+
+
+def test_tasks_that_are_no_attributes_have_no_square_clustering():
+    found = find_clusters(planted(np.random.default_rng(5))[0], None, k=2, gamma=0.8)
+    assert "bicluster_T" in found
+    assert "bicluster_TT" not in found
 
 
 def test_share_together_and_stability_by_hand():

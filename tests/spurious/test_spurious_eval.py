@@ -1,7 +1,9 @@
-"""The matrix from trained models to table, clusters, pictures and page."""
+"""The matrix from trained models to table, clusters, figures and page."""
 
-import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,55 +12,62 @@ import pytest
 
 from scripts import run_create_spurious_matrix, spurious_eval, spurious_task
 from scripts.run_create_spurious_matrix import find_models
+from src.api import open_evaluator, open_run
 from src.config.compose import load_config
 from src.config.saved import save_config
-from src.data.celeba import load_annotations
-from src.data.groupings import ATTRIBUTES, COLUMN
-from src.evaluation.logits import Logits, Source, rows_identity, save_logits
+from src.data.celeba import ATTRIBUTES
+from src.data.table import Table
 from src.io import UserError, read_json, write_json
 from src.runs.folder import Run
-from src.runs.selection import record_validation
+from src.spurious.explorer import choose_faces, cover
 from src.spurious.matrix import build_matrix, phi_rank_correlation
-from src.spurious.results import read_labels, read_tasks, write_labels, write_task
-from src.spurious.thumbnails import choose_thumbnails, cover
+from src.spurious.results import (
+    Evaluated,
+    binary_columns,
+    codes,
+    finished,
+    read_evaluated,
+    refuse_other_data,
+)
 from tests.data.small_celeba import write_annotations
-from tests.planted_matrix import LEANS_ON, planted_labels, planted_task, write_planted
+from tests.planted_matrix import EVALUATED, LEANS_ON, make_run, write_planted
 
-OF_ABC = {"checkpoint": {"name": "1", "epoch": "1", "hash": "abc"}, "split": "val"}
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="session")
 def planted_once(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
-    return folder, write_planted(folder)
+    write_planted(folder)
+    return folder
 
 
 @pytest.fixture
 def planted(planted_once, tmp_path):
-    """A copy of the planted matrix folder, and its labels."""
-    return Path(shutil.copytree(planted_once[0], tmp_path / "eval")), planted_once[1]
+    """A copy of the planted matrix folder; its runs stay where they are."""
+    return Path(shutil.copytree(planted_once, tmp_path / "eval"))
+
+
+def read(folder: Path) -> Evaluated:
+    summaries = list(finished(folder))
+    evaluator = open_evaluator(open_run(summaries[0].run))
+    return read_evaluated(summaries, evaluator.rows("val"), evaluator.rows("train"))
 
 
 # ---------------------------------------------------------------------------- the folder
 
 
-def test_what_is_written_is_read_back(planted):
-    folder, labels = planted
-    there = read_labels(folder)
-    assert np.array_equal(there.attributes, labels.attributes)
-    assert there.names.tolist() == labels.names.tolist()
-    results = read_tasks(folder)
-    assert [result.task for result in results] == sorted(LEANS_ON, key=ATTRIBUTES.index)
-    expected = planted_task(labels, results[0].task)
-    others = [row for row, name in enumerate(ATTRIBUTES) if name != results[0].task]
-    assert np.array_equal(results[0].correct[others], expected.correct[others])
-    assert np.array_equal(results[0].right, expected.right)
+def test_tasks_are_read_in_the_order_of_the_table(planted):
+    evaluated = read(planted)
+    assert evaluated.tasks == tuple(sorted(LEANS_ON, key=ATTRIBUTES.index))
+    assert evaluated.attributes == ATTRIBUTES
+    assert evaluated.right.shape == (800, 6)
 
 
-def test_a_pair_json_tells_groups_counts_and_delta(planted):
-    folder, labels = planted
-    pair = read_json(folder / "Blond_Hair" / "Male.json")
-    y, a = (labels.attributes[:, COLUMN[name]] for name in ("Blond_Hair", "Male"))
+def test_a_pair_json_holds_groups_counts_and_delta(planted):
+    pair = read_json(planted / "Blond_Hair" / "Male.json")
+    rows = read(planted).rows
+    y, a = rows.column("Blond_Hair"), rows.column("Male")
     assert [g["total"] for g in pair["groups"]] == [
         int(((y == k // 2) & (a == k % 2)).sum()) for k in range(4)
     ]
@@ -68,70 +77,80 @@ def test_a_pair_json_tells_groups_counts_and_delta(planted):
     assert pair["delta"] == pytest.approx(abs(signed))
     assert pair["p"] < 1e-6
     assert pair["groups"][1]["name"] == "Blond_Hair=0 Male=1"
-    assert len(list((folder / "Blond_Hair").glob("*.json"))) == 39 + 1
+    assert len(list((planted / "Blond_Hair").glob("*.json"))) == 39 + 1
+    rows = (planted / "Blond_Hair" / "summary.csv").read_text().splitlines()
+    assert rows[0] == ("attribute,delta,signed_delta,se,p,tested,acc0,acc1,acc2,acc3,n0,n1,n2,n3")
+    assert len(rows) == 40
 
 
-def test_an_attribute_that_is_never_there_is_null_in_json(planted):
-    folder, _ = planted
-    pair = read_json(folder / "Smiling" / "Bald.json")
+def test_an_absent_attribute_is_null_in_json(planted):
+    pair = read_json(planted / "Smiling" / "Bald.json")
     assert (pair["delta"], pair["se"], pair["p"], pair["tested"]) == (None, None, None, False)
     assert pair["groups"][1]["acc"] is None
 
 
+def change_summary(folder: Path, task: str, **changes: str) -> None:
+    path = folder / task / "summary.json"
+    write_json(path, read_json(path, dict) | changes)
+
+
 def test_results_of_other_data_are_not_mixed_in(planted):
-    folder, labels = planted
+    data = next(finished(planted)).data
+    refuse_other_data(planted, "val", data, "here")
     with pytest.raises(UserError, match="choose another --json_dir"):
-        write_labels(folder, planted_labels(count=900))
-    with pytest.raises(UserError, match="val split of nowhere, this one is of the test split"):
-        write_labels(folder, planted_labels(split="test"))
-    write_task(folder, replace(planted_task(labels, "Male"), data="other"))
-    with pytest.raises(UserError, match="Male were evaluated on other data"):
-        read_tasks(folder)
+        refuse_other_data(planted, "val", "other", "here")
+    with pytest.raises(UserError, match=r"val split of .* this one is of the test split"):
+        refuse_other_data(planted, "test", data, "here")
+    change_summary(planted, "Male", data="other")
+    with pytest.raises(UserError, match="Male: evaluated on other data"):
+        read(planted)
 
 
-def test_counts_that_are_not_those_of_the_predictions_are_refused(planted):
-    folder, _ = planted
-    path = folder / "Male" / "summary.json"
-    summary = read_json(path)
-    summary["pairs"][0]["groups"][0]["correct"] += 1
-    write_json(path, summary)
-    with pytest.raises(UserError, match=r"Male: summary\.json and predictions\.npz disagree"):
-        read_tasks(folder)
-
-
-def test_damaged_files_are_named(planted):
-    folder, _ = planted
-    (folder / "Male" / "predictions.npz").write_bytes(b"PK no")
-    with pytest.raises(UserError, match=r"predictions\.npz is damaged"):
-        read_tasks(folder)
-    write_json(folder / "Male" / "summary.json", {"pairs": [{}]})
+def test_logits_that_are_gone_or_changed_are_named(planted):
+    summary = read_json(planted / "Male" / "summary.json", dict)
+    change_summary(planted, "Male", logits="nowhere.npz")
+    with pytest.raises(UserError, match=r"nowhere.npz.*run_create_spurious_matrix"):
+        read(planted)
+    change_summary(planted, "Male", logits=summary["logits"])
+    change_summary(planted, "Male", checkpoint=summary["checkpoint"] | {"hash": "new"})
+    with pytest.raises(UserError, match="another model"):
+        read(planted)
+    write_json(planted / "Male" / "summary.json", {"pairs": [{}]})
     with pytest.raises(UserError, match=r"summary\.json cannot be used"):
-        read_tasks(folder)
-    with pytest.raises(UserError, match="no finished task"):
-        read_tasks(folder / "Male")
+        read(planted)
+
+
+def test_columns_without_two_classes_are_refused():
+    classes = (("0", "1"), ("red", "green", "blue"))
+    table = Table(np.array([]), np.array([]), np.zeros((0, 2)), ("round", "colour"), classes)
+    assert binary_columns(table) == ("round",)
+    with pytest.raises(UserError, match="column 'colour' has 3 classes"):
+        binary_columns(table, ["round", "colour"])
+    with pytest.raises(UserError, match="did you mean 'round'"):
+        binary_columns(table, ["rund"])
 
 
 # ---------------------------------------------------------------------------- the matrix
 
 
 def test_the_planted_pairs_have_the_largest_deltas_and_tiny_q_values(planted):
-    folder, labels = planted
-    matrix = build_matrix(read_tasks(folder), labels)
+    matrix = build_matrix(read(planted))
     tested = np.where(matrix.tested, matrix.delta, -1)
     for column, task in enumerate(matrix.tasks):
         if LEANS_ON[task] is not None:
-            row = COLUMN[LEANS_ON[task]]
+            row = ATTRIBUTES.index(LEANS_ON[task])
             assert np.argmax(tested[:, column]) == row
             assert matrix.q[row, column] < 1e-6
-    planted = [
-        COLUMN[name] * 6 + k for k, name in enumerate(map(LEANS_ON.get, matrix.tasks)) if name
+    strongest = [
+        ATTRIBUTES.index(name) * 6 + k
+        for k, name in enumerate(map(LEANS_ON.get, matrix.tasks))
+        if name
     ]
-    assert set(np.argsort(-tested.ravel())[: len(planted)]) == set(planted)
+    assert set(np.argsort(-tested.ravel())[: len(strongest)]) == set(strongest)
 
 
 def test_the_rank_correlation_of_phi_and_delta_is_one_where_delta_follows_phi(planted):
-    folder, labels = planted
-    matrix = build_matrix(read_tasks(folder), labels)
+    matrix = build_matrix(read(planted))
     assert phi_rank_correlation(replace(matrix, delta=np.abs(matrix.phi) ** 2)) == pytest.approx(1)
     assert abs(phi_rank_correlation(matrix)) < 0.3  # planted without regard to the labels
 
@@ -146,9 +165,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_spurious_eval_writes_the_sorted_table_the_clusters_and_the_page(
     planted, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(spurious_eval, "plot_all", lambda *_: None)
-    folder, _ = planted
-    call = ["--json_dir", str(folder), "--out_dir", str(tmp_path / "svd")]
+    monkeypatch.setattr(spurious_eval, "plot_matrix", lambda *_: None)
+    call = ["--json_dir", str(planted), "--out_dir", str(tmp_path / "svd")]
     spurious_eval.main([*call, *ARGUMENTS])
     rows = (tmp_path / "svd" / "spurious_correlations.csv").read_text().splitlines()
     assert len(rows) == 1 + 6 * 39
@@ -158,20 +176,19 @@ def test_spurious_eval_writes_the_sorted_table_the_clusters_and_the_page(
     members = [name for c in summary["clusters"]["svd_tasks"] for name in c["rows"]]
     assert sorted(members) == sorted(LEANS_ON)
     assert summary["tested"] == 6 * 37  # Bald is never there, Mustache three times
-    assert (folder / "index.html").exists()
+    assert (planted / "index.html").exists()
     assert "Blond_Hair:Male" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_two_runs_of_spurious_eval_write_identical_files(planted, tmp_path):
-    folder, _ = planted
-    call = ["--json_dir", str(folder), *ARGUMENTS, "--out_dir"]
+    call = ["--json_dir", str(planted), *ARGUMENTS, "--figures", "all", "--out_dir"]
     spurious_eval.main([*call, str(tmp_path / "one")])
-    page = (folder / "index.html").read_bytes()
+    page = (planted / "index.html").read_bytes()
     spurious_eval.main([*call, str(tmp_path / "two")])
     first = contents(tmp_path / "one")
     assert first == contents(tmp_path / "two")
-    assert page == (folder / "index.html").read_bytes()
+    assert page == (planted / "index.html").read_bytes()
     assert {
         "spurious_correlations.csv",
         "clusters.json",
@@ -201,8 +218,7 @@ def test_two_runs_of_spurious_eval_write_identical_files(planted, tmp_path):
 def test_a_wrong_argument_of_spurious_eval_ends_with_2_and_its_name(
     planted, tmp_path, capsys, arguments, message
 ):
-    folder, _ = planted
-    call = ["--json_dir", str(folder), "--out_dir", str(tmp_path / "out"), *ARGUMENTS]
+    call = ["--json_dir", str(planted), "--out_dir", str(tmp_path / "out"), *ARGUMENTS]
     with pytest.raises(SystemExit) as ended:
         spurious_eval.main([*call, *arguments])
     assert ended.value.code == 2
@@ -228,19 +244,19 @@ def test_a_cover_shows_every_combination_that_exists():
                 assert shown >= min(available, 2)
 
 
-def test_faces_come_with_their_attributes_and_the_predictions(tmp_path, tiny_celeba):
-    rows = load_annotations(tiny_celeba, tmp_path / "cache").of_split("val")
-    labels = replace(
-        planted_labels(), names=rows.names, attributes=rows.codes, root=str(tiny_celeba)
-    )
-    result = planted_task(labels, "Male")
-    faces = choose_thumbnails([result], labels, 1)
-    assert 1 < len(faces) <= len(rows)
+def test_faces_come_with_their_labels_and_the_predictions(tmp_path, tiny_celeba):
+    make_run(tmp_path / "run", tiny_celeba, ["Male"])
+    spurious_task.main(["--log_dir", str(tmp_path / "run"), "--json_dir", str(tmp_path / "eval")])
+    evaluated = read(tmp_path / "eval")
+    dataset = open_evaluator(open_run(tmp_path / "run")).dataset
+    faces = choose_faces(evaluated, dataset, 1)
+    assert 1 < len(faces) <= len(evaluated.rows)
+    values = codes(evaluated.rows, evaluated.attributes)
     for face in faces:
         assert face["src"].startswith("data:image/jpeg;base64,")
-        bits = np.array([int(bit) for bit in face["attributes"]])
-        row = int(np.flatnonzero((rows.codes == bits).all(1))[0])
-        assert face["right"] == str(int(result.right[row]))
+        row = int(np.flatnonzero((values == [int(bit) for bit in face["attributes"]]).all(1))[0])
+        assert face["labels"] == str(evaluated.rows.column("Male")[row])
+        assert face["right"] == str(int(evaluated.right[row, 0]))
 
 
 # ---------------------------------------------------------------------------- jobs
@@ -251,71 +267,79 @@ def models(tmp_path):
     """A tiny CelebA without images, and finished runs of Male and Young with their logits."""
     write_annotations(tmp_path / "celeba", [0] * 60 + [1] * 50 + [2] * 10)
     for task in ("Male", "Young"):
-        make_run(tmp_path, [task])
+        add_run(tmp_path, [task])
     return tmp_path
 
 
-def make_run(folder: Path, tasks: list[str], state: str = "done") -> Run:
-    """What a trained run leaves behind: its predictions need neither network nor images."""
-    run = Run(folder / "runs" / "-".join(tasks) / "lr0.1-seed0")
-    config = load_config(
-        [
-            f"exp.dataset.root={folder / 'celeba'}",
-            f"exp.dataset.cache_dir={folder / 'cache'}",
-            f"exp.dataset.groupings=[{','.join(tasks)}]",
-            f"exp.train.log_dir={run.path}",
-        ]
-    )
-    save_config(config, run.config)
-    rows = load_annotations(folder / "celeba", folder / "cache").of_split("val")
-    values = np.random.default_rng(COLUMN[tasks[0]]).normal(size=(len(rows), len(tasks)))
-    source = Source("val", "1", "abc", rows_identity(rows.names, rows.codes))
-    logits = Logits(values, tuple(tasks), (2,) * len(tasks), source)
-    save_logits(run.logits("val", 1), logits)
-    write_json(run.epoch_stats(1), OF_ABC)
-    record_validation(run, 1, {"best-avg": 0.5})
-    run.set_status(state=state)
-    return run
+def add_run(folder: Path, tasks: list[str], state: str = "done") -> Run:
+    path = folder / "runs" / "-".join(tasks) / "lr0.1-seed0"
+    return make_run(path, folder / "celeba", tasks, state)
 
 
-def test_a_job_writes_its_task_from_one_call_of_test_with_all_39_groupings(models, monkeypatch):
+def files_of(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_job_writes_all_pairs_of_its_task(models):
+    run = models / "runs" / "Male" / "lr0.1-seed0"
+    call = ["--log_dir", str(run), "--json_dir", str(models / "eval")]
+    spurious_task.main(call)
+    pairs = {f"{name}.json" for name in ATTRIBUTES if name != "Male"}
+    assert files_of(models / "eval" / "Male") == pairs | {"summary.json", "summary.csv"}
+    spurious_task.main([*call, "--figures", "all"])
+    figures = {"group_accuracy.png", "group_size.png", "delta.png"}
+    assert figures < files_of(models / "eval" / "Male")
+
+
+def test_a_job_counts_as_test_py_does(models):
     import test as entrypoint
 
-    calls = []
-    real = entrypoint.main
-    monkeypatch.setattr(entrypoint, "main", lambda argv: (calls.append(argv), real(argv)))
     run = models / "runs" / "Male" / "lr0.1-seed0"
     spurious_task.main(["--log_dir", str(run), "--json_dir", str(models / "eval")])
-    assert len(calls) == 1
-    asked = json.loads(calls[0][calls[0].index("--groupings") + 1])
-    assert asked == [f"Male:{name}" for name in ATTRIBUTES if name != "Male"]
-    files = {path.name for path in (models / "eval" / "Male").iterdir()}
-    assert files == {f"{name}.json" for name in ATTRIBUTES if name != "Male"} | {
-        "summary.json",
-        "summary.csv",
-        "predictions.npz",
-        "group_accuracy.png",
-        "group_size.png",
-        "delta.png",
-    }
-    # Matrix products and test.py count the same.
-    by_test = read_json(run / "results" / "val_stats_best-avg.json")
+    call = ["--log_dir", str(run), "--split", "val", "--ckpt_num", "best-avg"]
+    entrypoint.main([*call, "--groupings", "Male:Young", "Male:Bald"])
+    by_test = read_json(run / "results" / "val_stats_best-avg.json", dict)
     for name in ("Young", "Bald"):
-        pair = read_json(models / "eval" / "Male" / f"{name}.json")
+        pair = read_json(models / "eval" / "Male" / f"{name}.json", dict)
         assert pair["groups"] == by_test[f"Male:{name}"]["groups"]
 
 
+def test_attributes_and_tasks_restrict_the_matrix(models, capsys):
+    chosen = ["--attributes", "Young", "Bald", "Smiling"]
+    assert matrix_script(models, "--tasks", "Male", *chosen) == 0
+    (command,) = capsys.readouterr().out.splitlines()
+    spurious_task.main(command.split()[3:])
+    expected = {"Young.json", "Bald.json", "Smiling.json", "summary.json", "summary.csv"}
+    assert files_of(models / "eval" / "Male") == expected
+    matrix_script(models, "--tasks", "Male", *chosen)
+    assert capsys.readouterr().out.count("\n") == 1  # only that of the job
+    call = ["--json_dir", str(models / "eval"), "--out_dir", str(models / "svd")]
+    spurious_eval.main([*call, "--k", "1", "--resamples", "1"])
+    clusters = read_json(models / "svd" / "clusters.json", dict)["clusters"]
+    assert clusters["bicluster_T"][0]["rows"] == ["Bald", "Smiling", "Young"]
+    assert "bicluster_TT" not in clusters  # Male is not among the attributes
+
+
+@pytest.mark.slow
+def test_figures_do_not_depend_on_the_callers_backend(models):
+    environment = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    call = ["--log_dir", str(models / "runs" / "Male" / "lr0.1-seed0"), "--figures", "all"]
+    command = [sys.executable, "-m", "scripts.spurious_task", *call]
+    command += ["--json_dir", str(models / "eval")]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    assert (models / "eval" / "Male" / "delta.png").exists()
+
+
 def test_an_interrupted_job_goes_on_and_a_finished_task_is_not_written_again(models, monkeypatch):
-    monkeypatch.setattr(spurious_task, "plot_task", lambda *_: None)
-    make_run(models, ["Male", "Young"])
+    add_run(models, ["Male", "Young"])
     call = ["--json_dir", str(models / "eval"), "--log_dir"]
     call.append(str(models / "runs" / "Male-Young" / "lr0.1-seed0"))
     real = spurious_task.write_task
 
-    def fail_at_the_second(folder, result):
-        if result.task == "Young":
+    def fail_at_the_second(folder, summary, pairs):
+        if summary.task == "Young":
             raise KeyboardInterrupt
-        real(folder, result)
+        real(folder, summary, pairs)
 
     monkeypatch.setattr(spurious_task, "write_task", fail_at_the_second)
     with pytest.raises(KeyboardInterrupt):
@@ -333,7 +357,7 @@ def matrix_script(folder: Path, *arguments: str) -> int:
 
 
 def test_the_matrix_script_prints_a_command_per_model_and_names_what_has_none(models, capsys):
-    make_run(models, ["Smiling"], state="failed")
+    add_run(models, ["Smiling"], state="failed")
     assert matrix_script(models, "--", "--device", "cpu") == 0
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
@@ -353,20 +377,17 @@ def test_finished_tasks_are_skipped_until_their_model_has_changed(models, capsys
     assert [line.split("/runs/")[1][:5] for line in capsys.readouterr().out.splitlines()] == [
         "Young"
     ]
-    stats = OF_ABC | {"checkpoint": OF_ABC["checkpoint"] | {"hash": "trained anew"}}
+    stats = EVALUATED | {"checkpoint": EVALUATED["checkpoint"] | {"hash": "trained anew"}}
     write_json(Run(run).epoch_stats(1), stats)
     matrix_script(models)
     assert len(capsys.readouterr().out.splitlines()) == 2
     # Another split is another matrix.
-    write_json(Run(run).epoch_stats(1), OF_ABC)
+    write_json(Run(run).epoch_stats(1), EVALUATED)
     matrix_script(models, "--split", "train")
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
-def test_a_jtt_run_is_evaluated_by_its_second_stage_and_skipped_once_it_is(
-    models, capsys, monkeypatch
-):
-    monkeypatch.setattr(spurious_task, "plot_task", lambda *_: None)
+def test_a_jtt_run_is_evaluated_by_its_second_stage_and_skipped_once_it_is(models, capsys):
     whole = models / "runs" / "Male" / "jtt-seed0"
     Run(models / "runs" / "Male" / "lr0.1-seed0").path.rename(models / "stage_2")
     whole.mkdir()
@@ -386,27 +407,24 @@ def test_a_jtt_run_is_evaluated_by_its_second_stage_and_skipped_once_it_is(
 def test_two_models_of_one_task_and_no_model_at_all_are_errors(models):
     with pytest.raises(UserError, match="--shared --mode shell"):
         find_models(models / "runs", shared=True)
-    make_run(models, ["Male"])
-    second = make_run(models, ["Young"])
+    add_run(models, ["Male"])
+    second = add_run(models, ["Young"])
     second.path.rename(models / "runs" / "Young" / "lr0.2-seed0")
-    make_run(models, ["Young"])
+    add_run(models, ["Young"])
     with pytest.raises(UserError, match="two models of Young"):
         find_models(models / "runs", shared=False)
 
 
-def test_shared_takes_the_network_of_several_tasks_and_fills_a_folder_for_each(
-    models, capsys, monkeypatch
-):
-    monkeypatch.setattr(spurious_task, "plot_task", lambda *_: None)
-    make_run(models, ["Male", "Young", "Smiling"])
+def test_shared_takes_the_network_of_several_tasks_and_fills_a_folder_for_each(models, capsys):
+    add_run(models, ["Male", "Young", "Smiling"])
     assert [tasks for _, tasks in find_models(models / "runs", shared=False)] == [
         ("Male",),
         ("Young",),
     ]
     ((run, tasks),) = find_models(models / "runs", shared=True)
-    assert tasks == ("Male", "Young", "Smiling")
+    assert tasks == ("Male", "Smiling", "Young")
     spurious_task.main(["--log_dir", str(run.path), "--json_dir", str(models / "eval")])
-    assert [result.task for result in read_tasks(models / "eval")] == ["Male", "Smiling", "Young"]
+    assert [found.task for found in finished(models / "eval")] == ["Male", "Smiling", "Young"]
     capsys.readouterr()
     matrix_script(models, "--shared")
     assert capsys.readouterr().out == ""
@@ -415,7 +433,7 @@ def test_shared_takes_the_network_of_several_tasks_and_fills_a_folder_for_each(
 @pytest.mark.slow
 def test_the_matrix_script_runs_its_jobs_here_and_the_table_chooses_groupings(models, capfd):
     assert matrix_script(models, "--mode", "shell") == 0
-    assert [result.task for result in read_tasks(models / "eval")] == ["Male", "Young"]
+    assert [found.task for found in finished(models / "eval")] == ["Male", "Young"]
     call = ["--json_dir", str(models / "eval"), "--out_dir", str(models / "svd")]
     spurious_eval.main([*call, "--k", "2", "--resamples", "2"])
     assert matrix_script(models, "--mode", "shell") == 0
@@ -423,32 +441,23 @@ def test_the_matrix_script_runs_its_jobs_here_and_the_table_chooses_groupings(mo
 
 
 @pytest.mark.slow
-def test_a_job_forwards_each_image_once_where_a_pass_per_pair_would_39_times(
+def test_a_job_forwards_each_image_once_and_not_once_per_pair(
     run_entrypoint, tiny_overrides, tmp_path, monkeypatch
 ):
-    import src.evaluation.inference
-
-    import test as entrypoint
+    import src.evaluation.predict
 
     run = Run(tmp_path / "run")
     overrides = [*tiny_overrides, "exp.dataset.groupings=[Male]"]
     code, output = run_entrypoint("train_erm.py", *overrides, f"exp.train.log_dir={run.path}")
     assert code == 0, output
     forwarded = []
-    real = src.evaluation.inference.predict
+    real = src.evaluation.predict.predict
 
     def counting(model, images, count, *rest, **options):
         forwarded.append(count)
         return real(model, images, count, *rest, **options)
 
-    monkeypatch.setattr(src.evaluation.inference, "predict", counting)
+    monkeypatch.setattr(src.evaluation.predict, "predict", counting)
     run.logits("val", 1).unlink()
     spurious_task.main(["--log_dir", str(run.path), "--json_dir", str(tmp_path / "eval")])
     assert forwarded == [24]
-    forwarded.clear()
-    for name in ATTRIBUTES:
-        if name != "Male":
-            run.logits("val", 1).unlink()
-            call = ["--log_dir", str(run.path), "--split", "val", "--groupings", f"Male:{name}"]
-            entrypoint.main(call)
-    assert sum(forwarded) == 39 * 24

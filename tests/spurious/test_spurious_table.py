@@ -107,7 +107,7 @@ def test_a_missing_or_foreign_table_is_named(tmp_path):
     with pytest.raises(UserError, match=r"spurious_eval writes it"):
         expand_groupings([f"@{tmp_path}/none.csv:best5"])
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="no table of pairs"):
+    with pytest.raises(UserError, match="not a table of pairs"):
         expand_groupings([f"@{tmp_path}/other.csv"])
 
 

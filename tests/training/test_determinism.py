@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.planted_matrix import write_planted
+from tests.planted_matrix import write_labels, write_planted
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +56,9 @@ def chain(work: Path, methods: list[str], threads: int, hash_seed: str) -> None:
         train(work, name, threads, hash_seed)
     matrix = ["-m", "scripts.spurious_task", "--log_dir", "runs/erm", "--json_dir", "matrix"]
     run(work, threads, hash_seed, *matrix)
-    write_planted(work / "planted")
+    labels = work / "data" / "planted" / "celeba"
+    write_labels(labels)
+    write_planted(work / "planted", labels)
     options = ["--out_dir", "svd", "--k", "2", "--resamples", "3"]
     run(work, threads, hash_seed, "-m", "scripts.spurious_eval", "--json_dir", "planted", *options)
 
