@@ -196,3 +196,6 @@ EXPERIMENTS = {
 }
 # Their setting depends on rule and weighting, see MTL_ERM: `grids.find_experiment` puts it in.
 MTL_ERM_EXPERIMENTS = {f"mtl_erm_{name}": runs for name, runs in FAMILIES.items()}
+# The single-task baseline of the mtl_erm experiments: their groupings alone, with exactly their
+# lr, weight decay, batch size and epochs.
+STL_MATCHED = "stl_matched"

@@ -1,6 +1,6 @@
-"""From a row of the experiments to a job: its command and, by one function, its run folder.
+"""Turn experiments into jobs: commands and run folders.
 
-Training, evaluation and reports find a run by the same code that named it.
+Training, evaluation and reports find a run by the same function that named it.
 """
 
 import math
@@ -8,11 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field
+
 from scripts.experiments import (
     EXPERIMENTS,
     MTL_ERM,
     MTL_ERM_EXPERIMENTS,
     SEEDS,
+    SINGLE_TASKS,
+    STL_MATCHED,
     WEIGHTINGS,
     Experiment,
     Setting,
@@ -22,7 +26,6 @@ from src.config.overrides import prepare_overrides, quote_override
 from src.config.saved import WITHOUT_EFFECT
 from src.data.groupings import Grouping, parse_grouping
 from src.io import UserError, did_you_mean, read_json
-from src.json_shapes import Number, Or
 from src.runs.names import default_log_dir
 
 # What a script chooses for each job, and an override for all jobs cannot.
@@ -32,22 +35,25 @@ CHOSEN = {"exp", "exp.train.log_dir", "exp.dataset.groupings", "exp.seed"}
 def find_experiment(
     name: str, weighting: str = "static_equal", metric: str = "group"
 ) -> Experiment:
-    """An experiment by the name that --opt gives it.
+    """Return an experiment by the name that --opt gives it.
 
     Args:
         weighting, metric: how tasks are weighed and which figure will choose the checkpoint (avg
-            or group); the settings of ERM on several tasks depend on both.
+            or group); the settings of ERM on several tasks, and of its matched single-task
+            baseline, depend on both.
     """
+    if name == STL_MATCHED:
+        return Experiment("erm", SINGLE_TASKS, (MTL_ERM[metric][weighting],), SEEDS)
     if name in MTL_ERM_EXPERIMENTS:
         return Experiment("erm", MTL_ERM_EXPERIMENTS[name], (MTL_ERM[metric][weighting],), SEEDS)
     if name not in EXPERIMENTS:
-        names = [*EXPERIMENTS, *MTL_ERM_EXPERIMENTS]
+        names = [*EXPERIMENTS, STL_MATCHED, *MTL_ERM_EXPERIMENTS]
         raise UserError(f"--opt {name}: there is no such experiment{did_you_mean(name, names)}")
     return EXPERIMENTS[name]
 
 
 def setting_values(setting: Setting) -> dict[str, Any]:
-    """A setting as configuration keys and values."""
+    """Return a setting as configuration keys and values."""
     values = {
         "exp.optimizer.weight_decay": setting.weight_decay,
         "exp.optimizer.lr": setting.lr,
@@ -60,7 +66,7 @@ def setting_values(setting: Setting) -> dict[str, Any]:
 
 
 def weighting_values(weighting: str, task_weights: Sequence[float] | None = None) -> dict[str, Any]:
-    """A task weighting as configuration keys and values; static_delta takes its weights."""
+    """Return a task weighting as configuration keys and values; static_delta needs its weights."""
     if weighting == "dynamic":
         return {"exp.dataset.loss_balanced_task_weighting": True}
     if weighting == "static_delta" and task_weights is not None:
@@ -73,7 +79,7 @@ def weighting_values(weighting: str, task_weights: Sequence[float] | None = None
 
 
 def delta_weights(groupings: Sequence[str], folder: Path) -> list[float]:
-    """Task weights of static_delta: softmax of delta/100 over the groupings, to 6 digits.
+    """Return the weights of static_delta: softmax of delta/100 over the groupings, to 6 digits.
 
     Args:
         folder: of the spurious matrix (see src/spurious/results.py).
@@ -87,8 +93,15 @@ def delta_weights(groupings: Sequence[str], folder: Path) -> list[float]:
     return [*weights[:-1], round(1 - sum(weights[:-1]), 6)]  # the sum stays 1
 
 
+class _Pair(BaseModel):
+    """The fields of a pair's JSON that weigh tasks; delta is in points."""
+
+    split: str
+    delta: float | None = Field(ge=0, le=200)
+
+
 def read_delta(grouping: Grouping, folder: Path) -> float:
-    """The delta of one pair, in points."""
+    """Read the delta of one pair, in points."""
     path = folder / grouping.task / f"{'+'.join(grouping.attributes)}.json"
     if not path.exists():
         raise UserError(
@@ -96,17 +109,15 @@ def read_delta(grouping: Grouping, folder: Path) -> float:
             f"python -m scripts.run_create_spurious_matrix --json_dir {folder} --mode shell makes "
             "it from the runs of scripts.run_spurious_train"
         )
-    pair = read_json(path, {"split": str, "delta": Or(Number, None)})
-    if pair["split"] == "test":
+    pair = read_json(path, _Pair)
+    if pair.split == "test":
         raise UserError(
             f"{path} was made on the test split, which is for reporting only: make the matrix on "
             "val to weigh tasks by it"
         )
-    if pair["delta"] is None:
-        raise UserError(f"{path}: {grouping.name} has no delta, one of its groups is empty")
-    if not 0 <= pair["delta"] <= 200:
-        raise UserError(f"{path}: a delta of {pair['delta']:.4g} points; it lies in [0, 200]")
-    return pair["delta"]
+    if pair.delta is None:
+        raise UserError(f"{path}: {grouping.name} has no delta, because one of its groups is empty")
+    return pair.delta
 
 
 def train_jobs(
@@ -116,7 +127,7 @@ def train_jobs(
     overrides: Sequence[str] = (),
     more: Mapping[tuple[str, ...], Mapping[str, Any]] | None = None,
 ) -> list[Job]:
-    """The jobs of an experiment, settings slowest, then task lists, then seeds.
+    """Return the jobs of an experiment, settings slowest, then task lists, then seeds.
 
     Args:
         name: the folder below `log_root`.
@@ -148,7 +159,7 @@ def train_job(
     log_root: Path | str = "logs",
     overrides: Sequence[str] = (),
 ) -> Job:
-    """One training run: exp=`method` on `groupings` with `values` (key to value) and a seed."""
+    """Return the job that trains exp=`method` on `groupings` with `values` by key and a seed."""
     given = parse_overrides(overrides)
     values = {key: value for key, value in values.items() if key not in given}
     run_dir = run_folder(name, groupings, values | given, seed, log_root)
@@ -165,7 +176,7 @@ def train_job(
 def run_folder(
     name: str, groupings: Sequence[str], values: Mapping[str, Any], seed: int, log_root: Path | str
 ) -> Path:
-    """<log_root>/<name>/<tasks>/<values>-seed<seed>; the one place where these runs get a name."""
+    """Return <log_root>/<name>/<tasks>/<values>-seed<seed>, the folder of a run."""
     changed = {}
     for key, value in values.items():
         inner = key.removeprefix("exp.").removeprefix("exp/")  # exp/model: a part as a whole
@@ -175,7 +186,7 @@ def run_folder(
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """Overrides for every job as keys and values.
+    """Parse the overrides for every job into keys and values.
 
     Raises:
         UserError: one cannot be read, or sets what the script chooses for each job.

@@ -3,23 +3,27 @@
 python -m scripts.run_hparam_grid_eval --opt mtl_erm_disjoint --split test \\
     --checkpoint_metric_type group --mtl_checkpoint_type best-worst
 
-Takes the flags of run_hparam_grid_train, what follows -- included, and looks into the folders that
-they name. Writes results/{split}_stats_{checkpoint}.json there; runs that are not done are listed.
+Takes the flags of run_hparam_grid_train, also those after --, and evaluates the finished runs one
+after another on this machine. Writes results/{split}_stats_{checkpoint}.json in each run folder and
+lists the runs that are not done. With --mode debug, the commands are printed instead. To evaluate
+on a node of a cluster, start this command there with srun.
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.job_manager import Job, split_overrides
+from scripts.job_manager import Job, add_job_arguments, split_overrides
 from scripts.jobs.states import count_states, slurm_jobs, status_of
 from scripts.run_hparam_grid_train import add_experiment_arguments, experiment_jobs
 from scripts.status import print_table
+from src.config.saved import read_config
 from src.evaluation.results import task_figures
 from src.evaluation.table import interval, percent
-from src.io import UserError, exit_on_user_error
+from src.io import UserError, exit_on_user_error, expand
 from src.runs.folder import Run
 
 CHECKPOINT_TYPES = ("average", "best-worst", "per-task")
@@ -28,8 +32,12 @@ COLUMNS = ("checkpoint", "epoch", "grouping", "average %", "worst %", "95 % inte
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        conflict_handler="resolve",
     )
+    add_job_arguments(parser)
+    parser.set_defaults(mode="shell")
     parser.epilog = "Arguments after -- are those that training got: they are part of a run's name"
     add_experiment_arguments(parser)
     parser.add_argument("--split", default="test", choices=("train", "val", "test"))
@@ -39,8 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         default="average",
         help="one checkpoint for all tasks by their mean or their worst, or one for each task",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="take the first N runs")
-    parser.add_argument("--root", help="folder of the data set, where it has moved since training")
+    parser.add_argument("--root", type=expand, help="folder of the data set, if it has moved")
     parser.add_argument("--device", help="auto, cpu or cuda")
     parser.add_argument("--batch_size", type=int, help="of a pass; changes no result")
     ours, overrides = split_overrides(argv)
@@ -50,11 +57,39 @@ def main(argv: list[str] | None = None) -> int:
             if getattr(args, name) is not None and getattr(args, name) < 1:
                 raise UserError(f"--{name} {getattr(args, name)}: at least 1")
         checkpoint_names(args.checkpoint_metric_type, args.mtl_checkpoint_type, ())
-        return evaluate_all(experiment_jobs(args, overrides)[: args.limit], args)
+        jobs = experiment_jobs(args, overrides)[: args.limit]
+        if args.mode == "sbatch":
+            raise UserError(
+                "--mode sbatch: evaluation runs on this machine; to run it on a node, put "
+                "`srun --gpus 1` before this command and use --mode shell"
+            )
+        if args.mode == "debug":
+            print_commands(jobs, args)
+            return 0
+        return evaluate_all(jobs, args)
+
+
+def print_commands(jobs: Sequence[Job], args: argparse.Namespace) -> None:
+    """Print the calls of test.py that do the same for the finished runs."""
+    from src.api import open_run
+
+    alive = slurm_jobs()
+    for job in jobs:
+        if status_of(Run(job.run_dir), alive)["state"] != "done":
+            continue
+        config = read_config(open_run(job.run_dir).config)
+        tasks = [name.partition(":")[0] for name in config["dataset"]["groupings"]]
+        for name in checkpoint_names(args.checkpoint_metric_type, args.mtl_checkpoint_type, tasks):
+            command = ["python", "test.py", "--log_dir", str(job.run_dir), "--ckpt_num", name]
+            command += ["--split", args.split]
+            for option in ("root", "device", "batch_size"):
+                if getattr(args, option) is not None:
+                    command += [f"--{option}", str(getattr(args, option))]
+            print(shlex.join(command))
 
 
 def checkpoint_names(metric: str, kind: str, tasks: Sequence[str]) -> dict[str, Sequence[str]]:
-    """The checkpoints that the flags stand for, and the tasks whose figures each one gives.
+    """Return the checkpoints that the flags select, each with the tasks that it is used for.
 
     Args:
         metric: avg or group, the figure that chooses.
@@ -75,7 +110,7 @@ def checkpoint_names(metric: str, kind: str, tasks: Sequence[str]) -> dict[str, 
 
 
 def evaluate_all(jobs: Sequence[Job], args: argparse.Namespace) -> int:
-    """Evaluate what is done, then list what is not; 1 where an evaluation failed, else 0."""
+    """Evaluate finished runs and list the others; return 1 if an evaluation failed, else 0."""
     alive = slurm_jobs()
     states = [status_of(Run(job.run_dir), alive)["state"] for job in jobs]
     rest = [(state, str(job.run_dir)) for job, state in zip(jobs, states) if state != "done"]
@@ -101,7 +136,7 @@ def evaluate_all(jobs: Sequence[Job], args: argparse.Namespace) -> int:
 
 
 def evaluate_run(folder: Path, args: argparse.Namespace) -> list[tuple[str, ...]]:
-    """Evaluate a run at each checkpoint that the flags stand for; its rows of the table."""
+    """Evaluate a run at each checkpoint that the flags select; return its rows of the table."""
     from src.api import open_evaluator, open_run
 
     evaluator = open_evaluator(open_run(folder), args.root, args.device, args.batch_size)
@@ -118,7 +153,7 @@ def evaluate_run(folder: Path, args: argparse.Namespace) -> list[tuple[str, ...]
 
 
 def figures_row(result: dict[str, Any], grouping: str, figures: dict[str, Any]) -> tuple[str, ...]:
-    """A line of the table, in the order of COLUMNS."""
+    """Return a line of the table, in the order of COLUMNS."""
     checkpoint, worst = result["checkpoint"], figures["worst_group"]
     group = figures["groups"][worst["id"]] if worst else None
     return (

@@ -3,7 +3,7 @@
 python -m scripts.run_hparam_grid_train --list
 python -m scripts.run_hparam_grid_train --opt mtl_erm_disjoint --mtl_weighting dynamic --mode sbatch
 
-The runs lie in ./logs/OPT. Giving a command again goes on with what was interrupted.
+The runs are in ./logs/OPT. The same command again resumes interrupted runs.
 """
 
 import argparse
@@ -12,10 +12,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from scripts.experiments import EXPERIMENTS, MTL_ERM_EXPERIMENTS, WEIGHTINGS
+from scripts.experiments import (
+    EXPERIMENTS,
+    FAMILIES,
+    MTL_ERM_EXPERIMENTS,
+    STL_MATCHED,
+    WEIGHTINGS,
+    single,
+)
 from scripts.grids import delta_weights, find_experiment, train_jobs, weighting_values
 from scripts.job_manager import Job, JobManager, add_job_arguments, split_overrides
-from src.io import UserError, exit_on_user_error
+from src.io import UserError, exit_on_user_error, expand
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,9 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     add_job_arguments(parser)
     add_experiment_arguments(parser)
-    parser.add_argument("--list", action="store_true", help="every OPT and how many runs it has")
+    parser.add_argument("--list", action="store_true", help="list every OPT and its number of runs")
     parser.add_argument(
-        "--respawn", action="store_true", help="go on with interrupted runs; always so"
+        "--respawn", action="store_true", help="resume interrupted runs (always on)"
     )
     ours, overrides = split_overrides(argv)
     args = parser.parse_args(ours)
@@ -42,9 +49,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def add_experiment_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that say which runs are meant, the same for training and evaluation."""
+    """Add the flags that select runs, for training and evaluation."""
     group = parser.add_argument_group("experiment")
     group.add_argument("--opt", metavar="OPT", help="the experiment; run_hparam_grid_train --list")
+    group.add_argument(
+        "--family", choices=FAMILIES, help=f"with --opt {STL_MATCHED}: only these groupings"
+    )
     group.add_argument(
         "--mtl_weighting",
         choices=WEIGHTINGS,
@@ -62,7 +72,7 @@ def add_experiment_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--json_dir",
-        type=Path,
+        type=expand,
         default=Path("outputs/spurious_eval"),
         help="the spurious matrix, for static_delta",
     )
@@ -70,14 +80,14 @@ def add_experiment_arguments(parser: argparse.ArgumentParser) -> None:
         "--log_root",
         "--log_dir",
         dest="log_dir",
-        type=Path,
+        type=expand,
         default=Path("logs"),
-        help="where the folder of the experiment lies",
+        help="parent of the experiment's folder",
     )
 
 
 def seed_list(text: str) -> tuple[int, ...]:
-    """`0,1,2` as numbers, each once."""
+    """Parse `0,1,2` into numbers, each once."""
     try:
         seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
@@ -88,16 +98,22 @@ def seed_list(text: str) -> tuple[int, ...]:
 
 
 def experiment_jobs(args: argparse.Namespace, overrides: Sequence[str] = ()) -> list[Job]:
-    """The training jobs that the flags of `add_experiment_arguments` name, in a fixed order.
+    """Return the training jobs that the flags of `add_experiment_arguments` select.
 
-    Training starts them; evaluation looks into their folders.
+    Training starts them; evaluation reads their folders.
     """
     if args.opt is None:
         raise UserError("--opt is missing: python -m scripts.run_hparam_grid_train --list")
     experiment = find_experiment(args.opt, args.mtl_weighting, args.checkpoint_metric_type)
+    matched = args.opt == STL_MATCHED
+    if args.family is not None:
+        if not matched:
+            raise UserError(f"--family is for --opt {STL_MATCHED}; leave it out")
+        experiment = replace(experiment, runs=single(FAMILIES[args.family]))
     if args.seeds is not None:
         experiment = replace(experiment, seeds=args.seeds)
-    weighting = args.mtl_weighting
+    # The baseline only takes over the settings that were tuned for the weighting.
+    weighting = "static_equal" if matched else args.mtl_weighting
     if weighting != "static_equal" and any(len(tasks) == 1 for tasks in experiment.runs):
         raise UserError(
             f"--opt {args.opt} trains one task at a time, there is nothing to weigh: leave out "
@@ -111,13 +127,18 @@ def experiment_jobs(args: argparse.Namespace, overrides: Sequence[str] = ()) -> 
 
 
 def print_experiments() -> None:
-    """Every OPT, its method and its number of runs (for one --mtl_weighting)."""
+    """Print every OPT, its method and its number of runs (for one --mtl_weighting)."""
     line = "{:<27} {:<7} {:>10} {:>9} {:>6} {:>5}"
     print(line.format("opt", "method", "task lists", "settings", "seeds", "runs"))
-    for name in [*EXPERIMENTS, *MTL_ERM_EXPERIMENTS]:
+    for name in [*EXPERIMENTS, STL_MATCHED, *MTL_ERM_EXPERIMENTS]:
         experiment = find_experiment(name)
         counts = [len(getattr(experiment, part)) for part in ("runs", "settings", "seeds")]
         print(line.format(name, experiment.method, *counts, counts[0] * counts[1] * counts[2]))
+    print(
+        f"\n{STL_MATCHED}: the single-task baseline of the mtl_erm experiments: their groupings "
+        f"alone,\nwith exactly their lr, weight decay, batch size and epochs; --family NAME takes "
+        f"those of one family"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""How the runs are: python -m scripts.status [logs/...]
+"""Show run status: python -m scripts.status [logs/...]
 
-State, progress, images/s, time left, best validation figures, and where each one's log is.
+State, progress, images/s, time left, best validation accuracies and log of each run. Long folder
+names are shortened; --full shows them whole.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from scripts.jobs.job import LOG_NAME
 from scripts.jobs.states import count_states, find_runs, slurm_jobs, status_of
 from src.config.saved import read_config
 from src.evaluation.table import percent
-from src.io import UserError, exit_on_user_error
+from src.io import UserError, exit_on_user_error, expand
 from src.runs.folder import STATES, Run
 
 COLUMNS = ("state", "epoch", "progress", "images/s", "left", "average %", "worst %", "run", "note")
@@ -24,8 +25,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("paths", nargs="*", type=Path, default=[Path("logs")])
+    parser.add_argument("paths", nargs="*", type=expand, default=[Path("logs")])
     parser.add_argument("--state", choices=STATES, action="append", help="only runs in this state")
+    parser.add_argument("--full", action="store_true", help="do not shorten folder names")
     args = parser.parse_args(argv)
     with exit_on_user_error():
         runs = find_runs(args.paths)
@@ -33,12 +35,18 @@ def main(argv: list[str] | None = None) -> None:
         statuses = [(run, status_of(run, alive)) for run in runs]
         shown = [(r, s) for r, s in statuses if not args.state or s["state"] in args.state]
         if shown:
-            print_table([COLUMNS, *(row(run, status) for run, status in shown)])
+            print_table([COLUMNS, *(row(run, status, args.full) for run, status in shown)])
         print(f"{len(runs)} runs: {count_states(s['state'] for _, s in statuses) or 'none'}")
 
 
-def row(run: Run, status: dict[str, Any]) -> tuple[str, ...]:
-    """A run's line, in the order of COLUMNS."""
+def shorten(path: Path) -> str:
+    """Replace the middle of folder names longer than 48 characters by `...`; seeds stay."""
+    names = [n if len(n) <= 48 else f"{n[:27]}...{n[-18:]}" for n in path.parts]
+    return str(Path(*names))
+
+
+def row(run: Run, status: dict[str, Any], full: bool = False) -> tuple[str, ...]:
+    """Return the line of a run, in the order of COLUMNS."""
     state, rate = status["state"], status.get("images_per_second")
     running = state == "running"
     epochs = (
@@ -52,17 +60,17 @@ def row(run: Run, status: dict[str, Any]) -> tuple[str, ...]:
         f"{rate:.0f}" if rate else "",
         time_left(run, status) if running else "",
         *best_figures(run),
-        str(run.path),
+        str(run.path) if full else shorten(run.path),
         note(run, status),
     )
 
 
 def time_left(run: Run, status: dict[str, Any]) -> str:
-    """Steps that are left at the present speed; validation is not in it."""
+    """Format the time that the remaining steps take at this speed, without validation."""
     rate, total = status.get("images_per_second"), status.get("total_steps")
     try:
         config = read_config(run.config)
-        # A run in stages tells of the stage it is in.
+        # A staged run reports the stage that is being trained.
         config = config.get(status.get("stage"), config)
         batch_size = int(config["dataloader"]["batch_size"])
         seconds = int((total - (status.get("step") or 0)) * batch_size / rate)
@@ -73,7 +81,7 @@ def time_left(run: Run, status: dict[str, Any]) -> str:
 
 
 def best_figures(run: Run) -> tuple[str, str]:
-    """Validation: the best average accuracy and the best worst-group accuracy so far."""
+    """Return the best average and worst-group accuracy on validation so far, in percent."""
     stage = Run(run.path / "stage_2")
     if not stage.val_stats.exists():
         stage = run
@@ -81,7 +89,7 @@ def best_figures(run: Run) -> tuple[str, str]:
         return "", ""
     try:
         epochs = stage.history()["epochs"].values()
-    except UserError:  # of one run, which must not hide the others
+    except UserError:  # one damaged run must not hide the others
         return "damaged", "damaged"
 
     def best(rule: str) -> str:
@@ -91,7 +99,7 @@ def best_figures(run: Run) -> tuple[str, str]:
 
 
 def note(run: Run, status: dict[str, Any]) -> str:
-    """The reason of a failure in one line, the Slurm job, and the log."""
+    """Return the reason of a failure, the Slurm job and the log, in one line."""
     pieces = []
     if status["state"] == "failed" and status.get("error"):
         pieces.append(str(status["error"]).splitlines()[0])
@@ -107,7 +115,7 @@ def note(run: Run, status: dict[str, Any]) -> str:
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Columns padded with spaces, nothing cut off: it can be searched with grep."""
+    """Print columns padded with spaces."""
     widths = [max(len(line[column]) for line in rows) for column in range(len(rows[0]))]
     for line in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())

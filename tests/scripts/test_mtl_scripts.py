@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from scripts import find_best_ckpt, run_hparam_grid_eval, run_hparam_grid_train
-from scripts.experiments import EXPERIMENTS, MTL_ERM_EXPERIMENTS, WEIGHTINGS
+from scripts.experiments import EXPERIMENTS, MTL_ERM_EXPERIMENTS, STL_MATCHED, WEIGHTINGS
 from scripts.grids import delta_weights
 from scripts.run_hparam_grid_eval import checkpoint_names
 from src.config.compose import load_config
 from src.io import UserError, read_json, write_json
 from src.runs.folder import Run
 
-OPTS = [*EXPERIMENTS, *MTL_ERM_EXPERIMENTS]
+OPTS = [*EXPERIMENTS, STL_MATCHED, *MTL_ERM_EXPERIMENTS]
 PAIR = ("Big_Lips:Chubby", "Bushy_Eyebrows:Blond_Hair")
 
 
@@ -32,9 +32,28 @@ def train_commands(capsys, *argv) -> list[str]:
 
 def test_the_list_names_every_experiment_with_its_runs(capsys):
     lines = train_commands(capsys, "--list")
-    runs = {line.split()[0]: line.split()[-1] for line in lines[1:]}
+    runs = {
+        line.split()[0]: line.split()[-1]
+        for line in lines[1:]
+        if line.endswith(tuple("0123456789"))
+    }
     assert list(runs) == OPTS
     assert (runs["erm_tune"], runs["mtl_erm_mtl_stl"], runs["mtl_erm_tune"]) == ("60", "9", "108")
+
+
+def test_stl_matched_trains_each_task_alone_with_the_mtl_setting(capsys):
+    choice = ["--checkpoint_metric_type", "avg", "--mtl_weighting", "dynamic", "--seeds", "0"]
+    mtl = train_commands(capsys, "--opt", "mtl_erm_weak", *choice)
+    alone = train_commands(capsys, "--opt", "stl_matched", "--family", "weak", *choice)
+    keys = ("exp.optimizer.", "exp.dataloader.", "exp.train.total")
+    settings = {
+        tuple(word for word in shlex.split(line) if word.startswith(keys))
+        for line in (*mtl, *alone)
+    }
+    # Four groupings in two pairs; all runs have one lr, weight decay, batch size and epochs.
+    assert (len(mtl), len(alone), len(settings)) == (2, 4, 1)
+    assert len(settings.pop()) == 4
+    assert not any("loss_balanced" in line for line in alone)
 
 
 def test_seeds_and_limit_choose_runs(capsys):

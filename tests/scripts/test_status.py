@@ -46,7 +46,7 @@ def test_a_running_run_shows_progress_speed_and_time_left(tmp_path, capsys):
     assert header.split()[:5] == ["state", "epoch", "progress", "images/s", "left"]
     # 600 steps of 50 images at 100 images/s are 300 s.
     assert line.split() == [
-        *("running", "4/10", "40", "%", "100", "5:00", "min", str(tmp_path / "a")),
+        *("running", "4/10", "40", "%", "100", "5:00", "min", status.shorten(tmp_path / "a")),
         *("log", "log.txt"),
     ]
     assert total == "1 runs: 1 running"
@@ -74,6 +74,23 @@ def test_a_failed_run_shows_the_first_line_of_its_error(tmp_path, capsys):
     lines = show(capsys, tmp_path)
     assert lines[1].endswith("exit code 1") and lines[2].endswith("Slurm job 12_3")
     assert lines[-1] == "2 runs: 1 queued, 1 failed"
+
+
+def test_long_folder_names_are_shortened_unless_full(tmp_path, capsys):
+    name = "x" * 60 + "-deadbeef-seed12"
+    Run(tmp_path / name).set_status(state="done")
+    short = "x" * 27 + "..." + "xx-deadbeef-seed12"
+    assert show(capsys, tmp_path)[1].split()[-1].endswith("/" + short)
+    assert str(tmp_path / name) in show(capsys, tmp_path, "--full")[1]
+
+
+def test_a_lost_slurm_job_names_the_log_of_slurm(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("scripts.status.slurm_jobs", lambda: set())
+    log = tmp_path / ".slurm" / "12_3_0_log.out"
+    log.parent.mkdir()
+    log.write_text("srun: fatal: mutually exclusive")
+    Run(tmp_path / "a").set_status(state="queued", slurm_job="12_3")
+    assert f"its Slurm job 12_3 is gone; Slurm's log: {log}" in show(capsys, tmp_path)[1]
 
 
 def test_only_runs_in_a_state_can_be_asked_for(tmp_path, capsys):
