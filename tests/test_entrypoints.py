@@ -213,7 +213,7 @@ def test_hydras_own_flags_show_help_and_the_job_with_aliases_resolved(run_entryp
     assert code == 0 and "lr: 0.5" in output and "sampler: rwg" in output
     code, output = run_entrypoint("train_jtt.py", "--help")
     assert code == 0 and "exp.optimizer.lr=0.0001" in output and "learning rate" in output
-    assert "exp=            erm" in output and "(or exp.lr)" in output
+    assert "exp=            " in output and ", erm, " in output and "(or exp.lr)" in output
 
 
 def test_ctrl_c_before_training_ends_without_traceback(monkeypatch):

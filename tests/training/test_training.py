@@ -68,7 +68,7 @@ def test_the_first_step_is_plain_sgd_by_hand(tmp_path):
     images, positions = next(training.iterate_batches(trainer.images, batches[:1], CPU))
     running = {name: buffer.clone() for name, buffer in model.named_buffers()}
     loss = torch.nn.functional.binary_cross_entropy_with_logits(
-        model(images), trainer.compute.tables.labels[positions].float(), reduction="none"
+        model(images), trainer.method.tables.labels[positions].float(), reduction="none"
     )
     loss.mean(dim=0).sum().backward()
     expected = before - 0.1 * (model.head.weight.grad + 0.01 * before)
