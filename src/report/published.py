@@ -1,38 +1,54 @@
-"""Published results to hold our own against: CelebA Blond_Hair:Male, ResNet-50, test split."""
+"""Published results to compare our own with; the numbers stand in published.yaml."""
 
-from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
 
-GROUPING, NETWORK, SPLIT = "Blond_Hair:Male", "resnet50", "test"
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
 
-# Fractions; std over seeds, None where the source gives none.
-PUBLISHED: dict[str, dict[str, Any]] = {
-    "erm": {
-        "worst_group": 0.469,
-        "std": 0.028,
-        "average": 0.953,
-        "source": "Kirichenko et al. 2023 (DFR)",
-    },
-    "rwy": {
-        "worst_group": 0.829,
-        "std": 0.022,
-        "average": None,
-        "source": "Idrissi et al. 2022",
-    },
-    "rwg": {
-        "worst_group": 0.843,
-        "std": 0.018,
-        "average": None,
-        "source": "Idrissi et al. 2022",
-    },
-    "subg": {
-        "worst_group": 0.856,
-        "std": 0.023,
-        "average": None,
-        "source": "Idrissi et al. 2022",
-    },
-    "jtt": {"worst_group": 0.811, "std": None, "average": 0.880, "source": "Liu et al. 2021"},
-}
+FILE = Path(__file__).with_name("published.yaml")
+
+
+class Published(BaseModel):
+    """One published result, in percent; see the head of published.yaml."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    method: str
+    variant: str | None = None
+    worst: float = Field(ge=0, le=100)
+    spread: float | None = None
+    average: float | None = Field(None, ge=0, le=100)
+    average_spread: float | None = None
+    kind: Literal["sd", "se", "unknown"] | None = None
+    seeds: int | None
+    selection: Literal["best-group", "best-avg", "last"] | None = "best-group"
+    labels: Literal["train", "val", "none"]
+    backbone: str | None = "resnet50"
+    source: str
+    unverified: bool = False
+
+    @property
+    def std(self) -> float | None:
+        """The standard deviation over seeds as a fraction, None if the source gives none."""
+        if self.spread is None or (self.kind == "se" and self.seeds is None):
+            return None
+        return self.spread * (self.seeds**0.5 if self.kind == "se" else 1) / 100
+
+
+class PublishedDataset(BaseModel):
+    """Results on the worst group of one grouping; null: runs cannot have it yet."""
+
+    grouping: str | None
+    results: list[Published]
+
+
+@cache
+def published() -> dict[str, PublishedDataset]:
+    """Read published.yaml: data set to its results."""
+    read = yaml.safe_load(FILE.read_text())
+    return {name: PublishedDataset.model_validate(values) for name, values in read.items()}
 
 
 def reference(
@@ -42,21 +58,37 @@ def reference(
     split: str,
     dataset: str,
     rule: str,
-    worst: float,
-) -> Mapping[str, Any] | None:
-    """The published result that a mean worst-group accuracy can be held against, or None.
+    worst: float | None,
+) -> dict[str, Any] | None:
+    """Return the published result that a mean worst-group accuracy is compared with, or None.
 
     Returns:
-        the entry of PUBLISHED with `difference` and `verdict`: within two published standard
-        deviations or not, and the difference only where none is published, or where the epoch was
-        not chosen by worst-group accuracy as it was in the papers.
+        fractions `worst_group`, `std`, `average` and `difference`, the `source`, and `verdict`:
+        within two published standard deviations or outside; `difference only` if no deviation is
+        published, or if the epochs were selected in another way.
     """
-    found = PUBLISHED.get(method)
-    comparable = groupings == [GROUPING] and network == NETWORK and split == SPLIT
-    if found is None or not comparable or dataset != "celeba":
+    known = published().get(dataset)
+    if worst is None or known is None or split != "test" or groupings != [known.grouping]:
         return None
-    difference = worst - found["worst_group"]
+    entries = [
+        entry
+        for entry in known.results
+        if (entry.method, entry.backbone, entry.variant) == (method, network, None)
+        and not entry.unverified
+    ]
+    if not entries:
+        return None
+    found = next((entry for entry in entries if entry.selection == rule), entries[0])
+    difference, std = worst - found.worst / 100, found.std
     verdict = "difference only"
-    if found["std"] is not None and rule == "best-group":
-        verdict = "within 2 std" if abs(difference) <= 2 * found["std"] else "outside"
-    return found | {"difference": difference, "verdict": verdict}
+    if std is not None and found.selection == rule:
+        verdict = "within 2 std" if abs(difference) <= 2 * std else "outside"
+    return {
+        "worst_group": found.worst / 100,
+        "std": std,
+        "average": None if found.average is None else found.average / 100,
+        "seeds": found.seeds,
+        "source": found.source,
+        "difference": difference,
+        "verdict": verdict,
+    }
