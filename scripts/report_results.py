@@ -16,8 +16,8 @@ from typing import Any
 from scripts.experiments import FAMILIES
 from scripts.jobs.states import count_states
 from scripts.status import print_table
-from src.io import UserError, exclusive, exit_on_user_error, write_atomic
-from src.report.rows import rule_positions
+from src.io import UserError, exclusive, exit_on_user_error, expand, write_atomic
+from src.report.rows import CUT, rule_positions
 from src.report.text import comparison_table, csv_text, json_text, latex_text, result_table
 
 BY = {
@@ -41,9 +41,9 @@ def main(argv: list[str] | None = None) -> int:
         help="such as best-group, last, or an epoch; default: all rules that validation has",
     )
     parser.add_argument("--threshold", type=float, default=0.0, help="logit above which y is 1")
-    parser.add_argument("--out_dir", type=Path, default=Path("outputs/report"))
+    parser.add_argument("--out_dir", type=expand, default=Path("outputs/report"))
     parser.add_argument(
-        "--no_figures", action="store_true", help="leave out the PNG files; the page has its own"
+        "--no_figures", action="store_true", help="write no PNG and PDF files; the page has figures"
     )
     parser.add_argument("--root", help="folder of the data set, where it has moved since training")
     parser.add_argument("--device", help="auto, cpu or cuda; for logits that are not saved yet")
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"--by {args.by}: use {', '.join(BY)}, joined by commas")
         if not math.isfinite(args.threshold):
             raise UserError(f"--threshold {args.threshold}: a number; 0 is a probability of 0.5")
-        matches = [sorted(glob.glob(text)) for text in args.log_dirs]  # noqa: PTH207, absolute too
+        matches = [sorted(glob.glob(str(expand(text)))) for text in args.log_dirs]  # noqa: PTH207
         folders = [Path(match) for found in matches for match in found]
         if not folders:
             raise UserError(f"--log_dirs {' '.join(args.log_dirs)}: no such folder")
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
             report = build_report(runs, *about, args.root, args.device)
             details = wait_for_details()
         report["rows"].sort(key=lambda row: [BY[name](row) for name in order] + [row["rule"]])
-        # The files belong together: of two reports at once, all are those of the later one.
+        # Of two reports at once, all files are those of the later one.
         waiting = f"waiting for another report that is written to {args.out_dir}"
         with exclusive(args.out_dir / ".lock", waiting):
             write(report, details, args.out_dir)
@@ -75,9 +75,9 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 show(report, args.split)
                 print(f"\n{args.out_dir / 'index.html'}", flush=True)
-            except BrokenPipeError as error:  # `head` has seen enough; all files are still wanted
+            except BrokenPipeError as error:  # `| head` was closed; still write all files
                 closed = error
-            if not args.no_figures:  # last: of a large study they take longer than all else
+            if not args.no_figures:  # last, as they take longest
                 draw(report, args.out_dir / "figures", args.split)
             if closed is not None:
                 raise closed
@@ -95,8 +95,8 @@ def write(report: dict[str, Any], details: dict[str, Any], out_dir: Path) -> Non
 
 
 def draw(report: dict[str, Any], folder: Path, split: str) -> None:
-    """The figures, as PNG files."""
-    from src.report.plots_results import plot_report
+    """Write the figures."""
+    from src.report.plots import plot_report
 
     rules = rule_positions(report["rows"])
     rule = "best-group" if "best-group" in rules or not rules else rules[0]
@@ -104,25 +104,43 @@ def draw(report: dict[str, Any], folder: Path, split: str) -> None:
 
 
 def show(report: dict[str, Any], split: str) -> None:
-    """The results, the differences and what is not done, in the terminal."""
+    """Print the results, the differences and the runs that are in no row."""
     rows, pairs = report["rows"], report["comparisons"]
     if rows:
         kinds = " or ".join(sorted({row["interval"] for row in rows}))
         threshold = f", threshold {report['threshold']:g}" if report["threshold"] else ""
-        print(f"{split} split{threshold}; mean and std over seeds; 95 % intervals: {kinds}\n")
-        print_table(result_table(rows))
-    if pairs:
-        print("\ntogether with other tasks, minus alone (points, 95 % interval):\n")
-        print_table(comparison_table(pairs))
+        print(f"{split} split{threshold}; mean and std over seeds; 95 % intervals: {kinds}")
+    parts = {
+        "": (result_table, [row for row in rows if CUT not in row["settings"]]),
+        f"cut short by {CUT}, so not comparable with full runs:": (
+            result_table,
+            [row for row in rows if CUT in row["settings"]],
+        ),
+        "together with other tasks minus alone, same settings (points, 95 % interval):": (
+            comparison_table,
+            [pair for pair in pairs if pair["matched"]],
+        ),
+        "together minus alone with other settings; not the effect of the other tasks:": (
+            comparison_table,
+            [pair for pair in pairs if not pair["matched"]],
+        ),
+    }
+    for title, (table, part) in parts.items():
+        if part:
+            print(f"\n{title}\n" if title else "")
+            print_table(table(part))
+    several = max((pair["candidates"] for pair in pairs), default=1)
+    if several > 1:
+        print(f"\nup to {several} settings alone fit equally well; the one with most seeds is used")
     states = [run["state"] for run in report["runs"]]
     print(f"\n{len(states)} runs: {count_states(states)}")
     rest = [(run["state"], run["run"]) for run in report["runs"] if run["state"] != "done"]
     if rest:
-        print("in no row, as they are not done:")
+        print("not in the table, unfinished:")
         print_table([("state", "run"), *rest])
     twice = [(run["run"], run["repeats"]) for run in report["runs"] if run["repeats"]]
     if twice:
-        print("in no row, as another run has the same configuration and seed:")
+        print("not in the table, as another run has the same configuration and seed:")
         print_table([("run", "the same as"), *twice])
 
 

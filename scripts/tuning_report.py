@@ -1,18 +1,19 @@
-"""What a hyperparameter grid found: a table, a heatmap and the winner."""
+"""Report a hyperparameter grid: a table, a heatmap and the winner."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from scripts.experiments import Experiment, Setting
 from scripts.jobs.job import Job
 from src.evaluation.table import percent
-from src.io import UserError, atomic_path
+from src.io import UserError
 from src.runs.folder import Run
 
-# The rules that choose an epoch of each run; what is averaged is the figure of that epoch.
+# The rules that select an epoch of each run, and the figure that is averaged over runs.
 RULES = {"best-avg": "average accuracy", "best-group": "worst-group accuracy"}
 
 
@@ -25,7 +26,7 @@ class Row:
     wanted: int
 
     def mean(self, rule: str) -> float | None:
-        """Over all runs; None while one is missing, as tasks differ in how hard they are."""
+        """Return the mean over all runs; None while one is missing: tasks differ in difficulty."""
         values = self.figures[rule]
         return sum(values) / self.wanted if len(values) == self.wanted else None
 
@@ -56,7 +57,7 @@ def report(experiment: Experiment, jobs: Sequence[Job], folder: Path) -> None:
 
 
 def collect(experiment: Experiment, jobs: Sequence[Job]) -> list[Row]:
-    """One row per setting; `jobs` are those of `grids.train_jobs`, settings slowest."""
+    """Return a row per setting; `jobs` are those of `grids.train_jobs`, settings slowest."""
     per_setting = len(experiment.runs) * len(experiment.seeds)
     rows = []
     for place, setting in enumerate(experiment.settings):
@@ -76,7 +77,7 @@ def collect(experiment: Experiment, jobs: Sequence[Job]) -> list[Row]:
 
 
 def winner_line(rows: Sequence[Row], rule: str, figure: str) -> str:
-    """The best complete setting; of equal ones the first."""
+    """Name the best complete setting; of equal ones the first."""
     complete = [row for row in rows if row.mean(rule) is not None]
     if not complete:
         return f"winner by {figure}: no setting has all its runs yet"
@@ -90,22 +91,23 @@ def winner_line(rows: Sequence[Row], rule: str, figure: str) -> str:
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """Weight decay x lr, a panel per rule and batch size."""
-    from src.report.plots import grid_heatmaps
+    """Draw weight decay x lr, a panel per batch size and rule."""
+    import seaborn
+    from matplotlib.figure import Figure
 
-    decays = sorted({row.setting.weight_decay for row in rows})
-    lrs = sorted({row.setting.lr for row in rows})
+    from src.evaluation.plots import save_figure
+
     batches = sorted({row.setting.batch_size for row in rows})
-    panels = {}
-    for batch in batches:
-        for rule, figure in RULES.items():
-            values = np.full((len(decays), len(lrs)), np.nan)
-            for row in rows:
-                s, mean = row.setting, row.mean(rule)
-                if s.batch_size == batch and mean is not None:
-                    values[decays.index(s.weight_decay), lrs.index(s.lr)] = 100 * mean
-            panels[f"{figure} %, batch {batch}"] = values
-    names = [[f"{value:g}" for value in axis] for axis in (decays, lrs)]
-    figure = grid_heatmaps(panels, *names, "weight decay", "lr")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    figure = Figure(figsize=(8, 0.4 + 2.6 * len(batches)), layout="constrained")
+    for axes, batch in zip(figure.subplots(len(batches), 2, squeeze=False), batches):
+        same = [row for row in rows if row.setting.batch_size == batch]
+        for axis, (rule, name) in zip(axes, RULES.items()):
+            means = [(row.mean(rule), row.setting) for row in same]
+            values = [(s.weight_decay, s.lr, np.nan if m is None else 100 * m) for m, s in means]
+            columns = ["weight decay", "lr", "percent"]
+            grid = pd.DataFrame(values, columns=columns).pivot(
+                index=columns[0], columns=columns[1], values=columns[2]
+            )
+            seaborn.heatmap(grid, annot=True, fmt=".1f", cmap="viridis", ax=axis, cbar=False)
+            axis.set_title(f"{name} %, batch {batch}", fontsize="medium", loc="left")
+    save_figure(figure, path)

@@ -1,6 +1,6 @@
-"""Many runs as one table of results: seeds together, selection rules side by side.
+"""Turn many runs into one table of results: a row per setting, selection rule and task.
 
-Everything is arithmetic on saved logits and annotations; logits that are missing are made once.
+Everything is arithmetic on saved logits and annotations; missing logits are made once.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,20 @@ from src.evaluation.logits import Logits
 from src.evaluation.resampled import Right
 from src.io import UserError
 from src.report.published import reference
-from src.report.rows import SAME_FOR_ONE_TASK, Row, alike, own_rule
-from src.report.runs import ReportRun, Sources, SplitRows, by_setting
+from src.report.rows import SAME_FOR_ONE_TASK, Row, own_rule, task_key
+from src.report.runs import ReportRun, Sources, SplitRows, by_setting, name_differences
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What the networks of one setting, each at one epoch, make of one grouping.
+    """Predictions of the networks of one setting, each at one epoch, on one grouping.
 
-    right: for each group (S, N_g), which predictions are right; data: the identity of the images;
-    figures: of `bootstrap.over_seeds`. Rules that choose the same epochs share one of these, and
-    their rows its figures: nobody writes into them.
+    Rules that select the same epochs share these, and their rows share the figures.
+
+    Attributes:
+        right: for each group (S, N_g), which predictions are right.
+        data: identity of the images.
+        figures: see `intervals.over_seeds`.
     """
 
     right: Right
@@ -38,10 +41,11 @@ class Answers:
 
 @dataclass(frozen=True)
 class Measured:
-    """A row of the report, and the answers that it was made from."""
+    """A row of the report, its predictions, and what must be equal for a comparison."""
 
     row: Row
     answers: Answers
+    comparable: dict[str, Any]
 
 
 def build_report(
@@ -52,13 +56,13 @@ def build_report(
     root: str | None = None,
     device: str | None = None,
 ) -> dict[str, Any]:
-    """The report on the runs in `folders`: the dict of report.json.
+    """Measure the runs in `folders`; return the dict of report.json.
 
     Args:
         rules: selection rules, `last` or numbers of epochs; None takes all rules that the runs'
             validation has.
         threshold: a logit above it counts as class 1.
-        root, device: where the data lie and logits are made, instead of each run's own.
+        root, device: folder of the data, and device for missing logits, instead of each run's own.
 
     Raises:
         UserError: no run, no such rule, or a run whose files are damaged.
@@ -68,17 +72,18 @@ def build_report(
     if not runs:
         raise UserError("there is no run: give folders that hold runs, such as --log_dirs 'logs/*'")
     settings = by_setting(runs)
+    name_differences(runs)
     _check_rules(rules, settings)
     sources, rows, comparisons = Sources(root, device), [], []
     alone: dict[tuple, list[Measured]] = {}
-    # Tasks alone come first: the others are held against them.
+    # Tasks alone come first: the others are compared with them.
     in_order = sorted(settings, key=lambda same: len(same[0].groupings) > 1)
     for same in bar(in_order, "measuring", unit="setting"):
         measured = measure(same, rules, split, threshold, sources)
         rows += [of.row for of in measured]
         if len(same[0].groupings) == 1:
             for single in measured:
-                alone.setdefault(comparison_key(single, single.row["rule"]), []).append(single)
+                alone.setdefault(_task_key(single, single.row["rule"]), []).append(single)
         else:
             comparisons += compare(measured, alone)
     about = {"threshold": threshold, "runs": [run.describe() for run in runs]}
@@ -103,9 +108,9 @@ def measure(
     threshold: float,
     sources: Sources,
 ) -> list[Measured]:
-    """The rows of one setting, whose runs differ in their seed: for each rule each task.
+    """Return the rows of one setting, whose runs differ in their seed: a row per rule and task.
 
-    A rule that goes by one task of several has a row of that task only.
+    A rule that goes by one of several tasks has a row for that task only.
     """
     wanted = runs[0].history["selected"] if rules is None else rules
     rows = [sources.rows(run, split) for run in runs]
@@ -141,7 +146,7 @@ def measure(
         for (key, grouping), of in right.items()
     }
     return [
-        Measured(result_row(runs, rule, split, grouping, of), of)
+        Measured(result_row(runs, rule, split, grouping, of), of, runs[0].comparable)
         for rule, grouping in shown
         for of in [answers[epochs[rule], grouping]]
     ]
@@ -150,14 +155,14 @@ def measure(
 def right_by_group(
     logits: Sequence[Logits], grouping: Grouping, threshold: float, rows: SplitRows
 ) -> Right:
-    """Which predictions of networks with these logits are right: for each group (S, N_g) bool."""
+    """Return for each group which predictions of S networks are right, (S, N_g) bool."""
     positive = rows.table.column(grouping.task) == 1  # (N,)
     right = np.stack([(of.of_task(grouping.task) > threshold) == positive for of in logits])
     return [right.take(members, axis=1) for members in rows.members(grouping)]
 
 
 def named(figures: dict[str, Any], grouping: Grouping) -> dict[str, Any]:
-    """Figures of `bootstrap.over_seeds` with names of groups in the place of ids."""
+    """Replace the ids of groups by names in figures of `intervals.over_seeds`."""
     worst = figures["worst_group"]
     worst["groups"] = [grouping.group_names[group] for group in worst.pop("ids")]
     for name, group in zip(grouping.group_names, figures["groups"]):
@@ -168,7 +173,7 @@ def named(figures: dict[str, Any], grouping: Grouping) -> dict[str, Any]:
 def result_row(
     runs: Sequence[ReportRun], rule: str, split: str, grouping: Grouping, answers: Answers
 ) -> Row:
-    """One row of the report."""
+    """Return one row of report.json."""
     first, worst = runs[0], answers.figures["worst_group"]["mean"]
     return {
         "split": split,
@@ -202,17 +207,20 @@ def interval_kind(seeds: int) -> str:
 def compare(
     together: Sequence[Measured], alone: dict[tuple, list[Measured]]
 ) -> list[dict[str, Any]]:
-    """Rows of a setting of several tasks against the same tasks alone: one method, network, input
-    and rule, the same images. Rows without a match are left out.
+    """Compare rows of several tasks with the same tasks alone, on the same images.
+
+    Rows without a counterpart are left out. `matched` is true if only the other tasks differ;
+    else `differs` maps each setting that differs to its values [together, alone].
 
     Args:
-        alone: by `comparison_key`, the rows of networks of one task.
+        alone: rows of networks of one task by `_task_key`.
     """
-    pairs = [(row, single) for row in together if (single := counterpart(row, alone)) is not None]
-    # Rules that choose the same epochs share their answers, and the difference.
+    found = [(row, counterpart(row, alone)) for row in together]
+    pairs = [(row, *match) for row, match in found if match is not None]
+    # Rules that select the same epochs share their answers, and the difference.
     unique = {
         (id(row.answers), id(single.answers)): (row.answers.right, single.answers.right)
-        for row, single in pairs
+        for row, single, _ in pairs
     }
     gaps = dict(zip(unique, differences(list(unique.values()))))
     keys = ("split", "rule", "method", "weighting", "settings", "grouping", "groupings", "seeds")
@@ -222,21 +230,39 @@ def compare(
         | {
             "alone": single.row["runs"],
             "interval": interval_kind(min(len(of.row["seeds"]), len(single.row["seeds"]))),
+            "matched": not (differs := difference(of.comparable, single.comparable)),
+            "differs": differs,
+            "candidates": candidates,
         }
         | gaps[id(of.answers), id(single.answers)]
-        for of, single in pairs
+        for of, single, candidates in pairs
     ]
 
 
-def counterpart(together: Measured, alone: dict[tuple, list[Measured]]) -> Measured | None:
-    """The row of the same task alone; of several settings the one of the same values, else the
-    first."""
+def counterpart(
+    together: Measured, alone: dict[tuple, list[Measured]]
+) -> tuple[Measured, int] | None:
+    """Find the row of the same task alone: the one whose settings differ least, then the one with
+    most seeds; also return how many rows were as close."""
     own = own_rule(together.row)
-    found = alone.get(comparison_key(together, SAME_FOR_ONE_TASK.get(own, own)), [])
-    same = [single for single in found if single.row["settings"] == together.row["settings"]]
-    return next(iter(same or found), None)
+    found = alone.get(_task_key(together, SAME_FOR_ONE_TASK.get(own, own)), [])
+    if not found:
+        return None
+    distance = {id(row): len(difference(together.comparable, row.comparable)) for row in found}
+    nearest = [row for row in found if distance[id(row)] == min(distance.values())]
+    return max(nearest, key=lambda row: len(row.row["seeds"])), len(nearest)
 
 
-def comparison_key(measured: Measured, rule: str) -> tuple:
-    """Equal where a task alone can stand beside the same task with others."""
-    return rule, measured.answers.data, *alike(measured.row)
+def difference(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, list[Any]]:
+    """Return the settings that differ, with both values."""
+    if ours == theirs:
+        return {}
+    return {
+        key: [ours.get(key), theirs.get(key)]
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key)
+    }
+
+
+def _task_key(measured: Measured, rule: str) -> tuple:
+    return rule, measured.answers.data, *task_key(measured.row)

@@ -1,4 +1,4 @@
-"""A run's curves for the report: what metrics.jsonl says, thinned to what a figure can show."""
+"""Read a run's curves from metrics.jsonl, thinned to what a figure can show."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,10 +12,10 @@ DECIMALS = 5  # thousandths of a percent
 
 
 def run_curves(run: Run, tasks: Sequence[str]) -> dict[str, Any]:
-    """A run's curves, thinned: validation by epoch, loss and task weights by step.
+    """Return a run's thinned curves: validation by epoch, loss and task weights by step.
 
-    JTT's are those of its second stage. A figure that was not logged is None; weights that never
-    move are left out.
+    Those of JTT are of its second stage. Values that were not logged are None; constant weights
+    are left out.
     """
     second = Run(run.path / "stage_2")
     lines = read_lines(second if second.config.exists() else run)
@@ -41,21 +41,20 @@ def run_curves(run: Run, tasks: Sequence[str]) -> dict[str, Any]:
 
 
 def _records(lines: Sequence[str], mark: str) -> list[dict[str, Any]]:
-    """Of the lines that hold `mark` some, as records. A long run has thousands of lines, so they
-    are thinned before they are parsed."""
+    """Parse some of the lines that contain `mark`: a long run has thousands of lines."""
     kept = thin([line for line in lines if mark in line])
     return [record for line in kept if (record := parse_record(line)) is not None]
 
 
 def thin(records: Sequence[Any], most: int = MOST_POINTS) -> list[Any]:
-    """At most `most` of the records, evenly spread, with the first and the last."""
+    """Return at most `most` records, evenly spread, with the first and the last."""
     if len(records) <= most:
         return list(records)
     return [records[round(at * (len(records) - 1) / (most - 1))] for at in range(most)]
 
 
 def rounded(value: Any) -> Any:
-    """Floats to `DECIMALS`. Settings keep all theirs."""
+    """Round floats to `DECIMALS`, but for those of settings."""
     if type(value) is float:
         return round(value, DECIMALS)
     if isinstance(value, dict):

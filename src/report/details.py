@@ -1,4 +1,4 @@
-"""What the report's page shows of each run besides its results: error, configuration, curves."""
+"""Read what the page shows of each run besides its results: error, configuration, curves."""
 
 import multiprocessing
 import signal
@@ -14,13 +14,13 @@ from src.io import UserError
 from src.report.curves import run_curves
 from src.runs.folder import Run
 
-# From so many runs on a second process pays: it takes as long to start as 300 runs take to read.
+# A second process takes as long to start as reading 300 runs.
 MANY_RUNS = 300
 Details = dict[str, dict[str, Any]]  # by run folder
 
 
 def run_details(folder: Path | str, tasks: Sequence[str]) -> dict[str, Any]:
-    """The error of a run, None where it has none, the lines of its configuration, its curves."""
+    """Return the error (or None), the lines of the configuration and the curves of a run."""
     run, error = Run(folder), None
     with suppress(UserError):
         error = run.status().get("error")
@@ -30,10 +30,10 @@ def run_details(folder: Path | str, tasks: Sequence[str]) -> dict[str, Any]:
 
 @contextmanager
 def reading_details(folders: Sequence[Path]) -> Iterator[Callable[[], Details]]:
-    """Reads `run_details` of many runs in a process beside, while their results are measured.
+    """Read `run_details` of many runs in a second process, while their results are measured.
 
-    Yields a function that waits for them and returns them: nothing of fewer than `MANY_RUNS` runs,
-    or where that process died. The caller reads what is missing itself.
+    Yields a function that waits for the details and returns them. It returns nothing for fewer than
+    `MANY_RUNS` runs, or if that process died; the caller then reads what is missing.
     """
     if len(folders) < MANY_RUNS:
         yield dict
@@ -41,15 +41,17 @@ def reading_details(folders: Sequence[Path]) -> Iterator[Callable[[], Details]]:
     spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads
     receiver, sender = spawn.Pipe(duplex=False)
     process = spawn.Process(target=_send_details, args=(sender, folders), daemon=True)
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is for this one
+    previous = signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # inherited: only the parent handles Ctrl-C
     try:
         process.start()
     finally:
         signal.signal(signal.SIGINT, previous)
-        sender.close()  # so that its end is seen here
+        sender.close()  # else recv would wait for ever
 
     def wait() -> Details:
-        with suppress(EOFError, OSError):  # it ended before it sent, or amid that
+        with suppress(EOFError, OSError):  # it died before or while it sent
             return receiver.recv()
         return {}
 
@@ -67,8 +69,7 @@ def _send_details(sender: Connection, folders: Sequence[Path]) -> None:
 
 
 def _details_of(folders: Sequence[Path]) -> Details:
-    """`run_details` of the runs that can be read; whoever measures them tells what is wrong with
-    the others."""
+    """Return `run_details` of the readable runs; measuring the others reports their errors."""
     found = {}
     for folder in folders:
         with suppress(UserError, OSError, ValueError, LookupError, TypeError):

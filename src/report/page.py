@@ -1,4 +1,4 @@
-"""The report as one page: results by rule and split, figures, and every run with its curves."""
+"""Write the report as one page: results by rule and split, figures, and runs with curves."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,13 @@ from src.report.rows import (
     Families,
     differences,
     differing_settings,
+    in_family,
     place,
     positions,
     rule_positions,
 )
 
-_MEASURES = ("average", "worst_group")
+_OF_DIFFERENCE = ("average", "worst_group", "seeds", "interval", "alone", "matched", "differs")
 # Scripts and styles of src/pages, in this order; report.js starts the page.
 PARTS = ("common", "charts", "report_table", "report_runs", "report_figures")
 
@@ -50,8 +51,13 @@ def write_report_page(
 
 
 def page_data(report: Mapping[str, Any], families: Families, details: Details) -> dict[str, Any]:
-    """What the page's script reads: rows refer to runs, and configurations to lines, by number."""
+    """Return what the page's script reads; rows refer to runs and configurations to lines."""
     rows, lines = report["rows"], {}
+    trained = {
+        name: runs
+        for name, runs in families.items()
+        if any(in_family(run, runs) for run in report["runs"])
+    }
     known = differences(report["comparisons"])
     places = {run["run"]: at for at, run in enumerate(report["runs"])}
     return {
@@ -67,13 +73,13 @@ def page_data(report: Mapping[str, Any], families: Families, details: Details) -
             for row, shown in zip(rows, positions(rows))
         ],
         "lines": list(lines),
-        "families": {name: [list(tasks) for tasks in runs] for name, runs in families.items()},
+        "families": {name: [list(tasks) for tasks in runs] for name, runs in trained.items()},
         "contrasts": [
             {"families": list(pair), "note": CONTRAST_NOTES.get(pair)}
             for pair in CONTRASTS
-            if set(pair) <= set(families)
+            if set(pair) <= set(trained)
         ],
-        "ablations": [name for name in ABLATIONS if name in families],
+        "ablations": [name for name in ABLATIONS if name in trained],
     }
 
 
@@ -89,13 +95,12 @@ def _row(
             "settings": row["settings"],
             "runs": [places.get(run) for run in row["runs"]],
             "shown": list(shown),
-            "difference": difference
-            and {key: difference[key] for key in (*_MEASURES, "seeds", "interval", "alone")},
+            "difference": difference and {key: difference[key] for key in _OF_DIFFERENCE},
         }
     )
 
 
 def _run(run: dict[str, Any], details: dict[str, Any], lines: dict[str, int]) -> dict[str, Any]:
-    """A run and its details, its configuration as numbers of `lines`, which grows."""
+    """Return a run with its details; its configuration becomes numbers of `lines`, which grows."""
     numbers = [lines.setdefault(line, len(lines)) for line in details["config"]]
     return run | details | {"config": numbers}

@@ -1,7 +1,6 @@
 """Which rows of a report belong together: by rule, alone and together, by family of tasks.
 
-A report is the dict of report.json. Its page and its figures both start here, so that they show
-the same rows.
+A report is the dict of report.json; its page and its figures both start here.
 """
 
 import json
@@ -12,6 +11,8 @@ from typing import Any
 from src.runs.folder import is_epoch
 
 Row = dict[str, Any]
+
+CUT = "max_steps"  # the setting of runs that were cut short
 
 # Rules in the order of a switch. `-own`: each task at the epoch that is best for itself.
 RULES = ("best-avg", "best-group", "best-worst", "best-avg-own", "best-group-own", "last")
@@ -37,15 +38,15 @@ class Pairing:
     difference: dict[str, Any] | None
 
 
-def alike(row: Row) -> tuple:
-    """Equal where a task alone can stand beside the same task with others: one method, network and
-    kind of input. lr, weight decay and the like may differ, as each is tuned."""
-    settings = (row["settings"].get(name) for name in ("network", "start", "input", "augmentation"))
-    return row["method"], row["grouping"], *settings
+def task_key(row: Row) -> tuple:
+    """Return what a task alone and the same task among others must share to be shown together:
+    method, task, network, input, and the step at which both were cut short."""
+    names = ("network", "start", "input", "augmentation", CUT)
+    return row["method"], row["grouping"], *(row["settings"].get(name) for name in names)
 
 
 def own_rule(row: Row) -> str | None:
-    """The switch position of a row's own rule; None where it is best for another task."""
+    """Return the switch position of a row's rule; None if the rule is that of another task."""
     rule, task = row["rule"], row["grouping"].partition(":")[0]
     for kind in ("best-avg", "best-group"):
         if rule == f"{kind}-{task}":
@@ -56,7 +57,7 @@ def own_rule(row: Row) -> str | None:
 
 
 def positions(rows: Sequence[Row]) -> list[list[str]]:
-    """For each row the positions of the rule switch at which it is shown.
+    """Return for each row the positions of the rule switch at which it is shown.
 
     A network of one task also stands for the rules that only several tasks tell apart.
     """
@@ -76,7 +77,7 @@ def positions(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def rule_positions(rows: Sequence[Row]) -> list[str]:
-    """All positions of the switch, numbers of epochs last."""
+    """List the positions of the switch, numbers of epochs last."""
     found = {rule for row in rows if (rule := own_rule(row)) is not None}
     numbers = sorted((rule for rule in found if is_epoch(rule)), key=int)
     others = sorted(found.difference(RULES, numbers))
@@ -86,8 +87,11 @@ def rule_positions(rows: Sequence[Row]) -> list[str]:
 def pairings(
     report: Mapping[str, Any], split: str, position: str
 ) -> tuple[list[Pairing], list[Row]]:
-    """At one position of the switches: the rows of several tasks, each with its task alone, and
-    all rows of one task."""
+    """Return the rows of several tasks, each with its task alone, and the rows of one task.
+
+    Args:
+        position: of the rule switch; see `RULES`.
+    """
     rows = [
         row
         for row, places in zip(report["rows"], positions(report["rows"]))
@@ -96,12 +100,12 @@ def pairings(
     singles = [row for row in rows if len(row["groupings"]) == 1]
     alone: dict[tuple, list[Row]] = {}
     for row in singles:
-        alone.setdefault(alike(row), []).append(row)
+        alone.setdefault(task_key(row), []).append(row)
     known = differences(report["comparisons"])
     pairs = [
         Pairing(
             row,
-            tuple(alone.get(alike(row), ())),
+            tuple(alone.get(task_key(row), ())),
             known.get(place(row)),
         )
         for row in rows
@@ -111,12 +115,12 @@ def pairings(
 
 
 def differences(comparisons: Sequence[dict[str, Any]]) -> dict[tuple, dict[str, Any]]:
-    """The comparisons by `place` of the row that is compared with its task alone."""
+    """Return the comparisons by the `place` of the row of several tasks."""
     return {place(found): found for found in comparisons}
 
 
 def place(row: Mapping[str, Any]) -> tuple:
-    """What tells a row from all others: its networks, their epochs' rule, its task and split."""
+    """Return what identifies a row: split, rule, task and networks."""
     return row["split"], row["rule"], row["grouping"], tuple(row["runs"])
 
 
@@ -125,7 +129,7 @@ def in_family(row: Row, runs: Sequence[Sequence[str]]) -> bool:
 
 
 def differing_settings(rows: Sequence[Row]) -> list[str]:
-    """Names of the settings that are not the same in all rows, in order of appearance."""
+    """List the settings that differ between rows, in order of appearance."""
     # Few of many rows differ: each kind is looked at once.
     kinds = {json.dumps(row["settings"]): row["settings"] for row in rows}.values()
     names = dict.fromkeys(name for settings in kinds for name in settings)

@@ -1,4 +1,4 @@
-"""The runs of a report: what each one is, and what its network says about a split."""
+"""The runs of a report: settings, selected epochs, and logits of a split."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from src.api import open_evaluator, open_run
 from src.config.saved import effective, read_config
@@ -14,42 +15,86 @@ from src.data.groupings import Grouping, parse_groupings
 from src.data.table import Table
 from src.evaluation.logits import Logits, rows_identity
 from src.evaluation.predict import RunEvaluator, saved_logits
-from src.io import UserError
-from src.json_shapes import Number, Or, misfit
+from src.io import UserError, validation_problems
+from src.report.rows import CUT
 from src.runs.folder import Run
 
-# What differs between runs that are one setting: the seed, and files made from it.
-OF_A_SEED = ("seed", "error_set")
-# What is read here of a run's configuration.
-CONFIG = {
-    "name": str,
-    "seed": int,
-    "model": {"name": str, "pretrained": bool},
-    "optimizer": {"lr": Number, "weight_decay": Number},
-    "train": {"total_epochs": int},
-    "dataloader": {"batch_size": int, "sampler": Or(str, None)},
-    "dataset": {
-        "name": str,
-        "groupings": [str],
-        "subsample_type": Or(str, None),
-        "task_weights": Or([Number], None),
-        "loss_balanced_task_weighting": bool,
-        "target_resolution": [int],
-        "data_augmentation": bool,
-    },
+# What differs between runs of one setting: the seed, and files made from it.
+OF_A_SEED = ("seed", "error_set", "run")
+# Keys that a row shows in columns or settings of their own.
+SHOWN_ELSEWHERE = {
+    *("name", "method", "dataloader.sampler", "dataset.subsample", "dataset.subsample_type"),
+    *("dataset.groupings", "dataset.task_weights", "dataset.loss_balanced_task_weighting"),
+    *("objective.across", "optimizer.lr", "optimizer.weight_decay", "dataloader.batch_size"),
+    *("train.total_epochs", "train.max_steps", "model.name", "model.pretrained"),
+    *("dataset.target_resolution", "dataset.data_augmentation"),
 }
-# Methods of configs/exp/; a run of any other name is a method of one's own.
-METHODS = ("erm", "rwy", "rwg", "suby", "subg", "jtt")
+# What may differ where a task alone is compared with the same task among others.
+OF_SEVERAL_TASKS = ("groupings", "task_weights", "loss_balanced_task_weighting", "lbtw_alpha")
+OF_SEVERAL_TASKS += ("across", "mtl_join_type", "name")
+# Methods that are a sampler or a subset; exp=erm with a sampler counts as one of them.
+PLANS = ("erm", "rwy", "rwg", "suby", "subg")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class _Model(_Section):
+    name: str
+    pretrained: bool
+
+
+class _Optimizer(_Section):
+    lr: float
+    weight_decay: float
+
+
+class _Train(_Section):
+    total_epochs: int
+    max_steps: int | None = None
+
+
+class _Loader(_Section):
+    batch_size: int
+    sampler: str | None
+
+
+class _Data(_Section):
+    name: str
+    groupings: list[str]
+    subsample_type: str | None
+    task_weights: list[float] | None
+    loss_balanced_task_weighting: bool
+    target_resolution: list[int]
+    data_augmentation: bool
+
+
+class RunConfig(_Section):
+    """What the report reads of a saved configuration."""
+
+    name: str
+    seed: int
+    method: str | None
+    model: _Model
+    optimizer: _Optimizer
+    train: _Train
+    dataloader: _Loader
+    dataset: _Data
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
-    """The run folders at or below some folders, sorted; a JTT run counts once."""
+    """Find the run folders at or below some folders, sorted; a staged run counts once."""
     found = {config.parent for folder in folders for config in folder.rglob("config.yaml")}
-    return sorted(folder for folder in found if folder.name not in ("stage_1", "stage_2"))
+    return sorted(folder for folder in found if not folder.name.startswith("stage_"))
 
 
 class ReportRun:
-    """A run as the report sees it; of JTT, the network of its second stage.
+    """A run as the report sees it; of a staged run, the network of the last stage.
+
+    Attributes:
+        leaves: all values that decide its result, by dotted key.
+        repeats: an earlier run of the same configuration and seed, which counts instead.
 
     Raises:
         UserError: its files are damaged.
@@ -57,27 +102,27 @@ class ReportRun:
 
     def __init__(self, folder: Path):
         self.folder, run = folder, Run(folder)
-        self.config = read_config(run.config)
-        found = misfit(self.config, CONFIG)
-        if found:
-            raise UserError(
-                f"{run.config} is no run's configuration ({found}): the folder is no sound run; "
-                f"leave it out"
-            )
-        self.data = self.config["dataset"]
+        read = read_config(run.config)
+        try:
+            self.config = RunConfig.model_validate(read)
+        except ValidationError as error:
+            reason = "; ".join(validation_problems(error)[:3])
+            raise UserError(f"{run.config} cannot be used ({reason}); leave the run out") from error
+        self.data = read["dataset"]
         try:
             self.groupings = parse_groupings(self.data["groupings"])
         except UserError as error:
-            found = [f"{run.config}: {problem}" for problem in error.problems]
-            raise UserError(found) from error
-        self.method, self.seed = method_of(self.config), self.config["seed"]
-        self.weighting, self.settings = weighting_of(self.data), settings_of(self.config)
+            problems = [f"{run.config}: {problem}" for problem in error.problems]
+            raise UserError(problems) from error
+        self.leaves = effective(read)
+        self.method, self.seed = method_of(self.config), self.config.seed
+        self.weighting, self.settings = weighting_of(self.config), settings_of(self.config)
         self.names = [grouping.name for grouping in self.groupings]
         self.tasks = tuple(grouping.task for grouping in self.groupings)
         status = run.status()
         self.state, self.step = status["state"], status.get("step")
         self.history: dict[str, Any] = {"epochs": {}, "selected": {}}
-        self.repeats: Path | None = None  # a run of the same configuration and seed, which counts
+        self.repeats: Path | None = None
         if self.state == "done":
             self.result = open_run(folder)
             self.history = self.result.history()
@@ -85,19 +130,23 @@ class ReportRun:
     @cached_property
     def identity(self) -> str:
         """Equal for runs that differ only in their seed."""
-        values = effective(self.config).items()
-        kept = {key: value for key, value in values if key.split(".")[-1] not in OF_A_SEED}
-        return json.dumps(kept, sort_keys=True, default=str)
+        return json.dumps(_without(self.leaves, OF_A_SEED), sort_keys=True, default=str)
+
+    @cached_property
+    def comparable(self) -> dict[str, Any]:
+        """Equal where a task alone measures the effect of the other tasks, and nothing else."""
+        values = _without(self.leaves, OF_A_SEED + OF_SEVERAL_TASKS)
+        return {key: value for key, value in values.items() if ".lbtw." not in key}
 
     @property
     def epochs(self) -> dict[str, int]:
-        """The epoch that each rule chooses; `last` and the numbers of epochs are rules, too."""
+        """The epoch that each rule selects; `last` and the numbers of epochs are rules, too."""
         numbers = sorted(self.history["epochs"])
         last = {"last": numbers[-1]} if numbers else {}
         return self.history["selected"] | last | {str(epoch): epoch for epoch in numbers}
 
     def describe(self) -> dict[str, Any]:
-        """The run in report.json."""
+        """Return the run as it stands in report.json."""
         return {
             "run": str(self.folder),
             "method": self.method,
@@ -114,40 +163,72 @@ class ReportRun:
         }
 
 
-def method_of(config: dict[str, Any]) -> str:
-    """A run's method, by what it does: exp=erm with a sampler is the method of that sampler."""
-    if config["name"] not in METHODS:
-        return config["name"]
-    parts = (config["method"], config["dataset"]["subsample_type"], config["dataloader"]["sampler"])
+def _without(leaves: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in leaves.items() if key.rpartition(".")[2] not in names}
+
+
+def method_of(config: RunConfig) -> str:
+    """Name a run's method by what it does: exp=erm with a sampler is the method of that sampler."""
+    if config.name not in PLANS or config.method is not None:
+        return config.name
+    parts = (config.dataset.subsample_type, config.dataloader.sampler)
     return "+".join(part for part in parts if part) or "erm"
 
 
-def settings_of(config: dict[str, Any]) -> dict[str, Any]:
-    """What a report says of a run's configuration; rows of one method differ in these."""
-    data, model = config["dataset"], config["model"]
-    return {
-        "lr": config["optimizer"]["lr"],
-        "weight_decay": config["optimizer"]["weight_decay"],
-        "batch_size": config["dataloader"]["batch_size"],
-        "epochs": config["train"]["total_epochs"],
-        "network": model["name"],
-        "start": "pretrained" if model["pretrained"] else "from scratch",
-        "input": "x".join(map(str, data["target_resolution"])),
-        "augmentation": "yes" if data["data_augmentation"] else "no",
+def settings_of(config: RunConfig) -> dict[str, Any]:
+    """Return the settings that every report names; `name_differences` adds others."""
+    settings = {
+        "lr": config.optimizer.lr,
+        "weight_decay": config.optimizer.weight_decay,
+        "batch_size": config.dataloader.batch_size,
+        "epochs": config.train.total_epochs,
+        "network": config.model.name,
+        "start": "pretrained" if config.model.pretrained else "from scratch",
+        "input": "x".join(map(str, config.dataset.target_resolution)),
+        "augmentation": "yes" if config.dataset.data_augmentation else "no",
     }
+    if config.train.max_steps is not None:
+        settings[CUT] = config.train.max_steps
+    return settings
 
 
-def weighting_of(data: dict[str, Any]) -> str:
-    """How a run's tasks are weighed, by the names that --mtl_weighting takes."""
-    if data["loss_balanced_task_weighting"]:
+def name_differences(runs: Sequence[ReportRun]) -> None:
+    """Add to the settings of finished runs what else differs between runs of their method."""
+    by_method: dict[str, list[ReportRun]] = {}
+    for run in runs:
+        if run.state == "done":
+            by_method.setdefault(run.method, []).append(run)
+    for same in by_method.values():
+        kept = [_without(run.leaves, OF_A_SEED) for run in same]
+        first = kept[0]
+        differing = {
+            key
+            for values in kept
+            if values != first
+            for key in values.keys() | first.keys()
+            if values.get(key) != first.get(key)
+        }
+        keys = sorted(differing - SHOWN_ELSEWHERE)
+        for run, values in zip(same, kept):
+            run.settings |= {key: values.get(key) for key in keys}
+
+
+def weighting_of(config: RunConfig) -> str:
+    """Name how a run's tasks are weighted, by the names of --mtl_weighting or of the layer."""
+    data, objective = config.dataset, (config.model_extra or {}).get("objective") or {}
+    if data.loss_balanced_task_weighting:
         return "dynamic"
-    weights = data["task_weights"] or []
-    # By delta or by hand: the numbers do not tell, so pages and figures call them unequal.
-    return "static_delta" if any(weight != 1 for weight in weights) else "static_equal"
+    across = objective.get("across", "static")
+    if across not in (None, "static", "lbtw"):
+        return across
+    # Weights by delta and by hand look alike, so pages and figures call both unequal.
+    return (
+        "static_delta" if any(weight != 1 for weight in data.task_weights or ()) else "static_equal"
+    )
 
 
 class SplitRows:
-    """The images of one split: their groups, and an identity that logits are checked against."""
+    """The images of one split: their groups, and the identity that logits must have."""
 
     def __init__(self, rows: Table):
         self.table = rows
@@ -155,7 +236,7 @@ class SplitRows:
         self._members: dict[Grouping, list[np.ndarray]] = {}
 
     def members(self, grouping: Grouping) -> list[np.ndarray]:
-        """For each group the rows (N_g,) of its images; found once, as runs share groupings."""
+        """Return the rows (N_g,) of each group's images; cached, as runs share groupings."""
         if grouping not in self._members:
             ids = grouping.group_ids(self.table)
             self._members[grouping] = [
@@ -165,7 +246,7 @@ class SplitRows:
 
 
 class Sources:
-    """Where annotations and logits come from. Runs on the same data share its annotations.
+    """Opens annotations and logits; runs on the same data share its annotations.
 
     Args:
         root, device: where the data lie and logits are made, instead of each run's own.
@@ -183,7 +264,7 @@ class Sources:
         return self._rows[key]
 
     def logits(self, run: ReportRun, rule: str, split: str) -> Logits:
-        """Those on disk; missing ones are made in one pass and saved."""
+        """Read saved logits; missing ones are made in one pass and saved."""
         rows = self.rows(run, split)
         saved = saved_logits(run.result, split, run.epochs[rule], rows.identity, images=None)
         return self._evaluator(run).logits(rule, split) if saved is None else saved
@@ -193,10 +274,10 @@ class Sources:
 
 
 def by_setting(runs: Sequence[ReportRun]) -> list[list[ReportRun]]:
-    """The finished runs, those that differ only in their seed together, by seed.
+    """Group the finished runs that differ only in their seed; each group is sorted by seed.
 
-    Of two runs with the same seed the second is no second measurement: it is marked in `repeats`
-    and left out. The study's families share pairs, so this happens.
+    A second run with the same seed is no second measurement: it is marked in `repeats` and left
+    out. Families of experiments share pairs, so this happens.
     """
     settings: dict[str, dict[int, ReportRun]] = {}
     for run in runs:

@@ -1,16 +1,16 @@
-"""The rows of a report as text: for the terminal, as CSV and as LaTeX. People see percent."""
+"""Write rows of a report as text: terminal, CSV and LaTeX. People see percent."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import pandas as pd
 
 from src.evaluation.table import interval, percent
 from src.report.rows import Row, differing_settings
 
 SHORT = {"weight_decay": "wd", "batch_size": "batch"}
-# A row's own columns; what a table of several settings needs comes in between.
+# Columns that name a row; settings come after them where they differ.
 ABOUT: dict[str, Callable[[Row], Any]] = {
     "rule": lambda row: row["rule"],
     "task": lambda row: row["grouping"],
@@ -33,29 +33,44 @@ FIGURES: dict[str, Callable[[Row], Any]] = {
 
 
 def partners(row: Row) -> list[str]:
-    """The other tasks of the network."""
+    """List the other tasks of the network."""
     return [name for name in row["groupings"] if name != row["grouping"]]
 
 
 def settings_text(row: Row, names: Sequence[str]) -> str:
-    """`lr 0.0001, wd 0.1`: some of a row's settings."""
+    """Format some of a row's settings: `lr 0.0001, wd 0.1`."""
     shown = (name for name in names if name in row["settings"])
-    return ", ".join(f"{SHORT.get(name, name)} {row['settings'][name]}" for name in shown)
+    return ", ".join(f"{short_name(name)} {row['settings'][name]}" for name in shown)
+
+
+def short_name(key: str) -> str:
+    """Return a setting's name without its section: `momentum` of `optimizer.momentum`."""
+    name = key if key.startswith("stage_") else key.rpartition(".")[2]
+    return SHORT.get(name, name)
 
 
 def result_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Lines of text, the first one the heads; settings are named where they differ."""
+    """Return lines of cells, heads first; settings are named where they differ."""
     return _table(rows, FIGURES)
 
 
 def comparison_table(comparisons: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Several tasks minus one, in points, a line per comparison."""
+    """Return lines of cells, heads first: several tasks minus one, in points."""
     gaps = {
         "seeds": lambda row: row["average"]["n"],
         "average": lambda row: gap(row["average"]),
         "worst group": lambda row: gap(row["worst_group"]),
     }
+    if not all(row["matched"] for row in comparisons):
+        gaps["together / alone"] = lambda row: differs_text(row["differs"])
     return _table(comparisons, gaps)
+
+
+def differs_text(differs: Mapping[str, Sequence[Any]]) -> str:
+    """Format settings that differ: `wd 0.01 / 0.0001, batch 32 / 128`."""
+    return ", ".join(
+        f"{short_name(key)} {ours} / {other}" for key, (ours, other) in differs.items()
+    )
 
 
 def _table(rows: Sequence[Row], figures: Mapping[str, Callable]) -> list[tuple[str, ...]]:
@@ -66,13 +81,13 @@ def _table(rows: Sequence[Row], figures: Mapping[str, Callable]) -> list[tuple[s
 
 
 def gap(figures: Mapping[str, float]) -> str:
-    """`+1.2 (-0.5 to +2.9)`, in points."""
+    """Format a difference in points: `+1.2 (-0.5 to +2.9)`."""
     centre, low, high = (100 * figures[key] for key in ("difference", "low", "high"))
     return f"{centre:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def published(found: Mapping[str, Any] | None) -> str:
-    """`46.9 ± 2.8: within 2 std (+3.1)`, the difference in points."""
+    """Format a published result: `46.9 ± 2.8: within 2 std (+3.1)`, the difference in points."""
     if found is None:
         return "-"
     std = "" if found["std"] is None else f" ± {percent(found['std'])}"
@@ -81,37 +96,31 @@ def published(found: Mapping[str, Any] | None) -> str:
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """Fractions in full, for other programs; a column for each setting."""
+    """Return a CSV of fractions in full, for other programs; a column for each setting."""
     settings = dict.fromkeys(name for row in rows for name in row["settings"])
-    measures = [
-        (f"{measure}_{key}", measure, key)
-        for measure in ("average", "worst_group")
-        for key in ("mean", "std", "low", "high")
-    ]
-    table = [
-        {name: row[name] for name in ("split", "rule", "grouping", "method", "weighting")}
-        | {"trained_with": " ".join(partners(row))}
-        | {name: row["settings"].get(name) for name in settings}
-        | {"seeds": words(row["seeds"]), "chosen_epochs": words(row["epochs"])}
-        | {column: row[measure][key] for column, measure, key in measures}
-        | {"worst_groups": ", ".join(row["worst_group"]["groups"])}
-        | {"worst_group_images": words(row["worst_group"]["totals"])}
-        | {"interval": row["interval"]}
-        | {f"published_{key}": (row["reference"] or {}).get(key) for key in ("worst_group", "std")}
-        | {"verdict": (row["reference"] or {}).get("verdict")}
-        for row in rows
-    ]
-    heads = ["split", "rule", "grouping", "method", "weighting", "trained_with", "seeds"]
-    heads = list(table[0]) if table else [*heads, *(column for column, *_ in measures)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, heads, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    return text.getvalue()
+    columns = {name: [row[name] for row in rows] for name in ("split", "rule", "grouping")}
+    columns |= {name: [row[name] for row in rows] for name in ("method", "weighting")}
+    columns["trained_with"] = [words(partners(row)) for row in rows]
+    columns |= {name: [row["settings"].get(name) for row in rows] for name in settings}
+    columns["seeds"] = [words(row["seeds"]) for row in rows]
+    columns["chosen_epochs"] = [words(row["epochs"]) for row in rows]
+    for measure in ("average", "worst_group"):
+        for key in ("mean", "std", "low", "high"):
+            columns[f"{measure}_{key}"] = [row[measure][key] for row in rows]
+    columns["worst_groups"] = [", ".join(row["worst_group"]["groups"]) for row in rows]
+    columns["worst_group_images"] = [words(row["worst_group"]["totals"]) for row in rows]
+    columns["interval"] = [row["interval"] for row in rows]
+    for name, key in (("published_worst_group", "worst_group"), ("published_std", "std")):
+        columns[name] = [(row["reference"] or {}).get(key) for row in rows]
+    columns["verdict"] = [(row["reference"] or {}).get("verdict") for row in rows]
+    table = pd.DataFrame(
+        {name: pd.Series(values, dtype=object) for name, values in columns.items()}
+    )
+    return table.to_csv(index=False)
 
 
 def json_text(report: Mapping[str, Any]) -> str:
-    """report.json: each run, row and comparison on a line of its own."""
+    """Return report.json: each run, row and comparison on a line of its own."""
 
     def compact(value: Any) -> str:
         return json.dumps(value, allow_nan=False)
@@ -129,11 +138,12 @@ def json_text(report: Mapping[str, Any]) -> str:
 
 
 def words(values: Sequence[Any]) -> str:
+    """Join values by spaces."""
     return " ".join(map(str, values))
 
 
 def latex_text(rows: Sequence[Row]) -> str:
-    """A table for booktabs: mean and std over seeds, in percent."""
+    """Return a table for booktabs: mean and std over seeds, in percent."""
     names = differing_settings(rows)
     columns = {
         "Task": lambda row: row["grouping"],
@@ -144,7 +154,7 @@ def latex_text(rows: Sequence[Row]) -> str:
         "Epoch by": lambda row: row["rule"],
         "Seeds": lambda row: len(row["seeds"]),
     }
-    heads = [*columns, r"Average, \%", r"Worst group, \%", r"95\,\% interval of it"]
+    heads = [*columns, r"Average, \%", r"Worst group, \%", r"95\,\% interval (worst group)"]
     body = [
         [
             *(latex(get(row)) for get in columns.values()),
@@ -176,5 +186,5 @@ def spread(figures: Mapping[str, Any]) -> str:
 
 
 def latex(value: Any) -> str:
-    """Text for LaTeX: what it would take for commands is escaped."""
+    """Escape text for LaTeX."""
     return "".join(f"\\{c}" if c in "_&%#$" else c for c in str(value))

@@ -1,14 +1,15 @@
-"""The report: which runs are one row, what is compared with what, how it is printed."""
+"""The report: comparisons, published results, tables as text."""
 
 import csv
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from scripts.report_results import main
-from src.report.collect import Answers, Measured, compare, comparison_key
-from src.report.published import reference
-from src.report.runs import find_runs, weighting_of
+from src.report.collect import Answers, Measured, _task_key, compare
+from src.report.published import Published, published, reference
+from src.report.runs import RunConfig, find_runs, weighting_of
 from src.report.text import comparison_table, csv_text, gap, latex, latex_text, result_table
 from tests.report_example import BROWS, LIPS, example_grid, example_report
 
@@ -37,19 +38,20 @@ def predictions(shares, data="d"):
 A, B = "Young:Male", "Bald:Chubby"
 
 
-def compared(rows, measured):
-    """The last row against those before it, which are of tasks alone."""
+def compared(rows, measured, comparable=None):
+    """Compare the last row with those before it, which are of tasks alone."""
+    comparable = comparable or [{}] * len(rows)
     *singles, together = (
-        Measured(row, Answers(*made, {"groups": [{}] * 4})) for row, made in zip(rows, measured)
+        Measured(row, Answers(*made, {"groups": [{}] * 4}), settings)
+        for row, made, settings in zip(rows, measured, comparable)
     )
     alone = {}
     for single in singles:
-        key = comparison_key(single, single.row["rule"])
-        alone.setdefault(key, []).append(single)
+        alone.setdefault(_task_key(single, single.row["rule"]), []).append(single)
     return compare([together], alone)
 
 
-def test_a_task_together_is_held_against_the_same_task_alone_by_the_rule_that_is_the_same():
+def test_a_task_is_compared_by_the_rule_that_is_the_same_alone():
     rows = [row([A], A, "best-group"), row([A], A, "best-avg"), row([A, B], A, "best-worst")]
     measured = [
         predictions([0.9, 0.9, 0.9, 0.5]),
@@ -62,9 +64,10 @@ def test_a_task_together_is_held_against_the_same_task_alone_by_the_rule_that_is
     assert found["worst_group"]["difference"] == pytest.approx(0.20)
     assert found["worst_group"]["low"] < 0.20 < found["worst_group"]["high"]
     assert found["interval"] == "seeds and images" and found["alone"] == ["logs/0", "logs/1"]
+    assert found["matched"] and found["differs"] == {}
 
 
-def test_other_images_or_another_method_are_no_comparison():
+def test_other_images_or_methods_are_not_compared():
     together = row([A, B], A, "best-group")
     ours = predictions([0.9] * 4)
     assert compared([row([A], A, "best-group", method="suby"), together], [ours, ours]) == []
@@ -72,35 +75,52 @@ def test_other_images_or_another_method_are_no_comparison():
     assert compared([row([A], A, "best-group"), together], [elsewhere, ours]) == []
 
 
-def test_of_several_settings_alone_the_one_of_the_same_values_counts():
+def test_equal_settings_are_preferred_then_most_seeds():
     rows = [
-        row([A], A, "best-group", settings={"lr": 0.5}, runs=["other"]),
+        row([A], A, "best-group", seeds=(0, 1, 2), runs=["other"]),
+        row([A], A, "best-group", seeds=(0,), runs=["few seeds"]),
         row([A], A, "best-group", runs=["same"]),
         row([A, B], A, "best-group"),
     ]
-    (found,) = compared(rows, [predictions([0.9] * 4)] * 3)
-    assert found["alone"] == ["same"]
+    measured = [predictions([0.9] * 4)] * 4
+    settings = [{"optimizer.lr": lr} for lr in (0.5, 0.1, 0.1, 0.1)]
+    (found,) = compared(rows, measured, settings)
+    assert found["alone"] == ["same"] and found["matched"] and found["candidates"] == 2
+
+
+def test_other_settings_are_compared_but_marked():
+    rows = [row([A], A, "best-group"), row([A, B], A, "best-group")]
+    settings = [{"optimizer.lr": 0.5, "optimizer.momentum": 0.9}, {"optimizer.lr": 0.1}]
+    (found,) = compared(rows, [predictions([0.9] * 4)] * 2, settings)
+    assert not found["matched"]
+    assert found["differs"] == {"optimizer.lr": [0.1, 0.5], "optimizer.momentum": [None, 0.9]}
+    heads, line = comparison_table([found])
+    assert dict(zip(heads, line))["together / alone"] == "lr 0.1 / 0.5, momentum None / 0.9"
+
+
+def test_a_run_cut_short_is_no_counterpart_of_a_full_one():
+    cut = {"lr": 0.1, "max_steps": 1}
+    rows = [row([A], A, "best-group", settings=cut), row([A, B], A, "best-group")]
+    assert compared(rows, [predictions([0.9] * 4)] * 2) == []
 
 
 @pytest.mark.parametrize(
-    "method, worst, verdict, difference",
+    "method, rule, worst, verdict, difference",
     [
-        ("erm", 0.500, "within 2 std", 0.031),  # 46.9 +- 2.8: up to 52.5
-        ("erm", 0.526, "outside", 0.057),
-        ("jtt", 0.700, "difference only", -0.111),  # 81.1, no std
+        ("erm", "last", 0.500, "within 2 std", 0.031),  # 46.9 +- 2.8: up to 52.5
+        ("erm", "last", 0.526, "outside", 0.057),
+        ("rwg", "best-group", 0.810, "within 2 std", -0.033),  # 84.3 +- 1.8: from 80.7
+        ("rwg", "best-avg", 0.810, "difference only", -0.033),
+        ("jtt", "best-group", 0.700, "difference only", -0.111),  # 81.1, no deviation
     ],
 )
-def test_a_published_result_is_within_two_standard_deviations_or_not(
-    method, worst, verdict, difference
-):
-    found = reference(
-        method, ["Blond_Hair:Male"], "resnet50", "test", "celeba", "best-group", worst
-    )
+def test_published_results_have_a_verdict(method, rule, worst, verdict, difference):
+    found = reference(method, ["Blond_Hair:Male"], "resnet50", "test", "celeba", rule, worst)
     assert found["verdict"] == verdict
     assert found["difference"] == pytest.approx(difference)
 
 
-def test_a_published_result_stands_beside_nothing_else():
+def test_published_results_are_compared_with_their_own_kind_only():
     blond = ["Blond_Hair:Male"]
     assert reference("erm", blond, "resnet18", "test", "celeba", "best-group", 0.5) is None
     assert reference("erm", blond, "resnet50", "val", "celeba", "best-group", 0.5) is None
@@ -109,12 +129,37 @@ def test_a_published_result_stands_beside_nothing_else():
     assert reference("suby", blond, "resnet50", "test", "celeba", "best-group", 0.5) is None
 
 
-def test_weightings_have_the_names_of_the_flag():
-    data = {"loss_balanced_task_weighting": False, "task_weights": None}
-    assert weighting_of(data) == "static_equal"
-    assert weighting_of(data | {"task_weights": [1.0, 1.0]}) == "static_equal"
-    assert weighting_of(data | {"task_weights": [0.4, 0.6]}) == "static_delta"
-    assert weighting_of(data | {"loss_balanced_task_weighting": True}) == "dynamic"
+def test_a_standard_error_becomes_a_standard_deviation():
+    found = Published(method="x", worst=60, spread=2, kind="se", seeds=4, labels="val", source="")
+    assert found.std == pytest.approx(0.04)  # 2 * sqrt(4) points
+
+
+def test_published_results_are_complete():
+    known = published()
+    assert {name: len(of.results) for name, of in known.items()} == {
+        "celeba": 67,
+        "waterbirds": 55,
+    }
+    unverified = {entry.method for entry in known["celeba"].results if entry.unverified}
+    assert unverified == {"suby", "lisa", "pde", "dfr_train", "cvar_dro"}
+
+
+@pytest.mark.parametrize(
+    "changes, across, name",
+    [
+        ({}, "static", "static_equal"),
+        ({"task_weights": [1.0, 1.0]}, "static", "static_equal"),
+        ({"task_weights": [0.4, 0.6]}, "static", "static_delta"),
+        ({"loss_balanced_task_weighting": True}, "lbtw", "dynamic"),
+        ({}, "uw", "uw"),
+    ],
+)
+def test_weightings_are_named(changes, across, name):
+    data = {"loss_balanced_task_weighting": False, "task_weights": None} | changes
+    config = RunConfig.model_construct(
+        dataset=SimpleNamespace(**data), objective={"across": across}
+    )
+    assert weighting_of(config) == name
 
 
 def test_a_jtt_run_is_found_once(tmp_path):
@@ -140,7 +185,7 @@ def test_latex_and_csv_hold_every_row():
     assert csv_text([]).startswith("split,rule,grouping,method")
 
 
-def test_the_table_names_partners_and_the_settings_that_differ():
+def test_tables_name_partners_and_settings_that_differ():
     rows = example_grid()["rows"]
     heads, *lines = result_table([row for row in rows if row["split"] == "test"])
     found = [dict(zip(heads, line)) for line in lines]
@@ -154,14 +199,14 @@ def test_the_table_names_partners_and_the_settings_that_differ():
     assert "settings" not in heads
 
 
-def test_differences_are_a_table_with_the_number_of_seeds():
+def test_comparisons_show_seeds_and_points():
     heads, *lines = comparison_table(example_report()["comparisons"])
     line = dict(zip(heads, lines[0]))
     assert line["trained with"] == BROWS and line["seeds"] == "2"
     assert line["worst group"] == "+6.0 (-4.0 to +16.0)"
 
 
-def test_a_difference_is_told_in_points():
+def test_differences_are_in_points():
     assert gap({"difference": 0.0123, "low": -0.005, "high": 0.0294}) == "+1.2 (-0.5 to +2.9)"
 
 
