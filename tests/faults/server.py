@@ -20,15 +20,15 @@ LIBRARIES = [
     *(
         "src.training.loop",
         "src.training.validation",
-        "src.evaluation.inference",
+        "src.evaluation.predict",
         "src.models.build",
         "src.methods.stages",
     ),
     *(
-        "src.report.plots_groups",
+        "src.evaluation.plots",
         "src.spurious.plots",
         "src.standin.dataset",
-        "src.report.plots_results",
+        "src.report.plots",
     ),
     *("src.report.collect", "src.report.page"),
 ]
