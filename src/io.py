@@ -7,6 +7,7 @@ see the old content or the new one, also after a kill or on a full disk.
 import difflib
 import errno
 import fcntl
+import functools
 import json
 import os
 import signal
@@ -197,7 +198,7 @@ def read_json(path: Path, kind: type[T] | Any = Any) -> T:
             if problem := misfit(value, kind):
                 raise ValueError(problem)
             return value
-        return TypeAdapter(kind).validate_python(json.loads(path.read_bytes()))
+        return _adapter(kind).validate_python(json.loads(path.read_bytes()))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
     except ValidationError as error:
@@ -205,6 +206,11 @@ def read_json(path: Path, kind: type[T] | Any = Any) -> T:
     except (OSError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
     raise UserError(f"{path} cannot be used ({reason}); delete it so that it is written again")
+
+
+@functools.cache  # making an adapter takes longer than reading a small file
+def _adapter(kind: Any) -> TypeAdapter:
+    return TypeAdapter(kind)
 
 
 def validation_problems(error: ValidationError) -> list[str]:

@@ -1,6 +1,7 @@
 """The state of runs, from their folders and from Slurm; which of them a call starts."""
 
 import getpass
+import os
 import shutil
 import subprocess
 import time
@@ -94,9 +95,8 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
     for path in map(expand, paths):
         if not path.exists():
             raise UserError(f"{path}: no such folder")
-        folders |= {mark.parent for name in MARKS for mark in path.rglob(name)}
-    found: list[Run] = []
-    for folder in sorted(folders):  # a folder comes before those inside it
-        if not (found and found[-1].path in folder.parents):
-            found.append(Run(folder))
-    return found
+        for folder, inside, files in os.walk(path):
+            if any(mark in files for mark in MARKS):
+                folders.add(Path(folder))
+                inside.clear()
+    return [Run(folder) for folder in sorted(folders) if folders.isdisjoint(folder.parents)]
