@@ -77,7 +77,7 @@ def train(config: Config, run: Run) -> None:
         train_network(config, run, dataset, groupings)
     else:
         from src.config.stages import ConfiguredStages
-        from src.methods import GRAPHS
+        from src.methods.registry import GRAPHS
         from src.methods.stages import run_graph
 
         stages = ConfiguredStages(config, run, dataset, groupings)
@@ -89,7 +89,7 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
     import torch
     from torch import nn
 
-    from src.methods import IN_LOOP
+    from src.methods.registry import IN_LOOP
     from src.models.build import build_model, check_resolution
     from src.objective.batch import TrainTables
     from src.objective.compose import Objective

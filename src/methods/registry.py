@@ -1,0 +1,13 @@
+"""The methods that no layer of the objective holds, by name; staged ones have a graph.
+
+This is not in `__init__.py`, so that reading options loads no torch.
+"""
+
+from src.methods import jtt
+from src.methods.lff import LfF
+from src.methods.mixup import Lisa, Mixup
+from src.methods.pde import PDE
+from src.training.method import Method
+
+GRAPHS = {"jtt": jtt.graph}
+IN_LOOP = {None: Method, "mixup": Mixup, "lisa": Lisa, "lff": LfF, "pde": PDE}
