@@ -10,7 +10,7 @@ function tickStep(span, most) {
   return [1, 2, 5, 10].find((times) => times * power >= rough - 1e-12) * power;
 }
 function scale(low, high, most) {
-  if (!(high > low)) [low, high] = [low - 1, high + 1];
+  if (!(high > low)) [low, high] = [low >= 0 ? Math.max(0, low - 1) : low - 1, high + 1];
   const step = tickStep(high - low, most);
   const [first, last] = [Math.floor(low / step + 1e-9) * step, Math.ceil(high / step - 1e-9) * step];
   const ticks = Array.from({ length: Math.round((last - first) / step) + 1 }, (_, at) => first + at * step);

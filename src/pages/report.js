@@ -16,10 +16,32 @@ function show() {
   const twin = (row) => row.grouping === state.open.grouping && row.runs.join() === state.open.runs.join();
   if (state.open !== null) state.open = visible.find(twin) || null;
   $("count").textContent = `${many(visible.length)} of ${many(here.length)} rows`;
-  $("rule").textContent = rows.length ? `Shown: ${RULE_HELP[state.rule] || ruleName(state.rule)}; accuracies on ${state.split}.` : "";
+  $("rule").textContent = rows.length ? `Shown: ${RULE_HELP[state.rule] || ruleName(state.rule)}; accuracies on ${state.split}. Cells: mean ± standard deviation over seeds, and the 95 % interval.` : "";
+  writeAddress();
   showTable();
   showFigures();
   showRuns();
+}
+
+// ---------------------------------------------------------------- filters in the address
+const FILTERS = ["family", "method", "tasks", "search"];
+const SWITCHES = ["split", "rule", "measure"];
+function writeAddress() {
+  const set = new URLSearchParams();
+  for (const id of FILTERS) if ($(id).value) set.set(id, $(id).value);
+  for (const key of SWITCHES) if (state[key] !== DEFAULTS[key]) set.set(key, state[key]);
+  if (String(set) || location.hash.includes("=")) history.replaceState(null, "", `#${set}`);
+}
+function readAddress() {
+  const set = new URLSearchParams(location.hash.slice(1));
+  for (const id of FILTERS) if (set.has(id)) $(id).value = set.get(id);
+  for (const key of SWITCHES) {
+    const input = [...document.querySelectorAll(`input[name=${key}]`)].find((one) => one.value === set.get(key));
+    if (input) {
+      input.checked = true;
+      state[key] = input.value;
+    }
+  }
 }
 
 function addSwitch(id, values, key, name, help = {}) {
@@ -45,9 +67,10 @@ function start() {
   $("family").append(...names.map((name) => make("option", { value: name }, readable(name))));
   buildHead();
   startTheme();
+  readAddress();
   show();
 
-  for (const id of ["family", "method", "tasks", "search"]) $(id).addEventListener("input", show);
+  for (const id of FILTERS) $(id).addEventListener("input", show);
   $("controls").addEventListener("submit", (event) => event.preventDefault());
   $("controls").addEventListener("reset", () => setTimeout(() => {
     Object.assign(state, DEFAULTS);

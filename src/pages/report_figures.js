@@ -9,7 +9,7 @@ function differenceMark(row) {
   return { mean: times100(value), low: times100(low), high: times100(high), tone: toneOf(row.method), shape: shapeOf(row),
     tip: `${titleOf(row)}\n${methodName(row.method)}, weights ${weighting(row)}\nMTL − STL ${signed(value)} points  (${signed(low)} to ${signed(high)})\n${row.difference.interval}` };
 }
-const differs = (row) => row.difference !== null && row.difference[state.measure].difference !== null;
+const differs = (row) => row.difference !== null && row.difference.matched && row.difference[state.measure].difference !== null;
 
 function keyOf(list) {
   const entries = new Map();

@@ -35,7 +35,7 @@ function ruleCard(row) {
   const perSeed = row.seeds.map((seed, at) => `seed ${seed}: ${worst.values[at] === null ? "–" : `${percent(worst.values[at])} in ${readable(worst.groups[at])} (n = ${many(worst.totals[at])})`}`);
   return make("div", { class: "card" }, make("h3", {}, "How much the rule matters"), table,
     make("p", { class: "small" }, `Worst group, ${perSeed.join("; ")}`),
-    row.difference && row.difference.alone.length ? make("p", { class: "small" }, `MTL − STL holds it against ${row.difference.alone.join(", ")}`) : null);
+    row.difference && row.difference.alone.length ? make("p", { class: "small" }, `MTL − STL compares with ${row.difference.alone.join(", ")}`) : null);
 }
 
 // ---------------------------------------------------------------- runs

@@ -28,9 +28,11 @@ const partners = (row) => row.groupings.filter((grouping) => grouping !== row.gr
 const company = (row) => partners(row).length ? `with ${partners(row).join(", ")}` : "alone";
 const methodName = (method) => method.toUpperCase();
 const weighting = (row) => row.groupings.length > 1 ? WEIGHTINGS[row.weighting] || row.weighting : "–";
-const SETTING_NAMES = { weight_decay: "wd", batch_size: "batch" };
+const SETTING_NAMES = { weight_decay: "wd", batch_size: "batch", max_steps: "cut short at step" };
 const settingsOf = (row, names = data.settings) => names.filter((name) => name in row.settings)
-  .map((name) => `${SETTING_NAMES[name] || readable(name)} ${spell(row.settings[name])}`).join(", ");
+  .map((name) => `${shortName(name)} ${spell(row.settings[name])}`).join(", ");
+const shortName = (key) => SETTING_NAMES[key.split(".").at(-1)] || readable(key.startsWith("stage_") ? key : key.split(".").at(-1));
+const isCut = (row) => "max_steps" in row.settings;
 const spell = (value) => value !== null && typeof value === "object" ? JSON.stringify(value) : String(value);
 const span = (figure) => figure.low === null || figure.low === undefined ? "–" : `${percent(figure.low)} to ${percent(figure.high)}`;
 const signed = (share) => share === null ? "–" : (share > 0 ? "+" : "") + percent(share);
@@ -52,12 +54,13 @@ function groupBy(list, key) {
 
 // ---------------------------------------------------------------- the table
 const mean = (row, measure) => row[measure].mean;
+const SPREAD = "mean ± standard deviation over seeds; below, the 95 % interval";
 const COLUMNS = [
   { key: "task", label: "task", of: (row) => row.grouping + row.groupings.length },
   { key: "method", label: "method", of: (row) => row.method },
   { key: "weighting", label: "weights", title: "how the tasks of a network are weighed", of: (row) => weighting(row) },
-  { key: "average", label: "average %", of: (row) => mean(row, "average"), num: true },
-  { key: "worst_group", label: "worst group %", of: (row) => mean(row, "worst_group"), num: true },
+  { key: "average", label: "average %", title: SPREAD, of: (row) => mean(row, "average"), num: true },
+  { key: "worst_group", label: "worst group %", title: SPREAD, of: (row) => mean(row, "worst_group"), num: true },
   { key: "which", label: "which group", of: worstNames },
   { key: "difference", label: "MTL − STL", title: "difference of worst-group accuracy, in points", of: (row) => row.difference ? row.difference.worst_group.difference : null, num: true, hidden: !rows.some((row) => row.difference) },
   { key: "reference", label: "published %", of: (row) => row.reference ? row.reference.worst_group : null, num: true, hidden: !rows.some((row) => row.reference) },
@@ -75,8 +78,12 @@ function figureCell(figure) {
 function differenceCell({ difference }) {
   if (!difference || difference.worst_group.difference === null) return ["–"];
   const { difference: value, low, high } = difference.worst_group;
-  const tone = low > 0 ? "good" : high < 0 ? "bad" : "";
-  return [make("b", { class: tone }, signed(value)), make("span", { class: "under" }, low === null ? "–" : `${signed(low)} to ${signed(high)}`)];
+  const span = make("span", { class: "under" }, low === null ? "–" : `${signed(low)} to ${signed(high)}`);
+  if (!difference.matched) {
+    const text = Object.entries(difference.differs).map(([key, [ours, other]]) => `${shortName(key)} ${spell(ours)} / ${spell(other)}`).join(", ");
+    return [make("span", { class: "soft" }, signed(value)), span, make("span", { class: "under", title: text }, "other settings")];
+  }
+  return [make("b", { class: low > 0 ? "good" : high < 0 ? "bad" : "" }, signed(value)), span];
 }
 
 function referenceCell({ reference }) {
@@ -117,8 +124,8 @@ function sorted(list) {
   const { of } = COLUMNS.find(({ key }) => key === state.sort);
   const keyed = list.map((row, at) => ({ row, at, value: of(row) }));
   const order = (one, other) => typeof one === "number" ? one - other : String(one).localeCompare(String(other), "en", { numeric: true });
-  // What has no value comes last, whichever way.
-  keyed.sort((one, other) => (one.value === null) - (other.value === null)
+  // Runs that were cut short come last, before them rows without a value, in both orders.
+  keyed.sort((one, other) => isCut(one.row) - isCut(other.row) || (one.value === null) - (other.value === null)
     || (one.value === null ? 0 : (state.down ? -1 : 1) * order(one.value, other.value)) || one.at - other.at);
   return keyed.map(({ row }) => row);
 }

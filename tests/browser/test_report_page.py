@@ -117,6 +117,46 @@ def test_rule_and_split_switch_every_number(page):
     assert "44.0 ± 2.8" in row(page, "ERM", "Big Lips", several=False).inner_text()
 
 
+def test_filters_live_in_the_address(page_file, open_page):
+    page = open_page(page_file)
+    page.select_option("#method", "erm")
+    page.check("input[value=best-avg]", force=True)
+    assert page.url.endswith("#method=erm&rule=best-avg")
+    again = open_page(page_file)
+    again.goto(page.url)
+    again.reload()
+    assert again.inner_text("#count") == "4 of 10 rows"
+    assert again.is_checked("input[value=best-avg]")
+
+
+def test_the_rule_and_the_cells_are_explained_above_the_table(page):
+    hint = page.locator("#rule")
+    assert "mean ± standard deviation over seeds" in hint.inner_text()
+    assert hint.bounding_box()["y"] < page.locator("#table").bounding_box()["y"]
+
+
+def test_families_that_nobody_ran_are_not_listed(page):
+    names = page.locator("#family option").all_inner_texts()
+    assert names == ["all", "disjoint", "ablate disjoint"]
+
+
+def test_differences_at_other_settings_are_marked(tmp_path, open_page):
+    report = example_report()
+    for pair in report["comparisons"]:
+        pair |= {"matched": False, "differs": {"optimizer.weight_decay": [0.01, 0.1]}}
+    page = open_page(write_report_page(report, tmp_path, FAMILIES))
+    line = row(page, "ERM", "Big Lips : Chubby", several=True)
+    assert "other settings" in line.inner_text()
+    title = line.locator(".under", has_text="other settings").get_attribute("title")
+    assert title == "wd 0.01 / 0.1"
+    assert "Difference" not in page.inner_text("#charts")
+
+
+def test_a_constant_accuracy_of_0_has_no_negative_axis(page):
+    assert page.evaluate("scale(0, 0, 5).first") == 0
+    assert page.evaluate("scale(-2, -2, 5).first") < -2
+
+
 def test_keys_reach_switches_heads_and_rows(page):
     page.focus("input[value=test]")
     page.keyboard.press("ArrowRight")
@@ -144,7 +184,7 @@ def test_a_row_opens_its_groups_rules_and_runs_with_curves_and_configuration(pag
     rules = detail.locator("table.plain").inner_text()
     assert all(rule in rules for rule in ("best-avg", "best-group", "best-worst"))
     assert "seed 1: 50.0 in Big Lips=1 Chubby=1 (n = 180)" in detail.inner_text()
-    assert "MTL − STL holds it against" in detail.inner_text()
+    assert "MTL − STL compares with" in detail.inner_text()
     detail.locator("summary", has_text="seed 0").click()
     run = detail.locator("details.run").first
     titles = run.locator("svg.chart").evaluate_all("all => all.map(s => s.ariaLabel)")
