@@ -114,6 +114,7 @@ class JobProcess:
         )
         with self.job.log.open("a") as log:
             log.write(f"\n[{time.strftime('%F %T')}] {shlex.join(command)}\n")
+        self._beat_at = time.monotonic()
         self.child = Child(command, self.job.log, self.environment)
         return self.child.run(stop, self._beat)
 
