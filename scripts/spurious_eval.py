@@ -63,7 +63,7 @@ def evaluate(args: argparse.Namespace, json_dir: Path, out_dir: Path) -> None:
     if not summaries:
         of = f" of {', '.join(args.tasks)}" if args.tasks else ""
         raise UserError(f"{json_dir} holds no finished task{of}: {MAKE}")
-    opened = open_evaluator(open_run(summaries[0].run), args.root or summaries[0].root)
+    opened = open_evaluator(open_run(summaries[0].run), args.root or summaries[0].moved_to)
     rows, train = opened.rows(summaries[0].split), opened.rows("train")
     evaluated = read_evaluated(summaries, rows, train, args.attributes)
     matrix = build_matrix(evaluated)

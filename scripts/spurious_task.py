@@ -68,6 +68,7 @@ def evaluate_run(args: argparse.Namespace, folder: Path) -> None:
             split=args.split,
             data=source.rows,
             root=root,
+            moved_to=args.root,
             logits=str(evaluator.logits_path(args.ckpt_num, args.split)),
             attributes=list(attributes),
         )

@@ -42,6 +42,7 @@ class Summary(BaseModel):
     split: str
     data: str  # `rows_identity` of the split
     root: str  # folder of the data set
+    moved_to: str | None = None  # --root, if it was given
     logits: str  # file with the predictions
     attributes: list[str]
 
@@ -150,7 +151,7 @@ def write_task(folder: Path, summary: Summary, pairs: list[dict[str, Any]]) -> N
     import pandas as pd
 
     task = folder / summary.task
-    source = summary.model_dump(exclude={"root", "logits", "attributes"})
+    source = summary.model_dump(exclude={"root", "moved_to", "logits", "attributes"})
     for pair in pairs:
         write_json(task / f"{pair['attribute']}.json", source | pair)
     table = pd.DataFrame(pairs)

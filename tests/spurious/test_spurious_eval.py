@@ -304,6 +304,20 @@ def test_a_job_counts_as_test_py_does(models):
         assert pair["groups"] == by_test[f"Male:{name}"]["groups"]
 
 
+def test_the_data_are_opened_as_the_job_opened_them(models):
+    run = models / "runs" / "Male" / "lr0.1-seed0"
+    call = ["--log_dir", str(run), "--json_dir", str(models / "eval")]
+    spurious_task.main(call)
+    assert next(finished(models / "eval")).moved_to is None
+    (models / "celeba").rename(models / "moved")
+    shutil.rmtree(models / "eval")
+    spurious_task.main([*call, "--root", str(models / "moved")])
+    spurious_eval.main(
+        [*call[2:], "--out_dir", str(models / "svd"), "--k", "1", "--resamples", "1"]
+    )
+    assert (models / "eval" / "index.html").exists()
+
+
 def test_attributes_and_tasks_restrict_the_matrix(models, capsys):
     chosen = ["--attributes", "Young", "Bald", "Smiling"]
     assert matrix_script(models, "--tasks", "Male", *chosen) == 0
