@@ -15,6 +15,7 @@ SIZE = 30e9  # bytes
 def main(folder: Path, batches: int = 150, batch_size: int = 128) -> None:
     from src.data.batches import iterate_batches
     from src.data.cache import Records
+    from src.data.decode import INDEX
     from src.data.pixels import Pixels
 
     pixels = Pixels((224, 224))
@@ -22,8 +23,9 @@ def main(folder: Path, batches: int = 150, batch_size: int = 128) -> None:
     count = int(SIZE // record)
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".bin") as file:
         file.truncate(count * record)  # a hole: reads as zeros and takes no disk
-        checksums = np.full(count, zlib.crc32(bytes(record)), np.uint32)
-        records = Records(Path(file.name), pixels, np.arange(count).astype(str), checksums)
+        index = np.zeros(count, INDEX)
+        index["crc"] = zlib.crc32(bytes(record))
+        records = Records(Path(file.name), pixels, np.arange(count).astype(str), index)
         start = peak()
         rng = np.random.default_rng(0)
         order = [rng.integers(0, count, batch_size) for _ in range(batches)]

@@ -18,7 +18,6 @@ from src.config.saved import save_config
 from src.config.schema import dataset_options
 from src.data.dataset import Dataset, open_dataset
 from src.data.groupings import parse_groupings
-from src.data.layout import ImageFiles
 from src.models.build import build_model
 from src.runs.folder import Run
 from src.sampling.plans import stack_labels
@@ -145,7 +144,7 @@ class Bench:
         augment: bool = False,
     ):
         dataset = self.dataset(resolution[0])
-        rows, images = dataset.split(split), ImageFiles(dataset.root)
+        rows, images = dataset.split(split), dataset.files
         labels = stack_labels(rows, parse_groupings(["Blond_Hair:Male"]))
         faces = conventional.Faces(
             [images.folder / str(name) for name in rows.names],

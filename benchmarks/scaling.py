@@ -121,6 +121,7 @@ def prepare_images(size: int, folder: Path):
 
     from src.data.batches import iterate_batches
     from src.data.cache import Records
+    from src.data.decode import INDEX
     from src.data.pixels import Pixels
     from src.training.devices import choose_device
 
@@ -129,8 +130,9 @@ def prepare_images(size: int, folder: Path):
     path = folder / "images.bin"
     images = np.random.default_rng(0).integers(0, 256, (count, *pixels.shape), np.uint8)
     path.write_bytes(images.tobytes())
-    checksums = np.array([zlib.crc32(image) for image in images], np.uint32)
-    records = Records(path, pixels, np.arange(count).astype(str), checksums)
+    index = np.zeros(count, INDEX)
+    index["crc"] = [zlib.crc32(image) for image in images]
+    records = Records(path, pixels, np.arange(count).astype(str), index)
 
     def read() -> None:
         positions = np.random.default_rng(0).integers(0, count, size)

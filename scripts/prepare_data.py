@@ -1,33 +1,38 @@
-"""Check CelebA, fetch it if asked to, and decode its images once into the cache.
+"""Check CelebA, download it if asked to, and decode its images once into the cache.
 
     python -m scripts.prepare_data --root data/celeba
     python -m scripts.prepare_data --root data/celeba --download
 
-Can be stopped and started again. Training builds the same cache by itself where it is missing.
+Can be stopped and started again. Training builds the same cache if it is missing.
 """
 
 import argparse
 import hashlib
 import sys
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
-from src.data.cache import Records, open_or_build_cache
-from src.data.celeba import bad_images_file, leave_out, load_annotations
-from src.data.decoding import BadImages, check_images
-from src.data.layout import HOMEPAGE, ImageFiles, find_root
-from src.data.pixels import Pixels
-from src.data.table import SPLITS, Table
-from src.data.tables import shortened
-from src.io import UserError, exit_on_user_error, read_json
+import numpy as np
+
+from src.data.cache import Records
+from src.data.celeba import HOMEPAGE, find_root
+from src.data.dataset import Dataset
+from src.data.decode import BadImages, check_images
+from src.data.images import leave_out, read_bad_images
+from src.data.table import SPLITS
+from src.data.text_files import shortened
+from src.io import UserError, exit_on_user_error, expand
 
 COMPLETE = 202_599  # images of the official data set
 NEEDED = ("list_attr_celeba.txt", "list_eval_partition.txt", "img_align_celeba.zip")
+EPILOG = """A cache is built again if the name, size or time of an image file changes. If images
+were replaced without such a change (same size, time set back), use --rebuild."""
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.prepare_data", description=__doc__.splitlines()[0]
+        prog="python -m scripts.prepare_data", description=__doc__.splitlines()[0], epilog=EPILOG
     )
     add = parser.add_argument
     add("--root", type=Path, default=Path("data/celeba"), help="the CelebA folder, or its parent")
@@ -36,7 +41,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         "--target_resolution",
         nargs=2,
-        type=_side,
+        type=_positive,
         default=[224, 224],
         metavar=("HEIGHT", "WIDTH"),
         help="of the cropped images",
@@ -47,39 +52,32 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="keep whole frames of the train split, for random crops",
     )
-    add("--download", action="store_true", help="fetch what is missing first (1.4 GB)")
+    add("--download", action="store_true", help="download what is missing first (1.4 GB)")
     add("--skip_bad", action="store_true", help="leave missing and unreadable images out")
     add("--check", action="store_true", help="decode every image, write no cache")
-    add("--workers", type=_workers, default=None, help="processes (default: one per core)")
+    add("--rebuild", action="store_true", help="decode again although nothing seems to change")
+    add("--workers", type=_positive, default=None, help="processes (default: one per core)")
     return parser.parse_args(argv)
 
 
-def _side(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 4096:
-        raise argparse.ArgumentTypeError(f"{value}: a side of 1 to 4096 pixels")
-    return value
-
-
-def _workers(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value}: at least 1")
-    return value
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}': use a whole number of at least 1")
+    return int(text)
 
 
 def download(root: Path) -> None:
-    """Fetch the annotation files and the images' archive with torchvision's downloader.
+    """Download the annotations and the archive of images with torchvision's downloader.
 
-    Files that are there with the right checksum are left as they are.
+    Files that exist with the right checksum are kept.
 
     Raises:
         UserError: no network, no downloader, or a refusal by the host.
     """
-    from torchvision.datasets import CelebA  # slow to import, and only needed here
+    from torchvision.datasets import CelebA  # slow to import
     from torchvision.datasets.utils import download_file_from_google_drive
 
-    folder = root.expanduser()
+    folder = expand(root)
     if folder.name != CelebA.base_folder and not (folder / NEEDED[0]).exists():
         folder = folder / CelebA.base_folder
     for file_id, md5, name in CelebA.file_list:
@@ -92,101 +90,105 @@ def download(root: Path) -> None:
                 raise UserError("--download needs gdown: `pip install gdown`") from None
             reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
             raise UserError(
-                f"{name} could not be fetched ({reason[0]}). Is this machine online? Google Drive "
-                "also refuses when too many people fetch a file: try again in some hours, or get "
-                f"{', '.join(NEEDED)} by hand from {HOMEPAGE} and put them into {folder}"
+                f"{name} could not be downloaded ({reason[0]}). Is this machine online? Google "
+                "Drive also refuses when too many people download a file: try again in some hours, "
+                f"or get {', '.join(NEEDED)} by hand from {HOMEPAGE} and put them into {folder}"
             ) from None
 
 
 def check_checksums(root: Path) -> None:
-    """Compare the files of a complete set with the official MD5s; a difference is only told."""
+    """Compare the files of a complete set with the official MD5s, and print the result."""
     from torchvision.datasets import CelebA
 
     for _, wanted, name in CelebA.file_list:
         path = root / name
         if name in NEEDED and path.is_file():
-            found = _md5(path)
+            digest = hashlib.md5(usedforsecurity=False)
+            with path.open("rb") as file:
+                for block in iter(lambda: file.read(1 << 20), b""):
+                    digest.update(block)
+            found = digest.hexdigest()
             verdict = "as published" if found == wanted else f"NOT as published (MD5 {found})"
             print(f"{path}: {verdict}")
 
 
-def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def check_rows(annotations: Table, images: ImageFiles, left_out: set[str]) -> None:
-    """Say how many rows and images there are, and which images have no row."""
-    counts = ", ".join(f"{split} {len(annotations.of_split(split)):,}" for split in SPLITS)
-    print(f"{len(annotations):,} annotated images: {counts}")
-    present = images.names()
-    extra = sorted(present.difference(annotations.names.tolist(), left_out))
-    print(f"{images.location}: {len(present):,} files")
+def print_counts(dataset: Dataset) -> None:
+    """Print how many rows there are, and how many image files without a row."""
+    table = dataset.table
+    counts = ", ".join(f"{split} {len(table.of_split(split)):,}" for split in SPLITS)
+    print(f"{len(table):,} annotated images: {counts}")
+    present = dataset.files.names()
+    known = {dataset.files.file_name(name) for name in table.names}
+    extra = sorted(present - known - read_bad_images(dataset.cache_folder).keys())
+    print(f"{dataset.files.location}: {len(present):,} files")
     if extra:
         print(f"warning: {len(extra):,} of them have no annotation: {shortened(extra)}")
 
 
-def check_all(args: argparse.Namespace, annotations: Table, images: ImageFiles) -> None:
+def print_sizes(sizes: np.ndarray) -> None:
+    """Print the most frequent sizes (N, 2) of pictures."""
+    counts = Counter(map(tuple, sizes.tolist())).most_common()
+    shown = [f"{width}x{height} ({count:,})" for (height, width), count in counts[:5]]
+    rest = f" and {len(counts) - 5:,} other sizes" if len(counts) > 5 else ""
+    print(f"  pictures of {', '.join(shown)}{rest} pixels, width x height")
+
+
+def check(args: argparse.Namespace, dataset: Dataset) -> None:
     """Decode the images of the chosen splits without keeping them."""
     bad = {}
     for split in args.splits:
-        names, pixels = annotations.of_split(split).names, _pixels(args, split)
-        bad |= check_images(images, names, pixels, args.workers, label=split)
+        names = dataset.split(split).names
+        pixels = dataset.pixels(_full_frame(args, split))
+        bad |= check_images(dataset.files, names, pixels, args.workers, label=split)
     if bad and not args.skip_bad:
-        raise BadImages(images, bad)
+        raise BadImages(dataset.files, bad)
     if bad:
-        _leave_out(args, bad)
+        _leave_out(dataset, bad)
     else:
         print("all images can be read")
 
 
-def build(args: argparse.Namespace, split: str) -> Records:
+def build(args: argparse.Namespace, dataset: Dataset, split: str) -> Records:
     """Build or open the cache of a split; with --skip_bad from the images that can be read."""
-    while True:
-        try:
-            return open_or_build_cache(
-                args.root,
-                split,
-                tuple(args.target_resolution),
-                _pixels(args, split).full_frame,
-                args.cache_dir,
-                args.workers,
-            )
-        except BadImages as error:
-            if not args.skip_bad:
-                raise
-            _leave_out(args, error.bad)
+    options = {"workers": args.workers, "rebuild": args.rebuild}
+    try:
+        return dataset.images(split, _full_frame(args, split), **options)
+    except BadImages as error:
+        if not args.skip_bad:
+            raise
+        _leave_out(dataset, error.bad)
+    return build(args, open_data(args), split)
 
 
-def _pixels(args: argparse.Namespace, split: str) -> Pixels:
-    full_frame = args.data_augmentation and split == "train"
-    return Pixels(tuple(args.target_resolution), full_frame)
+def _full_frame(args: argparse.Namespace, split: str) -> bool:
+    return args.data_augmentation and split == "train"
 
 
-def _leave_out(args: argparse.Namespace, bad: dict[str, str]) -> None:
-    leave_out(args.root, bad, args.cache_dir)
+def _leave_out(dataset: Dataset, bad: dict[str, str]) -> None:
+    leave_out(dataset.files, dataset.cache_folder, bad)
     print(f"{len(bad):,} missing or unreadable images are left out: {shortened(sorted(bad))}")
+
+
+def open_data(args: argparse.Namespace) -> Dataset:
+    return Dataset(args.root, args.target_resolution, cache_dir=args.cache_dir)
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     if args.download:
         download(args.root)
-    root = find_root(args.root)
-    annotations, images = load_annotations(root, args.cache_dir), ImageFiles(root)
-    listed = bad_images_file(root, args.cache_dir)
-    check_rows(annotations, images, set(read_json(listed)) if listed.is_file() else set())
-    if len(annotations) == COMPLETE:
-        check_checksums(root)
+    dataset = open_data(args)
+    print_counts(dataset)
+    if len(dataset.table) == COMPLETE:
+        check_checksums(find_root(args.root))
     if args.check:
-        check_all(args, annotations, images)
+        check(args, dataset)
         return
     for split in args.splits:
-        records = build(args, split)
-        print(f"{records.path}: {len(records):,} images, {records.path.stat().st_size:,} bytes")
+        records = build(args, dataset, split)
+        size = records.path.stat().st_size
+        print(f"{records.path}: {len(records):,} images, {size:,} bytes")
+        print_sizes(records.sizes)
 
 
 if __name__ == "__main__":
@@ -194,4 +196,4 @@ if __name__ == "__main__":
         with exit_on_user_error():
             main()
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from here")
+        sys.exit("stopped; the same command continues from here")

@@ -45,6 +45,7 @@ class MemoryImages:
     def __init__(self, count: int, full_frame: bool = False):
         self.pixels = Pixels((6, 6), full_frame)
         self.shape = self.pixels.shape
+        self.sizes = np.tile(self.shape[:2], (count, 1))
         self.images = np.random.default_rng(count).integers(0, 256, (count, *self.shape), np.uint8)
 
     def read(self, positions: np.ndarray, out: np.ndarray) -> np.ndarray:

@@ -7,7 +7,8 @@ import torch
 
 from src.data.device_cache import DeviceBatches, DeviceImages
 from src.data.read_ahead import ImageSource, ReadAhead
-from src.data.transforms import Transform
+from src.data.transforms import augment as augment_images
+from src.data.transforms import normalise
 
 
 def iterate_batches(
@@ -17,20 +18,38 @@ def iterate_batches(
     augment: tuple[int, int] | None = None,
     prefetch: int = 3,
 ) -> ReadAhead | DeviceBatches:
-    """Iterates over (images (B, 3, H, W) float32 in channels_last on the device, positions (B,)
-    int64 on the CPU), in the order of `batches`.
+    """Iterate over (images (B, 3, H, W) float32 in channels_last on the device, positions (B,)).
 
-    The result depends neither on `prefetch` nor on where the images lie. Leave early with
-    `close()`; what goes wrong while reading ahead is raised by `next`.
+    The order is that of `batches`; positions are int64 on the CPU. The result depends neither on
+    `prefetch` nor on where the images lie. Leave early with `close()`. Errors of the reading thread
+    are raised by `next`.
 
     Args:
-        source: decoded records, images decoded as they are needed, or images kept on the device.
+        source: images on the host, or kept on the device.
         batches: positions (B,) of each batch.
         device: where the images go.
-        augment: None for cropped images; (seed, first step) for full frames, see `Transform`.
+        augment: None for cropped images. (seed, first step) for full frames: the random crop of
+            batch k is a function of (seed, first step + k).
         prefetch: batches read ahead, at least 1.
     """
     batches = [np.asarray(positions, np.int64) for positions in batches]
-    transform = Transform(source.pixels, augment)
     kind = DeviceBatches if isinstance(source, DeviceImages) else ReadAhead
-    return kind(source, batches, torch.device(device), transform, prefetch)
+    return kind(source, batches, torch.device(device), Transform(source, augment), prefetch)
+
+
+class Transform:
+    """Called with the pixels and positions of one batch after the other; see `iterate_batches`."""
+
+    def __init__(self, source: ImageSource, augment: tuple[int, int] | None):
+        if (augment is not None) != source.pixels.full_frame:
+            raise ValueError("full frames need augment, cropped images must not have it")
+        self._source, self._augment = source, augment
+
+    def __call__(self, images: torch.Tensor, positions: np.ndarray) -> torch.Tensor:
+        """Return (B, H, W, 3) uint8 as (B, 3, H, W) float32, in memory of its own."""
+        if self._augment is not None:
+            seed, step = self._augment
+            sizes, resolution = self._source.sizes[positions], self._source.pixels.resolution
+            images = augment_images(images, sizes, resolution, seed, step)
+            self._augment = seed, step + 1
+        return normalise(images)

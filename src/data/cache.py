@@ -1,58 +1,63 @@
-"""Decoded images as fixed-size uint8 records in one file, each with a CRC32, read by position.
+"""Decoded images as uint8 records of one size in one file, each with a CRC32, read by position.
 
-A cache is three files: `X.bin` (the records), `X.crc.npy` (their checksums) and `X.json` (what it
-was made from). `X.bin` gets its name last, so that a cache without it does not exist. It is used
-only while the images are those it was made from. Records are read with `preadv`, not mapped:
-resident memory stays flat when the split is larger than RAM.
+A cache is three files: `X.bin` (the records), `X.index` (checksums and sizes) and `X.json` (what it
+was made from). `X.bin` gets its name last. A build that was stopped continues from `X.partial`.
+Records are read with `preadv`, not mapped: memory stays flat if the split is larger than RAM.
 """
 
 import hashlib
 import math
 import multiprocessing
 import os
+import shutil
 import zlib
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from src.data.celeba import ImageFiles, cache_folder, load_annotations
+from src.data.decode import INDEX, BadImages, decode_all
+from src.data.images import ImageFiles
 from src.data.pixels import Pixels
-from src.data.record_builder import build_records
-from src.io import DAMAGE, UserError, exclusive, read_json, write_error
+from src.io import UserError, exclusive, read_json, write_error, write_json
 
-VERSION = 1
+VERSION = 2
 
 
 class Records:
-    """The records of a split in the order of its annotations. Safe to read from many threads."""
+    """The decoded images of a split, in its order. Safe to read from many threads.
 
-    def __init__(self, path: Path, pixels: Pixels, names: Sequence[str], checksums: np.ndarray):
-        self.path, self.pixels, self.names = path, pixels, names
-        self.checksums = checksums  # (N,) uint32
+    Args:
+        path: the record file.
+        names: (N,) file names, for messages.
+        index: (N,) of type INDEX.
+    """
+
+    def __init__(self, path: Path, pixels: Pixels, names: Sequence[str], index: np.ndarray):
+        self.path, self.pixels, self.names, self.shape = path, pixels, names, pixels.shape
+        self.checksums = np.ascontiguousarray(index["crc"])  # (N,) uint32
+        self.sizes = np.stack([index["height"], index["width"]], axis=1).astype(np.int64)  # (N, 2)
         self._file = path.open("rb", buffering=0)
 
     def __len__(self) -> int:
         return len(self.checksums)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.pixels.shape
-
-    @property
     def fingerprint(self) -> dict[str, str]:
         """Identify the pixels: a hash of all checksums."""
-        return {"crc": hashlib.sha256(np.ascontiguousarray(self.checksums)).hexdigest()}
+        return {"crc": hashlib.sha256(self.checksums).hexdigest()}
 
     def read(self, positions: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Pixels (B, H, W, 3) uint8 of the records at `positions` (B,), in that order.
+        """Return the pixels (B, H, W, 3) uint8 of the records at `positions` (B,).
 
         Args:
             positions: row numbers within the split.
-            out: memory (B, H, W, 3) uint8 to fill, C-contiguous (pinned, perhaps).
+            out: memory (B, H, W, 3) uint8 to fill, C-contiguous.
 
         Raises:
-            UserError: a record is damaged; the message says how to rebuild the cache.
+            UserError: a record is damaged.
             IndexError: a position outside the split.
         """
         positions = np.asarray(positions, np.int64)
@@ -60,15 +65,15 @@ class Records:
             out = np.empty((len(positions), *self.shape), np.uint8)
         if out.shape != (len(positions), *self.shape) or not out.flags.c_contiguous:
             raise ValueError(f"out {out.shape}: wanted {(len(positions), *self.shape)}, contiguous")
-        if len(positions) and not 0 <= positions.min() <= positions.max() < len(self):
-            raise IndexError(f"positions outside 0..{len(self) - 1}")
         if not len(positions):
             return out
-        # Plain numbers, one view: at 64x64 indexing arrays would take longer than the reading.
+        if not 0 <= positions.min() <= positions.max() < len(self):
+            raise IndexError(f"positions outside 0..{len(self) - 1}")
+        # Plain numbers and one view: at 64x64, indexing arrays would take longer than reading.
         memory, size = memoryview(out).cast("B"), math.prod(self.shape)
         checksums = self.checksums[positions].tolist()
         breaks = (np.flatnonzero(np.diff(positions) != 1) + 1).tolist()
-        for start, stop in zip([0, *breaks], [*breaks, len(positions)]):  # runs in one read each
+        for start, stop in zip([0, *breaks], [*breaks, len(positions)]):  # one read per run
             first = int(positions[start])
             self._fill(memory[start * size : stop * size], first, size)
             for row in range(start, stop):
@@ -77,7 +82,7 @@ class Records:
         return out
 
     def _fill(self, memory: memoryview, first: int, size: int) -> None:
-        """Read the records from position `first` on that fit into the memory."""
+        """Read consecutive records, from position `first` on."""
         done = 0
         while done < len(memory):
             count = os.preadv(self._file.fileno(), [memory[done:]], first * size + done)
@@ -93,80 +98,146 @@ class Records:
 
 
 def open_or_build_cache(
-    root: str | Path,
-    split: str,
-    resolution: tuple[int, int],
-    full_frame: bool = False,
-    cache_dir: str | Path | None = None,
+    path: Path,
+    images: ImageFiles,
+    names: Sequence[str],
+    pixels: Pixels,
     workers: int | None = None,
     progress: bool = True,
+    rebuild: bool = False,
 ) -> Records:
-    """The decoded images of a split; decodes them first where that is not done yet.
+    """Return the decoded images of a split; decode them first if that is not done yet.
 
-    Of several processes that want the same cache one builds it and the others wait. A build that
-    was stopped goes on where it was.
+    Of several processes that want the same cache, one builds it and the others wait. A build that
+    was stopped continues.
 
     Args:
-        root: the CelebA folder.
-        split: train, val or test.
-        resolution: (height, width) of the cropped records, or of the crops drawn from full frames.
-        full_frame: keep the whole 178x218 frame, for augmentation.
-        cache_dir: default `data/cache`.
+        path: of the record file.
+        names: (N,) file names of the split.
         workers: decoding processes; default one per core.
         progress: show a bar while building.
+        rebuild: decode again, even if sizes and mtimes of the images did not change.
 
     Raises:
-        UserError: missing or unreadable images (a `BadImages`), too little disk space.
+        UserError: missing or unreadable images (a `BadImages`), or too little disk space.
     """
-    names = load_annotations(root, cache_dir).of_split(split).names
-    if not len(names):
-        raise UserError(f"{root}: no image belongs to the split '{split}'")
-    images = ImageFiles(root)
-    pixels = Pixels((int(resolution[0]), int(resolution[1])), full_frame)
-    path = cache_folder(root, cache_dir) / f"{split}-{pixels.kind}.bin"
     source = {
         "version": VERSION,
         "images": str(images.location.resolve()),
         "fingerprint": images.fingerprint(names),
         "kind": pixels.kind,
+        "frame": str(pixels.frame),
         "shape": list(pixels.shape),
         "count": len(names),
     }
-    records = _open(path, pixels, names, source)
+    records = None if rebuild else _open(path, pixels, names, source)
     if records is not None:
         return records
     if getattr(multiprocessing.current_process(), "_inheriting", False):
-        # A decoding process that runs the main script: it would wait for its parent's lock.
+        # A worker that runs the main script again; it would wait for its parent's lock for ever.
         raise UserError('put the code that opens the cache under `if __name__ == "__main__":`')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         waiting = f"{path}: another process is building this cache; waiting for it"
         with exclusive(path.with_suffix(".lock"), waiting):
-            records = _open(path, pixels, names, source)
+            records = None if rebuild else _open(path, pixels, names, source)
             if records is None:
-                if path.exists():
-                    print(f"{path}: made from other images, or damaged; built again", flush=True)
-                build_records(path, images, names, pixels, source, workers, progress)
+                if path.exists() and not rebuild:
+                    print(f"{path}: old, damaged or of other images; building it again", flush=True)
+                label = path.stem if progress else None
+                _build(path, images, names, pixels, source, workers, label)
                 records = _open(path, pixels, names, source)
     except OSError as error:
         raise write_error(path, error) from error
     if records is None:
-        raise UserError(f"{path}: damaged while it was built; start the same command again")
+        raise UserError(f"{path} was damaged while it was built; start the same command again")
     return records
 
 
-def _open(path: Path, pixels: Pixels, names: Sequence[str], source: dict) -> Records | None:
-    """The finished cache, or None where there is none made from `source`, whole and undamaged."""
+def _open(
+    path: Path, pixels: Pixels, names: Sequence[str], source: dict[str, Any]
+) -> Records | None:
+    """Return the finished cache, or None if there is none that is whole and made from `source`."""
     try:
-        meta = read_json(path.with_suffix(".json"))
-        checksums = np.load(path.with_suffix(".crc.npy"), allow_pickle=False)
+        about = read_json(path.with_suffix(".json"), dict[str, Any])
+        index = np.fromfile(path.with_suffix(".index"), INDEX)
         size = path.stat().st_size
-    except (*DAMAGE, UserError):
+    except (OSError, UserError):
         return None
-    if not isinstance(meta, dict) or meta.get("source") != source:
+    whole = len(index) == len(names) and size == len(names) * math.prod(pixels.shape)
+    if about != {"source": source, "index": zlib.crc32(index)} or not whole:
         return None
-    if meta.get("checksums") != zlib.crc32(checksums):
+    return Records(path, pixels, names, index)
+
+
+def _build(
+    path: Path,
+    images: ImageFiles,
+    names: Sequence[str],
+    pixels: Pixels,
+    source: dict[str, Any],
+    workers: int | None,
+    label: str | None,
+) -> None:
+    """Write the record file of `names`, its index and its description.
+
+    Each finished chunk is entered in the index, so that a stopped build continues.
+    """
+    missing = images.missing(names)
+    if missing:
+        raise BadImages(images, dict.fromkeys(missing, "missing"))
+    path.unlink(missing_ok=True)
+    unfinished, index_file = path.with_suffix(".partial"), path.with_suffix(".index")
+    index = _unfinished_index(path, source, math.prod(pixels.shape))
+    if index is None:
+        unfinished.unlink(missing_ok=True)
+        write_json(path.with_suffix(".json"), {"source": source})
+        index = np.zeros(len(names), INDEX)
+        index_file.write_bytes(index.tobytes())
+    _make_room(unfinished, len(names) * math.prod(pixels.shape))
+    bad: dict[str, str] = {}
+    decoded = decode_all(images, names, pixels, index["done"] == 1, unfinished, workers, label)
+    with index_file.open("rb+", buffering=0) as file, closing(decoded):
+        for chunk in decoded:
+            bad |= chunk.bad
+            index[chunk.start : chunk.start + len(chunk.index)] = chunk.index
+            file.seek(chunk.start * INDEX.itemsize)
+            file.write(chunk.index.tobytes())
+        if bad:
+            raise BadImages(images, bad)
+        os.fsync(file.fileno())
+    write_json(path.with_suffix(".json"), {"source": source, "index": zlib.crc32(index)})
+    unfinished.replace(path)  # last: a build that is killed before this line continues
+
+
+def _unfinished_index(path: Path, source: dict[str, Any], size: int) -> np.ndarray | None:
+    """Return the index of a stopped build of `source`, if it exists.
+
+    Records of `size` bytes whose CRC32 does not hold count as not done.
+    """
+    try:
+        about = read_json(path.with_suffix(".json"), dict[str, Any])
+        index = np.fromfile(path.with_suffix(".index"), INDEX)
+        if about.get("source") != source or len(index) != source["count"]:
+            return None
+        with path.with_suffix(".partial").open("rb") as file:
+            for row in index:
+                record = file.read(size)
+                row["done"] = row["done"] == 1 and zlib.crc32(record) == row["crc"]
+    except (OSError, UserError):
         return None
-    if size != len(names) * int(np.prod(pixels.shape)):
-        return None
-    return Records(path, pixels, names, checksums)
+    return index
+
+
+def _make_room(unfinished: Path, size: int) -> None:
+    """Create the unfinished file with `size` bytes, if the disk has room for them."""
+    present = unfinished.stat().st_blocks * 512 if unfinished.exists() else 0
+    free = shutil.disk_usage(unfinished.parent).free
+    if size - present > free:
+        raise UserError(
+            f"{unfinished.parent}: the cache needs {size - present:,} bytes, {free:,} are free; "
+            "free some space, name another disk with exp.dataset.cache_dir, or do without the "
+            "cache: exp.dataset.cache=none"
+        )
+    with unfinished.open("ab") as file:
+        file.truncate(size)

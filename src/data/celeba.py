@@ -3,32 +3,32 @@
 Liu, Luo, Wang, Tang: Deep Learning Face Attributes in the Wild, ICCV 2015. For non-commercial
 research only. https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html
 
-Read as they come: the official `list_attr_celeba.txt` and `list_eval_partition.txt` or the `.csv`
-forms of the common re-uploads; images in `img_align_celeba/`, in the nested
-`img_align_celeba/img_align_celeba/`, or still inside `img_align_celeba.zip`.
+The official files and the common re-uploads are read as they are: annotations as .txt or .csv, with
+-1/1 or 0/1, beside the images or in the folders `Anno/` and `Eval/`; images in `img_align_celeba/`,
+nested in it once more, in `Img/`, or in `img_align_celeba.zip`; as JPEG or, re-saved, as PNG.
 """
 
-import contextlib
-import json
-import sys
-from functools import cache
+import hashlib
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from src.data.layout import ImageFiles, annotation_file, cache_folder, find_root
-from src.data.table import Table
-from src.data.tables import FileRows, TextTable, shortened
-from src.io import (
-    DAMAGE,
-    UserError,
-    atomic_path,
-    did_you_mean,
-    exclusive,
-    load_arrays,
-    read_json,
-    write_json,
+from src.data.images import ImageFiles, without_bad_images
+from src.data.table import SPLIT_WORDS, Table, cached_table
+from src.data.text_files import (
+    AGAIN,
+    check_names,
+    first_lines,
+    read_text_table,
+    shortened,
+    with_rest,
 )
+from src.io import UserError, expand
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # The 40 binary attributes of CelebA, in the order of list_attr_celeba.txt.
 ATTRIBUTES = (
@@ -73,156 +73,194 @@ ATTRIBUTES = (
     "Wearing_Necktie",
     "Young",
 )
-_CACHE_VERSION = 2
-BAD_IMAGES = {"*": {"reason": str, "fingerprint": str}}
+HOMEPAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+IMAGES = "img_align_celeba"
+
+
+def find_root(root: str | Path) -> Path:
+    """Return the folder of the data set: `root` itself or the `celeba/` in it.
+
+    Raises:
+        UserError: there is no CelebA; the message says how to get it.
+    """
+    root = expand(root)
+    for folder in (root, root / "celeba"):
+        if _find_annotations(folder, "list_attr_celeba"):
+            return folder
+    raise UserError(
+        f"no CelebA in '{root}': list_attr_celeba.txt (or .csv) is neither there nor in Anno/ or "
+        f"celeba/. Get it with `python -m scripts.prepare_data --download --root {root}` or by "
+        f"hand from {HOMEPAGE} (list_attr_celeba.txt, list_eval_partition.txt, {IMAGES}.zip), "
+        "name its folder with exp.dataset.root=..., or try drawn faces: exp/dataset=synthetic"
+    )
+
+
+def _find_annotations(root: Path, stem: str) -> Path | None:
+    for folder in ("", "Anno", "Eval"):
+        for suffix in (".txt", ".csv"):
+            if (root / folder / (stem + suffix)).is_file():
+                return root / folder / (stem + suffix)
+    return None
+
+
+def cache_folder(root: str | Path, cache_dir: str | Path | None = None) -> Path:
+    """Return where all that is derived from `root` is kept: one folder per data set.
+
+    Args:
+        cache_dir: default `data/cache`.
+    """
+    tag = hashlib.sha256(str(find_root(root).resolve()).encode()).hexdigest()[:12]
+    return expand(cache_dir or "data/cache") / tag
+
+
+def find_images(root: str | Path) -> ImageFiles:
+    """Return the image files of a CelebA folder.
+
+    Raises:
+        UserError: there are none.
+    """
+    root = find_root(root)
+    for folder in (root, root / "Img"):
+        for path in (folder / IMAGES / IMAGES, folder / IMAGES):
+            if path.is_dir() and any(path.iterdir()):
+                return ImageFiles(path, _other_suffix(path))
+        if (folder / f"{IMAGES}.zip").is_file():
+            return ImageFiles(folder / f"{IMAGES}.zip")
+    raise UserError(
+        f"no images in '{root}': neither {IMAGES}/ nor {IMAGES}.zip is there; "
+        f"get {IMAGES}.zip from {HOMEPAGE}"
+    )
+
+
+def _other_suffix(folder: Path) -> str | None:
+    """Return how the images end if they were saved again in another format, else None."""
+    suffixes = {path.suffix for path in islice(folder.iterdir(), 100)}
+    others = [] if ".jpg" in suffixes else suffixes & {".png", ".jpeg", ".webp", ".bmp"}
+    return next(iter(others), None)
 
 
 def load_annotations(root: str | Path, cache_dir: str | Path | None = None) -> Table:
-    """All annotations under `root`, but for the images that `prepare_data --skip_bad` gave up on.
-
-    A binary copy is kept in the cache folder; it is used only while size and mtime of the source
-    files are those it was made from and its checksums hold.
+    """Return all annotations, except those of images that `prepare_data --skip_bad` left out.
 
     Raises:
         UserError: a missing, empty or malformed file, with line numbers.
     """
     root = find_root(root)
-    attribute_file, partition_file = (
-        annotation_file(root, stem) for stem in ("list_attr_celeba", "list_eval_partition")
-    )
-    stats = [(path.name, path.stat()) for path in (attribute_file, partition_file)]
-    source = [_CACHE_VERSION, *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)]
-    path = cache_folder(root, cache_dir) / "annotations.npz"
-    annotations = _read_cached(path, json.dumps(source))
-    if annotations is None:
-        annotations = parse_annotations(attribute_file, partition_file)
-        with contextlib.suppress(UserError):  # only a convenience: go on without it
-            _write_cached(path, json.dumps(source), annotations)
-    return _without_bad_images(annotations, root, cache_dir)
+    files = [_find_annotations(root, stem) for stem in ("list_attr_celeba", "list_eval_partition")]
+    if files[1] is None:
+        raise UserError(
+            f"{root}: list_eval_partition.txt (or .csv) is missing; get it from {HOMEPAGE}"
+        )
+    folder = cache_folder(root, cache_dir)
+    table = cached_table(folder / "annotations.npz", files, lambda: parse_annotations(*files))
+    return without_bad_images(table, lambda: find_images(root), folder)
 
 
 def parse_annotations(attribute_file: Path, partition_file: Path) -> Table:
     """Read both files and join their rows by file name."""
-    table, partition = _read_attributes(attribute_file), _read_partition(partition_file)
-    order = np.argsort(partition.names)
-    at = np.searchsorted(partition.names, table.names, sorter=order)
-    at = order[np.minimum(at, len(order) - 1)]  # (N,) row of the partition, where there is one
-    lonely = table.names[partition.names[at] != table.names]
-    extra = np.setdiff1d(partition.names, table.names, assume_unique=True)
-    problems = [
-        f"{len(names)} rows of {here.name} have no row in {there.name}: {shortened(names)}"
-        for names, here, there in (
-            (lonely, attribute_file, partition_file),
-            (extra, partition_file, attribute_file),
-        )
-        if len(names)
-    ]
-    if problems:
-        raise UserError([*problems, "both files must name the same images: fetch them again"])
-    split = partition.values[at, 0].astype(np.uint8)
-    return Table(table.decoded_names(), split, table.values, ATTRIBUTES)
+    names, codes, columns = _read_attributes(attribute_file)
+    splits = _read_partition(partition_file)
+    split = splits.reindex(names)
+    lonely, extra = names[split.isna()], splits.index.difference(names)
+    if len(lonely) or len(extra):
+        problems = [
+            f"{len(rows):,} rows of {here.name} have no row in {there.name}: {shortened(rows)}"
+            for rows, here, there in (
+                (lonely, attribute_file, partition_file),
+                (extra, partition_file, attribute_file),
+            )
+            if len(rows)
+        ]
+        raise UserError([*problems, f"both files must name the same images: {AGAIN}"])
+    return Table(names, split.to_numpy(np.uint8), codes, columns)
 
 
-def _read_attributes(path: Path) -> FileRows:
-    """The attribute table with values 0/1 and columns in the order of ATTRIBUTES."""
-    text, csv = TextTable(path), path.suffix == ".csv"
-    announced = text.line(0)[0] if not csv and len(text.line(0)) == 1 else None
-    header_at = 0 if announced is None else 1
-    columns = text.line(header_at)
-    if csv:
-        columns = columns[1:]  # image_id
-    _check_columns(path, columns)
-    table = text.rows(skip=header_at + 1, columns=len(columns))
-    if announced is not None and announced != str(len(table.names)):
+def _read_attributes(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Return names (N,), codes (N, C) int8 and the columns, known ones in the official order."""
+    import pandas as pd  # slow to import, and not needed for the cached copy
+
+    lines = first_lines(path, 2)
+    announced = lines[0][1] if lines[0][1].isdigit() else None
+    position, header = lines[0 if announced is None else -1]
+    columns = _columns(path, header)
+    options = {"names": columns, "header": None, "skiprows": position + 1}
+    # Inferred types are faster to read than declared ones.
+    frame = read_text_table(path, dtype={"image_id": str}, **options)
+    if not all(kind.kind in "iu" for kind in frame.dtypes.drop("image_id")):
+        frame = read_text_table(path, dtype=str, **options)  # to name the cells as they are
+    if not frame.index.equals(pd.RangeIndex(len(frame))):
+        raise UserError(f"{path}: its rows have more values than the header has names: {AGAIN}")
+    if announced not in (None, str(len(frame))):
         raise UserError(
-            f"{path}: its first line says {announced} rows, {len(table.names)} follow: fetch it "
-            "again"
+            f"{path}: the first line says {announced} rows, but {len(frame)} follow: {AGAIN}"
         )
-    zero_one = csv and np.count_nonzero(table.values == 0) > np.count_nonzero(table.values == -1)
-    table.check_values((0, 1) if zero_one else (-1, 1), columns)
-    order = [columns.index(name) for name in ATTRIBUTES]
-    ordered = np.ascontiguousarray((table.values == 1).view(np.int8)[:, order])
-    return FileRows(path, table.names, ordered, table.lines)
+    frame.index = range(position + 2, position + 2 + len(frame))  # line numbers
+    check_names(path, frame["image_id"])
+    known = [name for name in ATTRIBUTES if name in columns]
+    columns = [*known, *(c for c in columns if c not in (*known, "image_id", "index"))]
+    values = _check_values(path, frame[columns])
+    return frame["image_id"].to_numpy(str), (values == 1).astype(np.int8), tuple(columns)
 
 
-def _check_columns(path: Path, columns: list[str]) -> None:
-    problems = [
-        f"{path}: unknown attribute column '{name}'{did_you_mean(name, ATTRIBUTES)}"
-        for name in [name for name in columns if name not in ATTRIBUTES][:10]
-    ]
-    problems += [
-        f"{path}: attribute column '{name}' "
-        + ("is missing" if name not in columns else "is there twice")
-        for name in ATTRIBUTES
-        if columns.count(name) != 1
-    ][:10]
+def _columns(path: Path, header: str) -> list[str]:
+    """Return the names of all columns of the attribute file, `image_id` for the file names."""
+    if path.suffix == ".csv":
+        columns = [cell.strip(' "') for cell in header.split(",")]
+        if columns[0] == "" and columns[1:2] and columns[1] not in ATTRIBUTES:
+            columns[0:2] = ["index", "image_id"]  # pandas has written its row numbers, too
+        else:
+            columns[0] = "image_id"
+    else:
+        columns = ["image_id", *header.split()]
+    if not set(columns) & set(ATTRIBUTES):
+        raise UserError(
+            f"{path}: none of CelebA's 40 attributes is in its header ({header[:60]}...): {AGAIN}, "
+            f"or use exp/dataset=table for other data"
+        )
+    twice = [name for name in columns if columns.count(name) > 1]
+    if twice:
+        raise UserError(f"{path}: column '{twice[0]}' is there twice; delete one")
+    return columns
+
+
+def _check_values(path: Path, values: "pd.DataFrame") -> np.ndarray:
+    """Return values as numbers, if all are -1 or 1, or all are 0 or 1."""
+    import pandas as pd
+
+    if not all(kind.kind in "iu" for kind in values.dtypes):
+        numbers = values.apply(pd.to_numeric, errors="coerce").fillna(2)
+    else:
+        numbers = values
+    numbers = numbers.to_numpy().clip(-2, 2).astype(np.int8)
+    low = 0 if np.count_nonzero(numbers == 0) > np.count_nonzero(numbers == -1) else -1
+    wrong = np.argwhere((numbers != low) & (numbers != 1))
+    problems = []
+    for row, column in wrong[:10]:
+        cell, line = values.iat[row, column], values.index[row]
+        found = "missing" if pd.isna(cell) else f"'{cell}'"
+        problems.append(f"{path} line {line}: {values.columns[column]} is {found}: use {low} or 1")
     if problems:
-        raise UserError(problems)
+        raise UserError(with_rest(problems, len(wrong)))
+    return numbers
 
 
-def _read_partition(path: Path) -> FileRows:
-    text = TextTable(path)
-    table = text.rows(skip=1 if path.suffix == ".csv" else 0, columns=1)
-    table.check_values((0, 1, 2), ["partition"])
-    return table
-
-
-def _read_cached(path: Path, source: str) -> Table | None:
-    """The binary copy, or None where it is absent, damaged or made from other files."""
-    try:
-        arrays = load_arrays(path)
-        if str(arrays["source"]) != source:
-            return None
-        return Table(arrays["names"], arrays["split"], arrays["codes"], ATTRIBUTES)
-    except DAMAGE:
-        return None
-
-
-def _write_cached(path: Path, source: str, annotations: Table) -> None:
-    with atomic_path(path) as partial, partial.open("wb") as file:
-        np.savez(
-            file,
-            source=np.array(source),
-            names=annotations.names,
-            codes=annotations.codes,
-            split=annotations.split,
-        )
-
-
-def bad_images_file(root: str | Path, cache_dir: str | Path | None = None) -> Path:
-    """The list of images to do without: {name: {"reason", "fingerprint"}}."""
-    return cache_folder(root, cache_dir) / "bad_images.json"
-
-
-def leave_out(root: str | Path, bad: dict[str, str], cache_dir: str | Path | None = None) -> None:
-    """Add {name: reason} to the list: `load_annotations` leaves these rows out from now on, each
-    until its image changes. Of several processes that do so at once, each waits for the other."""
-    path, images = bad_images_file(root, cache_dir), ImageFiles(root)
-    with exclusive(path.with_suffix(".lock"), f"waiting for another process to write {path}"):
-        entries = read_json(path, BAD_IMAGES) if path.is_file() else {}
-        for name, reason in bad.items():
-            entries[name] = {"reason": reason, "fingerprint": images.fingerprint([name])}
-        write_json(path, entries)
-
-
-def _without_bad_images(annotations: Table, root: Path, cache_dir: str | Path | None) -> Table:
-    """Drop the rows of listed images, but for those that have been replaced since."""
-    path = bad_images_file(root, cache_dir)
-    if not path.is_file():
-        return annotations
-    images = ImageFiles(root)
-    bad = [
-        name
-        for name, entry in read_json(path, BAD_IMAGES).items()
-        if images.fingerprint([name]) == entry["fingerprint"]
-    ]
-    keep = ~np.isin(annotations.names, bad)
-    if not keep.all():
-        dropped = len(keep) - np.count_nonzero(keep)
-        _say_once(f"{dropped} missing or unreadable images are left out, see {path}")
-    return annotations.select(keep)
-
-
-@cache
-def _say_once(message: str) -> None:
-    print(message, file=sys.stderr)
+def _read_partition(path: Path) -> "pd.Series":
+    """Return the split of each image, as an index into SPLITS, by file name."""
+    first_lines(path, 1)
+    skip = 1 if path.suffix == ".csv" else 0  # a header
+    frame = read_text_table(path, header=None, skiprows=skip, dtype={0: str, 1: str}).iloc[:, -2:]
+    if frame.shape[1] < 2:
+        raise UserError(f"{path}: each row needs the name of an image and its split: {AGAIN}")
+    frame.columns, frame.index = ["image_id", "split"], range(skip + 1, skip + 1 + len(frame))
+    check_names(path, frame["image_id"])
+    words = {value: SPLIT_WORDS.get(str(value).lower()) for value in frame["split"].unique()}
+    splits = frame["split"].map(words)
+    wrong = frame["split"][splits.isna()]
+    if len(wrong):
+        problems = [
+            f"{path} line {line}: the split is '{value}': use 0, 1, 2 or train, val, test"
+            for line, value in wrong.iloc[:10].items()
+        ]
+        raise UserError(with_rest(problems, len(wrong)))
+    splits.index = frame["image_id"]
+    return splits

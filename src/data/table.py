@@ -1,14 +1,20 @@
 """A table of labelled examples: one row per image, one column per task or attribute."""
 
 import hashlib
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
-from src.io import UserError, did_you_mean
+from src.io import DAMAGE, UserError, atomic_path, did_you_mean, load_arrays
 
+_COPY_VERSION = 3
 SPLITS = ("train", "val", "test")
+SPLIT_WORDS = {"0": 0, "train": 0, "1": 1, "val": 1, "valid": 1, "validation": 1, "2": 2, "test": 2}
 BINARY = ("0", "1")
 
 
@@ -77,3 +83,29 @@ class Table:
         digest.update(np.ascontiguousarray(self.codes))
         digest.update(np.ascontiguousarray(self.split))
         return digest.hexdigest()[:16]
+
+
+def cached_table(path: Path, sources: Sequence[Path], read: Callable[[], Table]) -> Table:
+    """Return the table of `read`, from a binary copy at `path` if there is one.
+
+    The copy is used as long as size and mtime of the source files do not change.
+    """
+    stats = [(source.name, source.stat()) for source in sources]
+    key = json.dumps(
+        [_COPY_VERSION, *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)]
+    )
+    with suppress(*DAMAGE):
+        arrays = load_arrays(path)
+        about = json.loads(str(arrays["about"]))
+        if about.pop("key") == key:
+            columns, splits = tuple(about["columns"]), tuple(about["splits"])
+            classes = tuple(map(tuple, about["classes"]))
+            return Table(
+                arrays["names"], arrays["split"], arrays["codes"], columns, classes, splits
+            )
+    table = read()
+    about = {"key": key, "columns": table.columns, "classes": table.classes, "splits": table.splits}
+    arrays = {"names": table.names, "split": table.split, "codes": table.codes}
+    with suppress(UserError), atomic_path(path) as partial, partial.open("wb") as file:
+        np.savez(file, about=np.array(json.dumps(about)), **arrays)  # only a convenience
+    return table

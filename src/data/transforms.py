@@ -1,7 +1,7 @@
 """What happens to a batch of uint8 images on the device: crop, flip, resize, normalise.
 
-A crop followed by an antialiased bilinear resize is linear in the rows and in the columns, so each
-example has one filter matrix per axis and on an accelerator the whole batch is two batched matrix
+A crop followed by an antialiased bilinear resize is linear in the rows and in the columns. So each
+example has one filter matrix per axis, and on an accelerator the whole batch is two batched matrix
 products. The filters are those of PIL's BILINEAR resize of the cropped image.
 """
 
@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from src.data.pixels import FULL_FRAME, Pixels
-
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # Random resized crop of Sagawa et al. (2020), group_DRO: share of the frame, width/height.
@@ -22,84 +20,71 @@ RATIO = (1.0, 4 / 3)
 _TRIES = 10
 
 
-class Transform:
-    """Called with the pixels of one batch after the other: what the network sees of them.
-
-    Args:
-        pixels: what the images are.
-        augment: None for cropped images; (seed, first step) for full frames, of which a random
-            crop is taken: batch k's is a function of (seed, first step + k).
-    """
-
-    def __init__(self, pixels: Pixels, augment: tuple[int, int] | None):
-        if (augment is not None) != pixels.full_frame:
-            raise ValueError("full frames need augment, cropped images must not have it")
-        self._resolution, self._augment = pixels.resolution, augment
-
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in channels_last, in memory of its own."""
-        if self._augment is not None:
-            seed, step = self._augment
-            images = augment(images, self._resolution, seed, step)
-            self._augment = seed, step + 1
-        return normalise(images)
-
-
 def augment(
-    images: torch.Tensor, resolution: tuple[int, int], seed: int, step: int
+    images: torch.Tensor,
+    sizes: np.ndarray,
+    resolution: tuple[int, int],
+    seed: int,
+    step: int,
 ) -> torch.Tensor:
-    """Random resized crop to `resolution` (height, width) and horizontal flip.
+    """Return a random resized crop of each image at `resolution`, flipped at random.
 
     The parameters are a function of (seed, step): no generator has to be saved to resume.
 
     Args:
-        images: full frames (B, 218, 178, 3) uint8.
+        images: full frames (B, S, R, 3) uint8.
+        sizes: (B, 2) height and width of the pictures, of which the frames are scaled copies.
 
     Returns:
         Grey levels (B, H, W, 3), see `crop_and_resize`.
     """
-    crops, flips = draw_crops(seed, step, len(images))
+    crops, flips = draw_crops(seed, step, sizes)
+    crops = scale_crops(crops, sizes, images.shape[1:3])
     return crop_and_resize(images, crops, flips, resolution)
 
 
-def draw_crops(seed: int, step: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Crops (B, 4) int64 of the full frame (top, left, height, width), and flips (B,) bool.
+def draw_crops(seed: int, step: int, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Draw crops (B, 4) int64 (top, left, height, width) of pictures, and flips (B,) bool.
 
-    torchvision's RandomResizedCrop: up to ten tries of area and aspect ratio, else the largest
+    As torchvision's RandomResizedCrop: up to ten tries of area and aspect ratio, else the largest
     central crop of an allowed ratio.
+
+    Args:
+        sizes: (B, 2) height and width of the pictures.
     """
-    frame_height, frame_width = FULL_FRAME
+    count = len(sizes)
+    picture_height, picture_width = sizes.astype(np.int64).T  # (B,) each
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, step))))
-    area = frame_height * frame_width * rng.uniform(*SCALE, (count, _TRIES))
+    area = (picture_height * picture_width)[:, None] * rng.uniform(*SCALE, (count, _TRIES))
     ratio = np.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1]), (count, _TRIES)))
     place, flips = rng.random((count, 2)), rng.random(count) < 0.5
     widths = np.rint(np.sqrt(area * ratio)).astype(np.int64)  # (B, tries)
     heights = np.rint(np.sqrt(area / ratio)).astype(np.int64)
-    fits = (widths <= frame_width) & (heights <= frame_height)
-    first = fits.argmax(1)
-    rows = np.arange(count)
+    fits = (widths <= picture_width[:, None]) & (heights <= picture_height[:, None])
+    first, rows = fits.argmax(1), np.arange(count)
     height, width = heights[rows, first], widths[rows, first]  # (B,)
-    top = (place[:, 0] * (frame_height - height + 1)).astype(np.int64)
-    left = (place[:, 1] * (frame_width - width + 1)).astype(np.int64)
-    crops = np.stack([top, left, height, width], 1)
-    crops[~fits.any(1)] = _central_crop(frame_height, frame_width)
-    return crops, flips
+    none = ~fits.any(1)
+    height[none] = np.minimum(picture_height, np.rint(picture_width / RATIO[0]))[none]
+    width[none] = np.minimum(picture_width, np.rint(picture_height * RATIO[1]))[none]
+    place[none] = 0.5
+    top = (place[:, 0] * (picture_height - height + 1 - none)).astype(np.int64)
+    left = (place[:, 1] * (picture_width - width + 1 - none)).astype(np.int64)
+    return np.stack([top, left, height, width], 1), flips
 
 
-def _central_crop(height: int, width: int) -> tuple[int, int, int, int]:
-    if width < RATIO[0] * height:
-        crop_height, crop_width = round(width / RATIO[0]), width
-    elif width > RATIO[1] * height:
-        crop_height, crop_width = height, round(height * RATIO[1])
-    else:
-        crop_height, crop_width = height, width
-    return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
+def scale_crops(crops: np.ndarray, sizes: np.ndarray, frame: tuple[int, int]) -> np.ndarray:
+    """Return crops (B, 4) of pictures of `sizes` (B, 2) as crops of copies of size `frame`."""
+    frame = np.array(frame)
+    scale = frame / sizes  # (B, 2)
+    start = np.minimum(np.rint(crops[:, :2] * scale), frame - 1)
+    length = np.rint(crops[:, 2:] * scale).clip(1, frame - start)
+    return np.concatenate([start, length], 1).astype(np.int64)
 
 
 def crop_and_resize(
     images: torch.Tensor, crops: np.ndarray, flips: np.ndarray, resolution: tuple[int, int]
 ) -> torch.Tensor:
-    """Each image's crop at `resolution`, flipped where `flips` says so.
+    """Return each image's crop at `resolution`, flipped where `flips` says so.
 
     Args:
         images: (B, S, R, 3) uint8.
@@ -107,7 +92,7 @@ def crop_and_resize(
         flips: (B,) bool.
 
     Returns:
-        Grey levels (B, H, W, 3) within one of PIL's, float32 not rounded, or uint8 on a CPU.
+        Grey levels (B, H, W, 3) within one of PIL's: float32 and not rounded, or uint8 on a CPU.
     """
     resize = _resize_one_by_one if images.device.type == "cpu" else resize_by_products
     return resize(images, crops, flips, resolution)
@@ -116,7 +101,7 @@ def crop_and_resize(
 def _resize_one_by_one(
     images: torch.Tensor, crops: np.ndarray, flips: np.ndarray, resolution: tuple[int, int]
 ) -> torch.Tensor:
-    """torch's uint8 kernel for CPUs; some ten times as fast there as products of dense matrices."""
+    """Use torch's uint8 kernel for CPUs: about ten times as fast there as dense products."""
     out = images.new_empty(len(images), *resolution, 3)
     planes = out.permute(0, 3, 1, 2)  # (B, 3, H, W), the same memory
     for row, (top, left, height, width) in enumerate(crops.tolist()):
@@ -129,7 +114,7 @@ def _resize_one_by_one(
 def resize_by_products(
     images: torch.Tensor, crops: np.ndarray, flips: np.ndarray, resolution: tuple[int, int]
 ) -> torch.Tensor:
-    """All crops at once, as two batched matrix products; see `crop_and_resize`."""
+    """Resize all crops at once, as two batched matrix products; see `crop_and_resize`."""
     count, frame_height, frame_width, _ = images.shape
     height, width = resolution
     table = torch.from_numpy(np.column_stack([crops, flips]).astype(np.float32)).to(images.device)
@@ -146,10 +131,10 @@ def resize_by_products(
 def filter_matrix(
     start: torch.Tensor, length: torch.Tensor, size_in: int, size_out: int
 ) -> torch.Tensor:
-    """Weights (B, size_out, size_in) that resize pixels start..start+length of an axis.
+    """Return weights (B, size_out, size_in) that resize pixels start..start+length of an axis.
 
-    The triangle filter of PIL's BILINEAR: as wide as an output pixel where the axis shrinks, else
-    as an input pixel; it sees no pixel outside the crop, and its weights add up to 1.
+    The triangle filter of PIL's BILINEAR: as wide as an output pixel if the axis shrinks, else as
+    an input pixel. It ignores pixels outside the crop, and its weights add up to 1.
     """
     start, length = start[:, None, None], length[:, None, None]
     scale = length / size_out  # input pixels per output pixel
@@ -161,8 +146,11 @@ def filter_matrix(
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
-    """Grey levels (B, H, W, 3), uint8 or float, to ImageNet-normalised (B, 3, H, W) float32 in
-    channels_last."""
+    """Return ImageNet-normalised images (B, 3, H, W) float32 in channels_last.
+
+    Args:
+        images: grey levels (B, H, W, 3), uint8 or float.
+    """
     count, height, width, _ = images.shape
     shift, scale = _shift_and_scale(width, images.device)
     out = images.reshape(count, height, width * 3).to(torch.float32, copy=True)
@@ -172,10 +160,10 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
 
 @functools.cache
 def _shift_and_scale(width: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normalisation of a row of grey levels as shift + scale * level, each (width * 3,).
+    """Return shift and scale (width * 3,) of a row: normalised = shift + scale * level.
 
-    Repeated along the row: broadcasting over 3 values at a time is slow on a CPU. Kept, since
-    making them anew for each batch would copy them to the device each time.
+    Repeated along the row, as broadcasting over 3 values is slow on a CPU. Cached, as making them
+    for each batch would copy them to the device each time.
     """
     mean, std = (
         torch.tensor(values, device=device).repeat(width)

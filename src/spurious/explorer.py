@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from src.data.dataset import Dataset
-from src.data.layout import ImageFiles
+from src.data.images import ImageFiles
 from src.data.pixels import open_image
 from src.evaluation.metrics import wilson
 from src.io import UserError
@@ -114,7 +114,7 @@ def choose_faces(evaluated: Evaluated, dataset: Dataset, per_group: int) -> list
     Raises:
         UserError: an image is missing or cannot be read.
     """
-    images, rows = ImageFiles(dataset.root), evaluated.rows
+    images, rows = dataset.files, evaluated.rows
     names = dict.fromkeys([*evaluated.attributes, *evaluated.tasks])
     values = codes(rows, list(names))
     drawn = np.random.default_rng(0).permutation(len(rows))[:_CANDIDATES]

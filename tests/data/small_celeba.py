@@ -2,11 +2,15 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
 
+from src.data.cache import Records
 from src.data.celeba import ATTRIBUTES
+from src.data.dataset import Dataset
+from src.data.decode import INDEX
 from src.data.table import Table
 
 
@@ -54,9 +58,18 @@ def write_celeba(root: Path, split: list[int]) -> list[str]:
     return names
 
 
-def wait_for_chunks(journal: Path, seconds: float = 60) -> None:
-    """Wait until a build has noted two finished chunks of records in its journal."""
+def build_cache(
+    root: Path, split: str, resolution: tuple[int, int], full_frame: bool = False, **options: Any
+) -> Records:
+    """Decode a split into a cache beside `root`, or in the folder `cache_dir`."""
+    cache_dir = options.pop("cache_dir", root.parent / "cache")
+    options = {"workers": 1, "progress": False} | options
+    return Dataset(root, resolution, cache_dir=cache_dir).images(split, full_frame, **options)
+
+
+def wait_for_chunks(index: Path, seconds: float = 60) -> None:
+    """Wait until a build has entered an image in its index."""
     deadline = time.monotonic() + seconds
-    while not journal.exists() or len(journal.read_text().splitlines()) <= 2:
-        assert time.monotonic() < deadline, f"{journal}: no chunk after {seconds} s"
+    while not index.exists() or not np.fromfile(index, INDEX)["done"].any():
+        assert time.monotonic() < deadline, f"{index}: no image after {seconds} s"
         time.sleep(0.01)

@@ -13,18 +13,19 @@ from torchvision import transforms as tv
 from torchvision.transforms import functional
 
 from src.data.batches import iterate_batches
-from src.data.cache import open_or_build_cache
-from src.data.celeba import ImageFiles
-from src.data.pixels import Pixels, StreamedImages
+from src.data.celeba import find_images
+from src.data.decode import StreamedImages
+from src.data.pixels import Pixels
 from src.data.transforms import (
     crop_and_resize,
     draw_crops,
     filter_matrix,
     normalise,
     resize_by_products,
+    scale_crops,
 )
 from src.io import UserError
-from tests.data.small_celeba import draw_image, write_celeba
+from tests.data.small_celeba import build_cache, draw_image, write_celeba
 
 COUNT = 12
 ORDER = [np.array([3, 1, 7, 0]), np.array([2, 2, 11, 5]), np.array([9])]
@@ -39,16 +40,12 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cropped(root):
-    return open_or_build_cache(
-        root, "train", (32, 24), cache_dir=root.parent / "cache", workers=1, progress=False
-    )
+    return build_cache(root, "train", (32, 24))
 
 
 @pytest.fixture(scope="module")
 def frames(root):
-    return open_or_build_cache(
-        root, "train", (32, 24), True, root.parent / "cache", workers=1, progress=False
-    )
+    return build_cache(root, "train", (32, 24), full_frame=True)
 
 
 class Broken:
@@ -56,6 +53,7 @@ class Broken:
 
     pixels = Pixels((4, 4))
     shape = (4, 4, 3)
+    sizes = np.full((2, 2), 4)
 
     def __init__(self, error: Exception):
         self.error, self.reads = error, 0
@@ -119,7 +117,7 @@ def test_result_does_not_depend_on_prefetch(cropped, frames, augmented):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_streamed_images_equal_the_cache(cropped, frames, root, workers, augmented):
     records, augment = (frames, (5, 100)) if augmented else (cropped, None)
-    streamed = StreamedImages(ImageFiles(root), records.names, records.pixels, workers)
+    streamed = StreamedImages(find_images(root), records.names, records.pixels, workers)
     pairs = list(
         zip(
             iterate_batches(records, ORDER, augment=augment),
@@ -184,7 +182,7 @@ def test_error_of_the_thread_is_raised_by_next(error):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_streamed_bad_image_is_a_plain_user_error(root, workers):
     names = ["000001.jpg", "nowhere.jpg"]
-    streamed = StreamedImages(ImageFiles(root), names, Pixels((8, 8)), workers)
+    streamed = StreamedImages(find_images(root), names, Pixels((8, 8)), workers)
     with pytest.raises(UserError) as caught:
         list(iterate_batches(streamed, [np.array([0]), np.array([1])]))
     assert "nowhere.jpg: cannot be read" in str(caught.value)
@@ -227,10 +225,18 @@ def test_no_more_than_prefetch_batches_are_read_ahead(cropped, monkeypatch):
 # Crops.
 
 
+def frames_of(count: int) -> np.ndarray:
+    """Return the sizes (B, 2) of aligned faces."""
+    return np.tile([218, 178], (count, 1))
+
+
+FIFTY = frames_of(50)
+
+
 @settings(max_examples=30)
 @given(st.integers(0, 2**31), st.integers(0, 10**6), st.integers(1, 64))
 def test_crops_lie_in_the_frame_and_keep_area_and_ratio(seed, step, count):
-    crops, flips = draw_crops(seed, step, count)
+    crops, flips = draw_crops(seed, step, frames_of(count))
     assert crops.shape == (count, 4)
     assert flips.shape == (count,)
     top, left, height, width = crops.T
@@ -244,11 +250,11 @@ def test_crops_lie_in_the_frame_and_keep_area_and_ratio(seed, step, count):
 
 
 def test_crops_are_a_function_of_seed_and_step():
-    first, again = draw_crops(1, 2, 50), draw_crops(1, 2, 50)
+    first, again = draw_crops(1, 2, FIFTY), draw_crops(1, 2, FIFTY)
     np.testing.assert_array_equal(first[0], again[0])
     np.testing.assert_array_equal(first[1], again[1])
-    assert not np.array_equal(first[0], draw_crops(1, 3, 50)[0])
-    assert not np.array_equal(first[0], draw_crops(2, 2, 50)[0])
+    assert not np.array_equal(first[0], draw_crops(1, 3, FIFTY)[0])
+    assert not np.array_equal(first[0], draw_crops(2, 2, FIFTY)[0])
 
 
 def test_crops_are_distributed_as_torchvisions():
@@ -258,16 +264,32 @@ def test_crops_are_distributed_as_torchvisions():
     theirs = np.array(
         [tv.RandomResizedCrop.get_params(image, [0.7, 1.0], [1.0, 4 / 3]) for _ in range(count)]
     )
-    ours, flips = draw_crops(0, 0, count)
+    ours, flips = draw_crops(0, 0, frames_of(count))
     error = np.sqrt((ours.var(0) + theirs.var(0)) / count)
     assert (np.abs(ours.mean(0) - theirs.mean(0)) < 4 * error).all()
     np.testing.assert_allclose(ours.std(0), theirs.std(0), rtol=0.1)
     assert abs(flips.mean() - 0.5) < 4 * 0.5 / count**0.5
 
 
+def test_crops_of_pictures_of_many_sizes_fit_each_of_them():
+    sizes = np.array([[50, 300], [300, 50], [7, 7], [1, 1]] * 20)
+    crops, _ = draw_crops(3, 1, sizes)
+    assert (crops[:, 2:] >= 1).all()
+    assert (crops[:, :2] + crops[:, 2:] <= sizes).all()
+    scaled = scale_crops(crops, sizes, (64, 64))
+    assert (scaled[:, 2:] >= 1).all()
+    assert (scaled[:, :2] + scaled[:, 2:] <= 64).all()
+
+
+def test_crop_of_a_scaled_copy_by_hand():
+    # Rows 10..30 of 100 are rows 5..15 of 50; columns 20..40 of 40 are columns 25..50 of 50.
+    scaled = scale_crops(np.array([[10, 20, 20, 20]]), np.array([[100, 40]]), (50, 50))
+    assert scaled.tolist() == [[5, 25, 10, 25]]
+
+
 def test_fallback_is_the_central_square_as_in_torchvision(monkeypatch):
     monkeypatch.setattr("src.data.transforms.SCALE", (2.0, 2.0))  # no crop is that large
-    crops, _ = draw_crops(0, 0, 2)
+    crops, _ = draw_crops(0, 0, frames_of(2))
     theirs = tv.RandomResizedCrop.get_params(Image.new("RGB", (178, 218)), [2.0, 2.0], [1.0, 4 / 3])
     assert crops.tolist() == [[20, 0, 178, 178]] * 2  # (218 - 178) / 2 = 20
     assert tuple(theirs) == (20, 0, 178, 178)
@@ -289,7 +311,7 @@ def test_filter_matrix_by_hand():
 def test_crop_and_resize_equals_pil_within_a_grey_level(resize, resolution):
     count = 12
     pictures = [draw_image(seed) for seed in range(count)]
-    crops, flips = draw_crops(7, 0, count)
+    crops, flips = draw_crops(7, 0, frames_of(count))
     assert 0 < flips.sum() < count
     images = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
     ours = resize(images, crops, flips, resolution).float().round().numpy()

@@ -19,6 +19,7 @@ class Counted:
     def __init__(self, full_frame: bool = False, damaged: int | None = None):
         self.pixels, self.damaged = Pixels((6, 5), full_frame), damaged
         self.shape = self.pixels.shape
+        self.sizes = np.full((12, 2), 7)
         self.images = np.random.default_rng(0).integers(0, 256, (12, *self.shape), np.uint8)
         self.reads = np.zeros(12, int)
 
@@ -61,7 +62,7 @@ def test_batches_are_those_of_the_source_bit_for_bit(augmented):
     assert source.reads.tolist() == [1, 1, 0, 1, 1, 0, 0, 1, 0, 1, 0, 0]
 
 
-def test_an_epoch_left_early_is_gone_on_with():
+def test_epoch_left_early_is_continued():
     source = Counted()
     kept = DeviceImages(source, np.arange(12), CPU)
     batches = order([0, 1], [2, 3], [4, 5], [6, 7], [8, 9])
@@ -84,7 +85,7 @@ def test_images_already_yielded_are_never_overwritten():
     assert not torch.equal(images[0], images[2])
 
 
-def test_the_error_of_a_damaged_image_is_raised_where_it_is_needed():
+def test_damaged_image_is_an_error_when_it_is_needed():
     kept = DeviceImages(Counted(damaged=4), np.arange(12), CPU)
     stream = iterate_batches(kept, order([1, 2], [3, 4], [5]), CPU)
     next(stream)
@@ -97,7 +98,7 @@ def test_the_error_of_a_damaged_image_is_raised_where_it_is_needed():
 @pytest.mark.parametrize("position", [2, 11])
 def test_a_position_without_memory_is_refused(position):
     kept = DeviceImages(Counted(), np.array([0, 3, 5]), CPU)
-    with pytest.raises(IndexError, match="no memory was made for"):
+    with pytest.raises(IndexError, match="outside those that memory was made for"):
         iterate_batches(kept, order([0, position]), CPU)
 
 
@@ -129,7 +130,7 @@ def test_auto_takes_at_most_half_of_what_is_free(monkeypatch):
     assert not kept_with(monkeypatch, [1799])
 
 
-def test_auto_gives_way_where_others_took_memory_meanwhile(monkeypatch):
+def test_auto_keeps_nothing_if_others_took_the_memory(monkeypatch):
     assert not kept_with(monkeypatch, [1800, 899])
 
 
@@ -137,23 +138,23 @@ def test_auto_is_only_for_images_that_are_read_more_than_once(monkeypatch):
     assert not kept_with(monkeypatch, [1800, 900], reads=10)
 
 
-def test_true_asks_for_no_free_memory_and_false_is_never(monkeypatch):
+def test_true_always_keeps_and_false_never(monkeypatch):
     assert kept_with(monkeypatch, [], wanted=True)
     assert not kept_with(monkeypatch, [], wanted=False)
 
 
-def test_auto_leaves_a_cpu_as_it_is_and_true_does_not():
+def test_auto_keeps_nothing_on_a_cpu_but_true_does():
     source = Counted()
     assert keep_on_device(source, POSITIONS, CPU, "auto", 10**6) is source
     kept = keep_on_device(source, POSITIONS, CPU, True, 10**6)
     assert kept.memory.shape == (10, 6, 5, 3)
 
 
-def test_out_of_memory_says_so_and_reads_as_before(monkeypatch, capsys):
+def test_out_of_memory_falls_back_to_reading(monkeypatch, capsys):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(device_cache, "DeviceImages", full)
     source = Counted()
     assert keep_on_device(source, POSITIONS, CPU, True, 10**6) is source
-    assert capsys.readouterr().out == "no memory on cpu to keep 9e-07 GB of images there\n"
+    assert capsys.readouterr().out == "cpu has no memory to keep 9e-07 GB of images\n"

@@ -136,15 +136,16 @@ class Commands:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder but hidden ones, locks and logs; nor a cache's journal, which says
-    nothing where the build is over and only its deletion failed. The folder's own path is left out
-    of the files."""
+    """Return all files of a folder except hidden ones, locks and logs.
+
+    The folder's own path is removed from their contents.
+    """
     return {
         str(path.relative_to(folder)): path.read_bytes().replace(str(folder).encode(), b"")
         for path in sorted(folder.rglob("*"))
         if path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.suffix not in (".lock", ".txt", ".journal")
+        and path.suffix not in (".lock", ".txt")
         and path.name != "status.json"
     }
 

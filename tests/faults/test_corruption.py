@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.data import decoding
-from src.data.cache import open_or_build_cache
+from src.data import decode
 from src.data.celeba import cache_folder, load_annotations
 from src.data.pixels import Pixels
 from src.evaluation.logits import Logits, load_logits, save_logits
@@ -25,7 +24,7 @@ from src.methods.jtt import ErrorSet, load_error_set, save_error_set
 from src.runs.folder import Run
 from src.runs.signals import Stopped
 from src.training.checkpoints import load_checkpoint, load_newest
-from tests.data.small_celeba import write_celeba
+from tests.data.small_celeba import build_cache, write_celeba
 from tests.faults.conftest import KILLS
 from tests.tiny_training import at, make_trainer, outcome
 
@@ -170,7 +169,7 @@ def test_cached_annotations_are_made_anew(root, count):
 
 
 def open_cache(root: Path):
-    return open_or_build_cache(root, "train", (8, 8), False, root.parent / "cache", 1, False)
+    return build_cache(root, "train", (8, 8))
 
 
 def test_records_are_named_and_the_other_files_of_a_cache_made_anew(root, count):
@@ -190,7 +189,7 @@ def test_records_are_named_and_the_other_files_of_a_cache_made_anew(root, count)
             assert read() == wanted  # built again
         noticed += 1
     records.path.write_bytes(whole)
-    for name in (".crc.npy", ".json"):
+    for name in (".index", ".json"):
         path = records.path.with_suffix(name)
         whole = path.read_bytes()
         for damaged in damages(whole, FLIPS // 2, CUTS // 2):
@@ -200,29 +199,30 @@ def test_records_are_named_and_the_other_files_of_a_cache_made_anew(root, count)
     count(noticed, 0)
 
 
-def test_the_journal_of_an_unfinished_cache(root, monkeypatch, count):
-    monkeypatch.setattr(decoding, "CHUNK", 2)
-    wanted = open_or_build_cache(root, "train", (8, 8), False, root.parent / "other", 1, False)
+def test_the_index_of_an_unfinished_cache(root, monkeypatch, count):
+    monkeypatch.setattr(decode, "CHUNK", 2)
+    wanted = build_cache(root, "train", (8, 8), cache_dir=root.parent / "other")
     wanted = wanted.read(np.arange(10)).tobytes()
     folder = cache_folder(root, root.parent / "cache")
     with monkeypatch.context() as patches:
-        decode, seen = Pixels.decode, []
+        decode_image, seen = Pixels.decode, []
 
         def stop(self, data):
             seen.append(1)
             if len(seen) > 8:
                 raise KeyboardInterrupt
-            return decode(self, data)
+            return decode_image(self, data)
 
         patches.setattr(Pixels, "decode", stop)
         with pytest.raises(KeyboardInterrupt):
             open_cache(root)
-    journal, partial = folder / "train-cropped-8x8.journal", folder / "train-cropped-8x8.partial"
-    half = partial.read_bytes()
-    for damaged in damages(journal.read_bytes(), FLIPS // 2, CUTS // 2):
-        for name in (".bin", ".json", ".crc.npy"):
-            (folder / "train-cropped-8x8.bin").with_suffix(name).unlink(missing_ok=True)
+    records = folder / "train-cropped-8x8-178.bin"
+    index, partial, about = (records.with_suffix(end) for end in (".index", ".partial", ".json"))
+    half, source = partial.read_bytes(), about.read_bytes()
+    for damaged in damages(index.read_bytes(), FLIPS // 2, CUTS // 2):
+        records.unlink(missing_ok=True)
         partial.write_bytes(half)
-        journal.write_bytes(damaged)
+        about.write_bytes(source)
+        index.write_bytes(damaged)
         assert open_cache(root).read(np.arange(10)).tobytes() == wanted
         count(1, 0)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from scripts import prepare_data
-from src.data.cache import open_or_build_cache
-from src.data.celeba import bad_images_file, cache_folder, leave_out, load_annotations
-from src.data.layout import ImageFiles
-from src.io import UserError, read_json
-from tests.data.small_celeba import draw_image, wait_for_chunks, write_celeba
+from src.data.celeba import cache_folder, find_images, load_annotations
+from src.data.decode import INDEX
+from src.data.images import ImageFiles, leave_out, read_bad_images
+from src.io import UserError
+from tests.data.small_celeba import build_cache, draw_image, wait_for_chunks, write_celeba
 
 SPLIT = [0, 0, 0, 0, 1, 1, 2]
 PARTITION = "".join(f"{row:06d}.jpg {split}\n" for row, split in enumerate(SPLIT, 1))
@@ -44,21 +44,32 @@ def train_names(root: Path) -> list[str]:
     return load_annotations(root, root.parent / "cache").of_split("train").names.tolist()
 
 
-def test_caches_of_all_splits_are_built_and_told(root, capsys):
+def test_caches_of_all_splits_are_built_and_listed(root, capsys):
     prepare_data.main(arguments(root))
     output = capsys.readouterr().out
     assert "7 annotated images: train 4, val 2, test 1" in output
-    assert f"train-cropped-16x24.bin: 4 images, {4 * 16 * 24 * 3:,} bytes" in output
-    assert "val-cropped-16x24.bin: 2 images" in output
-    assert "test-cropped-16x24.bin: 1 images" in output
+    assert f"train-cropped-16x24-178.bin: 4 images, {4 * 16 * 24 * 3:,} bytes" in output
+    assert "val-cropped-16x24-178.bin: 2 images" in output
+    assert "test-cropped-16x24-178.bin: 1 images" in output
+    assert "pictures of 178x218 (4) pixels, width x height" in output
+
+
+def test_rebuild_decodes_again(root):
+    prepare_data.main(arguments(root, "--splits", "val"))
+    cache = cache_folder(root, root.parent / "cache") / "val-cropped-16x24-178.bin"
+    before = cache.stat().st_mtime_ns
+    prepare_data.main(arguments(root, "--splits", "val"))
+    assert cache.stat().st_mtime_ns == before
+    prepare_data.main(arguments(root, "--splits", "val", "--rebuild"))
+    assert cache.stat().st_mtime_ns != before
 
 
 def test_augmentation_keeps_whole_frames_of_the_train_split_only(root, capsys):
     prepare_data.main(arguments(root, "--data_augmentation", "--splits", "train", "val"))
     output = capsys.readouterr().out
-    assert "train-full_frame.bin: 4 images" in output
-    assert "val-cropped-16x24.bin: 2 images" in output
-    assert "test-cropped" not in output and "test-full" not in output
+    assert "train-frame-218x178.bin: 4 images" in output
+    assert "val-cropped-16x24-178.bin: 2 images" in output
+    assert "test-cropped" not in output and "test-frame" not in output
 
 
 def test_bad_image_ends_with_its_name(root):
@@ -68,7 +79,7 @@ def test_bad_image_ends_with_its_name(root):
 
 
 @pytest.mark.parametrize("more", [[], ["--check"]], ids=["build", "check"])
-def test_skip_bad_leaves_images_out_of_the_annotations_and_says_how_many(root, capsys, more):
+def test_skip_bad_leaves_images_out_and_says_how_many(root, capsys, more):
     truncate(root, "000002.jpg")
     (root / "img_align_celeba" / "000003.jpg").unlink()
     prepare_data.main(arguments(root, "--skip_bad", *more))
@@ -77,21 +88,21 @@ def test_skip_bad_leaves_images_out_of_the_annotations_and_says_how_many(root, c
     assert "missing or unreadable images are left out" in output
     assert train_names(root) == ["000001.jpg", "000004.jpg"]
     assert "2 missing or unreadable images are left out, see" in errors + capsys.readouterr().err
-    records = open_or_build_cache(root, "train", (16, 24), False, root.parent / "cache", 1, False)
+    records = build_cache(root, "train", (16, 24))
     assert len(records) == 2
 
 
-def test_image_that_was_put_right_comes_back(root, capsys):
+def test_repaired_image_comes_back(root, capsys):
     truncate(root, "000002.jpg")
     prepare_data.main(arguments(root, "--skip_bad"))
     assert len(train_names(root)) == 3
     capsys.readouterr()
     prepare_data.main(arguments(root, "--skip_bad"))
     assert "no annotation" not in capsys.readouterr().out
-    assert set(read_json(bad_images_file(root, root.parent / "cache"))) == {"000002.jpg"}
+    assert set(read_bad_images(cache_folder(root, root.parent / "cache"))) == {"000002.jpg"}
     draw_image(5).save(root / "img_align_celeba" / "000002.jpg")
     assert len(train_names(root)) == 4
-    records = open_or_build_cache(root, "train", (16, 24), False, root.parent / "cache", 1, False)
+    records = build_cache(root, "train", (16, 24))
     assert records.read(np.arange(4)).shape == (4, 16, 24, 3)
 
 
@@ -175,7 +186,7 @@ def test_download_fetches_the_three_files_that_are_needed(root, monkeypatch):
         ["--root", "/nonexistent"],
     ],
 )
-def test_bad_command_lines_end_with_exit_code_2_and_no_traceback(tmp_path, wrong):
+def test_bad_command_lines_exit_with_2_and_no_traceback(tmp_path, wrong):
     result = subprocess.run(
         [sys.executable, "-m", "scripts.prepare_data", *wrong],
         cwd=Path(__file__).parents[2],
@@ -188,7 +199,7 @@ def test_bad_command_lines_end_with_exit_code_2_and_no_traceback(tmp_path, wrong
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_at_once_and_the_next_start_goes_on(tmp_path):
+def test_ctrl_c_stops_and_the_next_start_continues(tmp_path):
     root, cache = tmp_path / "celeba", tmp_path / "cache"
     write_celeba(root, [0] * 1500)
     command = [sys.executable, "-m", "scripts.prepare_data", "--splits", "train", "--workers", "2"]
@@ -201,26 +212,25 @@ def test_ctrl_c_stops_at_once_and_the_next_start_goes_on(tmp_path):
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    journal = cache_folder(root, cache) / "train-cropped-224x224.journal"
-    wait_for_chunks(journal)
+    index = cache_folder(root, cache) / "train-cropped-224x224-178.index"
+    wait_for_chunks(index)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "stopped; the same command goes on from here" in errors
+    assert "stopped; the same command continues from here" in errors
     assert "Traceback" not in errors
-    done = len(journal.read_text().splitlines()) - 1
-    assert 2 <= done < 12  # of 12 chunks of 128
+    done = np.count_nonzero(np.fromfile(index, INDEX)["done"])
+    assert 128 <= done < 1500
     result = subprocess.run(
         command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 0
     assert "1,500 images" in result.stdout
-    assert f"{128 * done}/1500" in result.stderr  # the bar begins there
+    assert f"{done}/1500" in result.stderr  # the bar begins there
 
 
-def test_of_two_that_leave_images_out_at_once_both_are_remembered(root, monkeypatch):
-    """Each stands still between its look at the list and its write until the other has come as far,
-    which behind a lock it never does."""
+def test_two_processes_may_leave_images_out_at_once(root, monkeypatch):
+    """Each waits between reading and writing the list for the other to read: a lock prevents it."""
     both_have_read = threading.Barrier(2)
     fingerprint = ImageFiles.fingerprint
 
@@ -230,8 +240,8 @@ def test_of_two_that_leave_images_out_at_once_both_are_remembered(root, monkeypa
         return fingerprint(images, names)
 
     monkeypatch.setattr(ImageFiles, "fingerprint", wait_for_the_other)
-    cache = root.parent / "cache"
     with ThreadPoolExecutor(2) as pool:
         names = ["000001.jpg", "000002.jpg"]
-        list(pool.map(lambda name: leave_out(root, {name: "unreadable"}, cache), names))
-    assert set(read_json(bad_images_file(root, cache))) == set(names)
+        images, folder = find_images(root), cache_folder(root, root.parent / "cache")
+        list(pool.map(lambda name: leave_out(images, folder, {name: "unreadable"}), names))
+    assert set(read_bad_images(folder)) == set(names)

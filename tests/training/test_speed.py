@@ -13,15 +13,15 @@ import torch
 import train
 from src.config.compose import load_config
 from src.data.batches import iterate_batches
-from src.data.cache import open_or_build_cache
-from src.data.layout import ImageFiles
-from src.data.pixels import StreamedImages
+from src.data.celeba import find_images
+from src.data.decode import StreamedImages
 from src.runs.folder import Run
 from src.runs.signals import Stopped
 from src.sampling.plans import IndexPlan, epoch_positions
 from src.training import loop as training
 from src.training.checkpoints import load_checkpoint
 from src.training.devices import keep_freed_memory
+from tests.data.small_celeba import build_cache
 from tests.tiny_training import at, make_trainer
 
 STEPS = 20  # seven epochs of 3 steps, but for the last; ten of 2 where a plan is half as long
@@ -121,10 +121,8 @@ def test_the_command_line_decides_whether_they_are_kept(tiny_overrides, tmp_path
 
 @pytest.mark.parametrize("augment", [False, True])
 def test_the_cache_changes_no_bit(tiny_celeba, tmp_path, augment):
-    records = open_or_build_cache(
-        tiny_celeba, "train", (16, 16), augment, tmp_path, workers=1, progress=False
-    )
-    streamed = StreamedImages(ImageFiles(tiny_celeba), records.names, records.pixels)
+    records = build_cache(tiny_celeba, "train", (16, 16), augment, cache_dir=tmp_path)
+    streamed = StreamedImages(find_images(tiny_celeba), records.names, records.pixels)
     order = np.random.default_rng(0).permutation(len(records))
     assert np.array_equal(records.read(order), streamed.read(order))
     cached = trained(tmp_path / "records", records, augment=augment)
