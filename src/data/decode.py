@@ -52,9 +52,8 @@ def decode_file(
     except WrongFrame as error:
         height, width = pixels.frame
         raise UserError(
-            f"{images.path(name)}: {error}, as CelebA's aligned images have. For the largest "
-            f"central square of images of any size, set exp.dataset.crop=square; to scale images "
-            f"to that frame, set exp.dataset.resize=[{height},{width}]"
+            f"{images.path(name)}: {error}, the size of CelebA's aligned images. Use the images of "
+            f"img_align_celeba.zip, or scale yours to {width}x{height} first"
         ) from None
 
 

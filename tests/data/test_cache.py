@@ -309,12 +309,12 @@ def test_rebuild_finds_what_size_and_mtime_hide(root):
     np.testing.assert_array_equal(after[1:], before[1:])
 
 
-def test_frame_of_another_size_names_the_setting_that_fits(root):
+def test_frame_of_another_size_says_what_fits(root):
     path = root / "img_align_celeba" / "000003.jpg"
     path.write_bytes(jpeg(draw_image(1, (512, 512))))
     with pytest.raises(UserError, match=r"000003\.jpg: 512x512 pixels, not 178x218") as caught:
         build(root)
-    assert "exp.dataset.crop=square" in str(caught.value)
+    assert "scale yours to 178x218 first" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
 
