@@ -181,6 +181,7 @@ def index_plan(config: Config, rows: Table, groupings: list[Grouping]) -> IndexP
         sampler=loader.sampler,
         subsample_type=data.subsample_type if data.subsample else None,
         multiplicities=times,
+        fraction=loader.train_fraction,
         seed=config.seed,
     )
 

@@ -52,10 +52,17 @@ def open_evaluator(
 
     def load_model(state: dict[str, Any]) -> Any:
         from src.models.build import build_model
+        from src.models.prototypes import PrototypeEnsemble
 
         width = sum(1 if g.num_classes == 2 else g.num_classes for g in groupings)
-        model = build_model(config.model.name, width, False, None, 0, config.model.head)
-        model.load_state_dict(state)
+        kind = config.model.head
+        linear = "linear" if kind == "prototypes" else kind
+        model = build_model(config.model.name, width, False, None, 0, linear)
+        if kind == "prototypes":
+            members, _, size = state["head.prototypes"].shape[1:]
+            model.head = PrototypeEnsemble([g.num_classes for g in groupings], members, size)
+        own = {key: value for key, value in state.items() if key.startswith(("backbone.", "head."))}
+        model.load_state_dict(own)  # LfF also saves its biased network
         return model
 
     return RunEvaluator(

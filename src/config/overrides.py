@@ -10,6 +10,7 @@ from typing import Any
 
 from src.config.schema import Config, StageConfig, schema_keys, section_of
 from src.io import UserError, did_you_mean
+from src.methods.options import METHODS
 
 CONFIG_DIR = Path(__file__).parents[2] / "configs"
 
@@ -98,8 +99,11 @@ def prepare_overrides(argv: list[str], sweep: bool = False) -> tuple[list[str], 
         elif problem := _check_key(key, override):
             problems.append(problem)
         else:
-            # The YAML files set few keys of a stage, and Hydra adds others only with ++.
-            good.append(f"++{text}" if _STAGE_KEY.fullmatch(key) else text)
+            # No YAML file sets all keys of a stage or a method; Hydra adds others only with ++.
+            added = (
+                _STAGE_KEY.fullmatch(key) or key.removeprefix("exp.").partition(".")[0] in METHODS
+            )
+            good.append(f"++{text}" if added else text)
     return good, problems
 
 

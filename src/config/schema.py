@@ -12,13 +12,14 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     Field,
+    create_model,
     field_validator,
     model_validator,
 )
 
 from src.data.groupings import parse_groupings
 from src.io import UserError, expand
-from src.methods.options import METHODS, STAGED, LffOptions, LisaOptions, MixupOptions, PdeOptions
+from src.methods.options import METHODS, STAGED
 from src.objective.options import NEED_GROUPS, ObjectiveOptions, Options
 
 MOST = 10**9  # of whole numbers that count something
@@ -40,8 +41,9 @@ class ModelConfig(Options):
     name: Text = Field(description="any torchvision classifier: resnet50, convnext_tiny, ...")
     pretrained: bool = Field(description="start from ImageNet weights; false: random weights")
     weights: PathText | None = Field(description="a local .safetensors or .pt backbone instead")
-    head: Literal["linear", "cosine"] = Field(
-        "linear", description="cosine: normalised features and rows, no bias (LDAM)"
+    head: Literal["linear", "cosine", "prototypes"] = Field(
+        "linear",
+        description="cosine: normalised features and rows, no bias (LDAM); prototypes: set by DPE",
     )
 
 
@@ -142,7 +144,10 @@ class DataloaderConfig(Options):
     sampler: Literal["rwy", "rwg"] | None = Field(
         description="rwy: draw classes equally often; rwg: groups"
     )
-    num_workers: int = Field(ge=0, le=MOST, description="decoding processes with cache: none")
+    num_workers: int = Field(ge=0, le=MOST, description="decoding threads with cache: none")
+    train_fraction: float = Field(
+        1.0, gt=0, le=1, description="train on a random share of the train split"
+    )
     error_set: PathText | None = Field(description="an error_set.npz of JTT's stage 1")
     lambda_up: float = Field(ge=1, le=MOST, description="how often an epoch sees its examples")
     mtl_join_type: Literal["inv", "union", "xor", "task"] = Field(
@@ -187,7 +192,19 @@ class StageConfig(Options):
     train: dict[str, Any] = Field(default_factory=dict)
 
 
-class Config(Options):
+# One section for each method that has options: exp.mixup, exp.dfr, ...
+MethodSections = create_model(
+    "MethodSections",
+    __base__=Options,
+    **{
+        name: (kind, Field(default_factory=kind))
+        for name, kind in METHODS.items()
+        if kind is not Options
+    },
+)
+
+
+class Config(MethodSections):
     """One run: `exp` of a composed configuration."""
 
     name: Text = Field(description="the method; part of the run folder's path")
@@ -201,10 +218,6 @@ class Config(Options):
     dataloader: DataloaderConfig
     objective: ObjectiveOptions = Field(default_factory=ObjectiveOptions)
     train: TrainConfig
-    mixup: MixupOptions = Field(default_factory=MixupOptions)
-    lisa: LisaOptions = Field(default_factory=LisaOptions)
-    lff: LffOptions = Field(default_factory=LffOptions)
-    pde: PdeOptions = Field(default_factory=PdeOptions)
     stage_1: StageConfig = Field(default_factory=StageConfig)
     stage_2: StageConfig = Field(default_factory=StageConfig)
 
@@ -215,9 +228,15 @@ class Config(Options):
         for stage in ("stage_1", "stage_2"):
             if self.method not in STAGED and getattr(self, stage) != StageConfig():
                 problems.append(f"{stage} has no effect: exp={self.name} has no stages")
+        if self.dataloader.train_fraction < 1 and data.subsample:
+            problems.append("dataloader.train_fraction and dataset.subsample: set one of them")
         if self.dataloader.sampler == "rwg" and not data.subgroup_labels:
             problems.append(
                 "dataloader.sampler=rwg needs group labels: set dataset.subgroup_labels=true"
+            )
+        if self.method in {"dfr", "afr", "self", "dpe", "crt"} and not data.subgroup_labels:
+            problems.append(
+                f"exp={self.name} selects by validation's groups: set dataset.subgroup_labels=true"
             )
         for layer, choice in objective.chosen().items():
             if isinstance(choice, str) and choice in NEED_GROUPS and not data.subgroup_labels:

@@ -1,6 +1,7 @@
 """Nodes of staged methods, made from a configuration; see src/methods/stages.py."""
 
 import shlex
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from src.config.compose import load_saved_config, stage_config
@@ -8,9 +9,11 @@ from src.config.saved import save_config
 from src.config.schema import Config
 from src.data.dataset import Dataset
 from src.data.groupings import Grouping
-from src.io import UserError
+from src.evaluation.logits import rows_identity
+from src.io import UserError, read_json
 from src.methods.stages import Node, export_node, training_node
-from src.runs.folder import Run
+from src.runs.folder import Heartbeat, Run
+from src.runs.provenance import Provenance
 
 
 class ConfiguredStages:
@@ -21,20 +24,72 @@ class ConfiguredStages:
         self.dataset, self.groupings = dataset, groupings
         self.settings = config.dataloader
 
-    def train(self, stage: str, inputs: tuple[Node, ...] = (), **fixed: dict[str, Any]) -> Node:
+    @property
+    def options(self) -> Any:
+        return getattr(self.config, self.config.method)
+
+    def train(
+        self,
+        stage: str,
+        inputs: tuple[Node, ...] = (),
+        epochs: Sequence[int] = (),
+        **fixed: dict[str, Any],
+    ) -> Node:
         given = getattr(self.config, stage)
         if given.run is not None:
-            return self._finished(stage, Run(given.run), given.checkpoint)
+            return self._finished(stage, Run(given.run), given.checkpoint, epochs, fixed)
         run = Run(self.run.path / stage)
         config = stage_config(self.config, stage, **fixed)
+        if epochs and config.train.keep_ckpts != "all":
+            kept = config.train.keep_ckpts
+            config.train.keep_ckpts = sorted({*epochs, *(kept if kept != "best" else ())})
+        if max(epochs, default=0) > config.train.total_epochs:
+            raise UserError(
+                f"exp.{stage} has {config.train.total_epochs} epochs, but epoch {max(epochs)} is "
+                f"needed: raise exp.train.total_epochs, or set exp.self.early_epochs"
+            )
         config.train.log_dir = str(run.path)
         name = f"{stage.replace('_', ' ')}: training in {run.path}"
         return training_node(name, run, lambda: save_config(config, run.config), inputs)
 
-    def export(self, node: Node, split: str, features: bool = False) -> Node:
-        return export_node(node, split, features)
+    def export(
+        self, node: Node, split: str, features: bool = False, epoch: int | None = None
+    ) -> Node:
+        return export_node(node, split, features, node.checkpoint if epoch is None else str(epoch))
 
-    def _finished(self, stage: str, run: Run, checkpoint: str) -> Node:
+    def stage_settings(self, stage: str) -> dict[str, float]:
+        config = stage_config(self.config, stage)
+        optimizer = config.optimizer.model_dump(include={"lr", "weight_decay", "momentum"})
+        epochs = config.train.total_epochs
+        return optimizer | {"batch_size": config.dataloader.batch_size, "epochs": epochs}
+
+    def head(
+        self, first: Node, fit: Callable, inputs: tuple[Node, ...], kind: str = "linear"
+    ) -> Node:
+        run = Run(self.run.path / "stage_2")
+        config = stage_config(self.config, "stage_2")
+        config.model.head, config.train.log_dir = kind, str(run.path)
+
+        def make(heartbeat: Heartbeat, stop: Callable[[], int | None]) -> None:
+            from src.methods.heads import HeadData, write_head_run
+
+            data = HeadData(
+                *(first.run, first.epoch(), self.dataset, self.groupings, self.config.seed)
+            )
+            save_config(config, run.config)
+            write_head_run(run, data, fit(data), heartbeat)
+
+        name = f"stage 2: a head on the features of {first.run.path}"
+        return Node(name, lambda: run.status()["state"] == "done", make, inputs, run)
+
+    def _finished(
+        self,
+        stage: str,
+        run: Run,
+        checkpoint: str,
+        epochs: Sequence[int],
+        fixed: dict[str, dict[str, Any]],
+    ) -> Node:
         """Use a finished run as a stage, after checking that it fits."""
         config, problems = load_saved_config(run.config), []
         command = shlex.join(["python", "train.py", "--resume", str(run.path)])
@@ -44,6 +99,25 @@ class ConfiguredStages:
             theirs, ours = getattr(config.dataset, key), getattr(self.config.dataset, key)
             if theirs != ours:
                 problems.append(f"its dataset.{key} is {theirs}, here {ours}")
+        if set(epochs) - set(run.saved_epochs()):
+            problems.append(
+                f"it kept the epochs {run.saved_epochs()}, but {list(epochs)} are needed: train "
+                f"one with exp.train.keep_ckpts={str(list(epochs)).replace(' ', '')}"
+            )
+        for section, values in fixed.items():
+            for key, value in values.items():
+                theirs = getattr(getattr(config, section), key)
+                if section != "train" and theirs != value:
+                    problems.append(
+                        f"its {section}.{key} is {theirs}, but {value} is needed: train one with "
+                        f"python train.py exp=erm exp.{section}.{key}={value}"
+                    )
+        if run.provenance.exists():
+            known = read_json(run.provenance, Provenance).data
+            for split in known:
+                rows = self.dataset.split(split)
+                if known[split].rows != rows_identity(rows.names, rows.codes):
+                    problems.append(f"its {split} examples have other names or labels")
         if problems:
             raise UserError([f"exp.{stage}.run={run.path}: {problem}" for problem in problems])
         return Node(f"{stage}: {run.path}", lambda: True, run=run, checkpoint=checkpoint)

@@ -2,7 +2,7 @@
 
 import hashlib
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,10 @@ class Logits:
     tasks: tuple[str, ...]
     num_classes: tuple[int, ...]
     source: Source
+
+    def select(self, rows: np.ndarray) -> "Logits":
+        """Return the logits of a boolean mask (N,) or of an index array."""
+        return replace(self, values=self.values[rows])
 
     def of_task(self, task: str) -> np.ndarray:
         """Return the logits of a task, (N,) if it is binary, else (N, K)."""

@@ -1,8 +1,8 @@
 """Options of the methods, at exp.<method>.*; this module imports no torch."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from src.objective.options import Options
 
@@ -46,6 +46,80 @@ class PdeOptions(Options):
     lr_factor: float = Field(1.0, gt=0, description="of the learning rate after the warm-up")
 
 
+class DfrOptions(Options):
+    """DFR (Kirichenko et al. 2023)."""
+
+    fit: Literal["val", "train"] = Field("val", description="split that the head is fitted on")
+    refit: Literal["half", "all"] = Field(
+        "all",
+        description="all: the last fit uses all of validation, which then has no held-out figure; "
+        "half: only val_fit",
+    )
+    num_retrains: int = Field(20, ge=1, description="balanced subsets whose heads are averaged")
+    max_iter: int = Field(100, ge=1, description="of liblinear")
+
+
+class AfrOptions(Options):
+    """AFR (Qiu et al. 2023)."""
+
+    train_fraction: float = Field(0.8, gt=0, lt=1, description="of train, for stage 1")
+    gamma_min: float = Field(1.0, ge=0)
+    gamma_max: float = Field(3.0, ge=0)
+    num_gammas: int = Field(10, ge=1, description="values tried from gamma_min to gamma_max")
+    strengths: list[Annotated[float, Field(ge=0)]] = Field(
+        [1e-3, 1e-2, 1e-1], min_length=1, description="values tried of lambda"
+    )
+    lr: float = Field(2e-2, gt=0)
+    steps: int = Field(1000, ge=1)
+    evaluate_every: int = Field(10, ge=1, description="steps between two looks at validation")
+
+    @model_validator(mode="after")
+    def _check_gammas(self) -> "AfrOptions":
+        if self.gamma_min > self.gamma_max:
+            raise ValueError(
+                f"gamma_min={self.gamma_min:g} is above gamma_max={self.gamma_max:g}: swap them"
+            )
+        return self
+
+
+class CrtOptions(Options):
+    """CRT and ReWeightCRT (Kang et al. 2020)."""
+
+    kind: Literal["sampler", "reweight"] = Field(
+        "sampler", description="draw levels equally often (CRT), or weight them (ReWeightCRT)"
+    )
+    balance: Literal["group", "class"] = Field("group", description="levels: groups or classes")
+
+
+class SelfOptions(Options):
+    """SELF with early-stop disagreement (LaBonte et al. 2023)."""
+
+    early_epochs: list[Annotated[int, Field(ge=1)]] = Field(
+        [2, 4, 10], min_length=1, description="epochs tried as the early checkpoint"
+    )
+    num_rows: list[Annotated[int, Field(ge=2)]] = Field(
+        [20, 100, 500], min_length=1, description="numbers tried of rows to fine-tune on"
+    )
+    lrs: list[Annotated[float, Field(gt=0)]] = Field(
+        [1e-4, 1e-3, 1e-2], min_length=1, description="learning rates tried"
+    )
+    steps: int = Field(250, ge=1)
+
+
+class DpeOptions(Options):
+    """DPE (To et al. 2025)."""
+
+    members: int = Field(15, ge=1, description="heads of each task")
+    balance: Literal["class", "group"] = Field(
+        "class", description="each member's subset has equally large classes or groups"
+    )
+    entropic_scale: float = Field(30.0, gt=0, description="of the scores in the loss")
+    diversity: float = Field(5e5, ge=0, description="weight of the similarity to earlier members")
+    refit: Literal["half", "all"] = Field(
+        "half", description="half: fit on val_fit, select on val_select; all: both on validation"
+    )
+
+
 # Methods with code of their own, and their options; the others are choices of layers.
 METHODS: dict[str, type[Options]] = {
     "mixup": MixupOptions,
@@ -53,5 +127,17 @@ METHODS: dict[str, type[Options]] = {
     "lff": LffOptions,
     "pde": PdeOptions,
     "jtt": Options,
+    "dfr": DfrOptions,
+    "afr": AfrOptions,
+    "crt": CrtOptions,
+    "self": SelfOptions,
+    "dpe": DpeOptions,
 }
-STAGED = {"jtt"}  # methods of several stages, see src/methods/stages.py
+STAGED = {
+    "jtt",
+    "dfr",
+    "afr",
+    "crt",
+    "self",
+    "dpe",
+}  # methods of several stages, see src/methods/stages.py

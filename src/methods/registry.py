@@ -3,11 +3,18 @@
 This is not in `__init__.py`, so that reading options loads no torch.
 """
 
-from src.methods import jtt
+from src.methods import afr, crt, dfr, dpe, jtt, self_disagreement
 from src.methods.lff import LfF
 from src.methods.mixup import Lisa, Mixup
 from src.methods.pde import PDE
 from src.training.method import Method
 
-GRAPHS = {"jtt": jtt.graph}
+GRAPHS = {
+    "jtt": jtt.graph,
+    "dfr": dfr.graph,
+    "afr": afr.graph,
+    "crt": crt.graph,
+    "self": self_disagreement.graph,
+    "dpe": dpe.graph,
+}
 IN_LOOP = {None: Method, "mixup": Mixup, "lisa": Lisa, "lff": LfF, "pde": PDE}

@@ -6,7 +6,7 @@ so that each gives the device back when it ends.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,15 +52,38 @@ class Stages(Protocol):
     run: Run
     groupings: list[Grouping]
     settings: Any  # plain values of exp.dataloader
+    options: Any  # plain values of exp.<method>
 
     @property
     def dataset(self) -> Dataset: ...
 
-    def train(self, stage: str, inputs: tuple[Node, ...] = (), **fixed: dict[str, Any]) -> Node:
-        """Return a training node: the run's settings, with `fixed` values by section."""
+    def train(
+        self,
+        stage: str,
+        inputs: tuple[Node, ...] = (),
+        epochs: Sequence[int] = (),
+        **fixed: dict[str, Any],
+    ) -> Node:
+        """Return a training node: the run's settings, with `fixed` values by section.
 
-    def export(self, node: Node, split: str, features: bool = False) -> Node:
+        A finished run that the user names instead must have these values, and have kept `epochs`.
+        """
+
+    def export(
+        self, node: Node, split: str, features: bool = False, epoch: int | None = None
+    ) -> Node:
         """Return a node that saves the logits (and features) of a training node on a split."""
+
+    def stage_settings(self, stage: str) -> dict[str, float]:
+        """Return lr, weight_decay, momentum, batch_size and epochs of a stage."""
+
+    def head(self, first: Node, fit: Callable, inputs: tuple[Node, ...], kind: str) -> Node:
+        """Return a node that fits a head (`kind` as in exp.model.head) and writes stage_2.
+
+        Args:
+            first: the run whose features it is fitted on; `inputs` export them.
+            fit: called with `HeadData`, returns a `Head`; see src/methods/heads.py.
+        """
 
 
 def run_graph(node: Node, run: Run) -> None:
@@ -91,17 +114,19 @@ def training_node(
     return Node(name, lambda: run.status()["state"] == "done", make, inputs, run)
 
 
-def export_node(node: Node, split: str, features: bool) -> Node:
+def export_node(node: Node, split: str, features: bool, checkpoint: str) -> Node:
     """Return a node that saves logits (and features) of a training node on a split."""
 
     def done() -> bool:
-        epoch = node.epoch()
+        if not node.done():
+            return False
+        epoch = find_best_ckpt(node.run, checkpoint)
         paths = [node.run.logits(split, epoch)] + [node.run.features(split, epoch)] * features
-        return node.done() and all(path.exists() for path in paths)
+        return all(path.exists() for path in paths)
 
     def make(heartbeat: Heartbeat, stop: Callable[[], int | None]) -> None:
         command = [sys.executable, str(ROOT / "test.py"), "--log_dir", str(node.run.path)]
-        command += ["--ckpt_num", node.checkpoint, "--split", split]
+        command += ["--ckpt_num", checkpoint, "--split", split]
         command += ["--features"] * features
         run_child(command, node.run, heartbeat, stop)
 

@@ -47,7 +47,7 @@ class Status(BaseModel):
 class History(BaseModel):
     """val_stats.json: the score of each epoch by rule, and the epoch that each rule selects."""
 
-    epochs: dict[int, dict[str, float]]
+    epochs: dict[int, dict[str, float | None]]  # None: no example was held out
     selected: dict[str, int]
 
 

@@ -7,7 +7,7 @@ from src.io import UserError, write_json
 from src.runs.folder import Run, is_epoch
 
 
-def scores(figures: dict[str, Any], by_group: bool) -> dict[str, float]:
+def scores(figures: dict[str, Any], by_group: bool) -> dict[str, float | None]:
     """Return what each selection rule maximises, from one epoch's validation figures.
 
     best-avg: mean over tasks of average accuracy; best-group: mean over tasks of worst-group
@@ -16,10 +16,16 @@ def scores(figures: dict[str, Any], by_group: bool) -> dict[str, float]:
     Args:
         figures: grouping name to figures (see `metrics.summarise`), one grouping per task.
         by_group: whether there are groups; without, the rules that need them are left out.
+
+    Returns:
+        None for each rule if no example was held out (the last fit used all of validation).
     """
     average = {name.partition(":")[0]: values["avg_acc"] for name, values in figures.items()}
-    rules = {"best-avg": sum(average.values()) / len(average)}
     several = len(figures) > 1
+    if None in average.values():
+        names = ["best-avg", *["best-group"] * by_group, *["best-worst"] * (by_group and several)]
+        return dict.fromkeys(names)
+    rules = {"best-avg": sum(average.values()) / len(average)}
     if several:
         rules |= {f"best-avg-{task}": value for task, value in average.items()}
     if by_group:
@@ -46,7 +52,7 @@ def record_validation(run: Run, epoch: int, rules: dict[str, float]) -> dict[str
             figures = task_figures(read_evaluation(run.epoch_stats(e)))
             epochs[e] = scores(figures, by_group="best-group" in rules)
     epochs = dict(sorted(epochs.items())) | {epoch: rules}
-    selected = {rule: max(epochs, key=lambda e: (epochs[e][rule], -e)) for rule in rules}
+    selected = {rule: max(epochs, key=lambda e: (epochs[e][rule] or 0.0, -e)) for rule in rules}
     history = {"epochs": epochs, "selected": selected}
     write_json(run.val_stats, history)
     return history

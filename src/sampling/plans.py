@@ -22,7 +22,7 @@ LONGEST_EPOCH = 2**31  # examples; their positions alone take 16 GiB
 SHOWN = 20  # names listed in one note
 # Keep the draws of one seed apart.
 SUBSET_STREAM, EPOCH_STREAM, DROPOUT_STREAM, HALVES_STREAM = 1, 2, 3, 4
-MIX_STREAM, PAIR_STREAM, EXPAND_STREAM = 5, 6, 7
+MIX_STREAM, PAIR_STREAM, EXPAND_STREAM, SHARE_STREAM = 5, 6, 7, 8
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ def make_plan(
     sampler: str | None = None,
     subsample_type: str | None = None,
     multiplicities: np.ndarray | None = None,
+    fraction: float = 1.0,
     seed: int,
 ) -> IndexPlan:
     """Return the index plan of a method; ERM with all defaults.
@@ -94,6 +95,7 @@ def make_plan(
         sampler: None, `rwy` or `rwg`.
         subsample_type: None, `suby` or `subg`.
         multiplicities: (N,) int64, how often each example occurs (JTT); None for once.
+        fraction: share of the examples that is used at all; not together with `subsample_type`.
         seed: selects the examples of a subset.
 
     Raises:
@@ -105,6 +107,8 @@ def make_plan(
     if subsample_type not in (None, *SUBSAMPLE_TYPES):
         raise UserError(f"exp.dataset.subsample_type={subsample_type!r}: use null, suby or subg")
     plan = erm(len(labels))
+    if fraction < 1:
+        plan = IndexPlan(train_share(len(labels), fraction, seed))
     if subsample_type:
         plan = subsample(_levels(subsample_type, labels, groups, groupings), seed)
     if multiplicities is not None:
@@ -117,6 +121,12 @@ def make_plan(
 def erm(num_examples: int) -> IndexPlan:
     """Return the plan that sees every example once."""
     return IndexPlan(np.arange(num_examples))
+
+
+def train_share(num_examples: int, fraction: float, seed: int) -> np.ndarray:
+    """Return the positions of a random share of the train split, ascending; all for 1."""
+    shuffled = np.random.default_rng([seed, SHARE_STREAM]).permutation(num_examples)
+    return np.sort(shuffled[: round(fraction * num_examples)])
 
 
 def subsample(levels: Levels, seed: int) -> IndexPlan:

@@ -83,7 +83,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def upgrade(state: dict[str, Any]) -> dict[str, Any]:
     """Rename a first-edition checkpoint's weights: today they are `backbone` and `head`."""
     weights = state["model"]
-    if "head.weight" in weights and any(name.startswith("backbone.") for name in weights):
+    if any(name.startswith("backbone.") for name in weights):
         return state
     # The head was the last linear layer: `fc`, `classifier.6`, `heads.head`, ...
     matrices = [name for name, value in weights.items() if value.ndim == 2 and ".weight" in name]

@@ -7,10 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+import test as evaluation
 import train as entrypoint
 from src.config.compose import load_config
 from src.config.overrides import CONFIG_DIR
+from src.evaluation.logits import load_logits
 from src.io import read_json
+from src.methods import stages
+from src.methods.options import STAGED
 from src.models import build
 from src.models.build import HEAD_KINDS, Network
 from src.runs.folder import Run
@@ -58,14 +62,49 @@ def overrides(data: Path, folder: Path, method: str, tasks: int) -> list[str]:
 
 
 def test_all_methods_are_found():
-    assert len(METHODS) == 22
+    assert len(METHODS) == 27
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3])
-@pytest.mark.parametrize("method", [method for method in METHODS if method != "jtt"])
+@pytest.mark.parametrize("method", [method for method in METHODS if method not in STAGED])
 def test_a_method_trains(data, tmp_path, method, tasks):
     entrypoint.main(load_config(overrides(data, tmp_path / "run", method, tasks)))
     run = Run(tmp_path / "run")
+    check_finished(run)
+
+
+def check_finished(run: Run) -> None:
     assert run.status()["state"] == "done"
     figures = read_json(run.val_stats)["epochs"]["1"]
-    assert all(np.isfinite(value) for value in figures.values())
+    assert all(value is None or np.isfinite(value) for value in figures.values())
+    assert np.isfinite(load_logits(run.logits("val", 1)).values).all()
+
+
+def run_in_this_process(command, run, heartbeat, stop):
+    _, script, *arguments = command
+    if Path(script).name == "train.py":
+        entrypoint.resume(arguments[1])
+    else:
+        evaluation.main(arguments)
+
+
+SMALL = {
+    "self": ["exp.self.early_epochs=[1]", "exp.self.num_rows=[5]", "exp.self.steps=3"],
+    "afr": ["exp.afr.steps=5", "exp.afr.num_gammas=2"],
+    "dpe": ["exp.dpe.members=2"],
+    "dfr": ["exp.dfr.num_retrains=2"],
+    "jtt": [],
+    "crt": ["exp.stage_2.train.total_epochs=2"],
+}
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 3])
+@pytest.mark.parametrize("method", sorted(STAGED))
+def test_a_staged_method_trains(data, tmp_path, monkeypatch, method, tasks):
+    monkeypatch.setattr(stages, "run_child", run_in_this_process)
+    arguments = overrides(data, tmp_path / "run", method, tasks) + SMALL[method]
+    entrypoint.main(load_config(arguments))
+    check_finished(Run(tmp_path / "run" / "stage_2"))
+    evaluation.main(["--log_dir", str(tmp_path / "run"), "--ckpt_num", "last", "--split", "test"])
+    figures = read_json(Run(tmp_path / "run" / "stage_2").stats("test", "last"))
+    assert figures["Young:Male"]["avg_acc"] > 0

@@ -1,0 +1,91 @@
+"""CRT and ReWeightCRT (Kang et al. 2020, as in SubpopBench): a new head on the features of train.
+
+The head starts at random and is trained by SGD with the settings of stage 2, on group-balanced
+draws (CRT) or with weights of inverse group size (ReWeightCRT); with classes in the place of groups
+where train has no group labels. Features come from the network in eval mode, without augmentation:
+SubpopBench leaves batch norm in training mode, so that its statistics keep moving. The epoch with
+the best worst group on validation is kept.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from src.methods.heads import Head, HeadData, linear_head
+from src.methods.options import CrtOptions
+from src.methods.stages import Node, Stages
+from src.objective.example import level_weights
+from src.objective.options import LevelWeights
+from src.sampling.plans import IndexPlan, Schedule
+
+
+def graph(stages: Stages) -> Node:
+    """Return CRT's graph: an ERM network, its features, the head."""
+    options: CrtOptions = stages.options
+    settings = stages.stage_settings("stage_2")
+    first = stages.train("stage_1")
+    exports = tuple(stages.export(first, split, features=True) for split in ("train", "val"))
+    return stages.head(first, lambda data: fit(data, options, settings), exports, "linear")
+
+
+def fit(data: HeadData, options: CrtOptions, settings: dict[str, float]) -> Head:
+    """Fit one head per task; `settings` are lr, weight_decay, momentum, batch_size, epochs."""
+    generator = torch.Generator().manual_seed(data.seed)
+    heads, chosen = [], {}
+    for task, name in enumerate(data.tasks):
+        head, epoch = fit_task(data, task, options, settings, generator)
+        heads.append(head)
+        chosen[f"epoch of {name}"] = epoch
+    return Head(linear_head(heads), chosen=chosen)
+
+
+def fit_task(
+    data: HeadData,
+    task: int,
+    options: CrtOptions,
+    settings: dict[str, float],
+    generator: torch.Generator,
+) -> tuple[tuple[Tensor, Tensor], int]:
+    """Train the head of a task; return its K rows and the epoch that was kept."""
+    table = data.groups("train") if options.balance == "group" else data.labels("train")
+    levels, labels = table[:, task], data.labels("train")[:, task]
+    rows = np.flatnonzero((levels >= 0) & (labels >= 0))
+    counts = np.bincount(levels[rows])
+    weights = None
+    if options.kind == "reweight":
+        table = level_weights(torch.from_numpy(counts)[None], LevelWeights())[0]
+        weights = table[torch.from_numpy(levels.clip(min=0))]
+    plan = IndexPlan(rows, None if options.kind == "reweight" else 1 / counts[levels[rows]])
+    schedule = Schedule(((1, plan),))
+    x, y = data.features("train"), torch.from_numpy(labels)
+    layer = torch.nn.Linear(x.shape[1], data.layout.num_classes[task])
+    bound = x.shape[1] ** -0.5
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.uniform_(-bound, bound, generator=generator)
+    optimizer = torch.optim.SGD(
+        layer.parameters(),
+        lr=settings["lr"],
+        momentum=settings["momentum"],
+        weight_decay=settings["weight_decay"],
+    )
+    everything = np.arange(len(data.labels("val")))
+    best, found, kept = -1.0, None, 0
+    for epoch in range(1, int(settings["epochs"]) + 1):
+        for batch in schedule.batches(data.seed, epoch, int(settings["batch_size"])):
+            positions = torch.from_numpy(batch)
+            losses = torch.nn.functional.cross_entropy(
+                layer(x[positions]), y[positions], reduction="none"
+            )
+            if weights is not None:
+                losses = weights[positions] * losses
+            optimizer.zero_grad()
+            losses.mean().backward()
+            optimizer.step()
+        with torch.no_grad():
+            logits = layer(data.features("val")).numpy()
+        accuracy = data.worst_group(logits, task, "val", everything)
+        if accuracy > best:
+            best, kept = accuracy, epoch
+            found = (layer.weight.detach().clone(), layer.bias.detach().clone())
+    return found, kept

@@ -1,0 +1,131 @@
+"""DFR (Kirichenko et al. 2023, "Last Layer Re-Training is Sufficient for Robustness ...").
+
+A last layer is fitted on the features of a finished ERM network, on balanced subsets of validation
+(or of train): L1-regularised logistic regression, with the strength chosen on held-out groups, and
+averaged over several balanced subsets. For several tasks each has its own head, subsets and
+strength. As in their second code base, features are standardised by all of validation.
+"""
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from src.methods.heads import Head, HeadData, linear_head, standardisation
+from src.methods.options import DfrOptions
+from src.methods.stages import Node, Stages
+
+STRENGTHS = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01)  # C, of which the first best one is chosen
+DFR_STREAM = 20
+
+
+def graph(stages: Stages) -> Node:
+    """Return DFR's graph: an ERM network, its features, the head."""
+    options: DfrOptions = stages.options
+    first = stages.train("stage_1")
+    splits = {"val", options.fit}
+    exports = tuple(stages.export(first, split, features=True) for split in sorted(splits))
+    return stages.head(first, lambda data: fit(data, options), exports, "linear")
+
+
+def fit(data: HeadData, options: DfrOptions) -> Head:
+    """Fit one head per task."""
+    rng = np.random.default_rng([data.seed, DFR_STREAM])
+    fits, strengths = [], {}
+    fit_rows, select_rows = data.halves()
+    all_rows = np.arange(len(data.labels("val")))
+    for task, name in enumerate(data.tasks):
+        if options.fit == "train":
+            tune, score, final = np.arange(len(data.labels("train"))), all_rows, None
+        else:
+            tune, score = fit_rows, select_rows
+            final = all_rows if options.refit == "all" else fit_rows
+        strength = choose_strength(data, task, options, tune, score, rng)
+        strengths[f"C of {name}"] = strength
+        final = tune if final is None else final
+        mean, deviation = standardisation(data.features("val"))
+        models = [
+            fit_balanced(data, task, options, final, strength, (mean, deviation), rng)
+            for _ in range(options.num_retrains)
+        ]
+        fits.append(average(models, mean, deviation))
+    used = np.arange(0)
+    if options.fit == "val":
+        used = all_rows if options.refit == "all" else fit_rows
+    return Head(linear_head(fits), used, strengths)
+
+
+def choose_strength(
+    data: HeadData,
+    task: int,
+    options: DfrOptions,
+    tune: np.ndarray,
+    score: np.ndarray,
+    rng: np.random.Generator,
+) -> float:
+    """Return the C whose fit on a balanced subset has the best worst group on `score` of val."""
+    rows = balanced(data.groups(options.fit)[tune, task], rng)
+    chosen = data.features(options.fit)[tune[rows]]
+    mean, deviation = standardisation(chosen)
+    x = ((chosen - mean) / deviation).numpy()
+    held_out = ((data.features("val")[score] - mean) / deviation).numpy()
+    y, classes = data.labels(options.fit)[tune[rows], task], data.layout.num_classes[task]
+    accuracies = []
+    for strength in STRENGTHS:
+        weight, bias = regress(x, y, classes, strength, options, data.seed)
+        logits = held_out @ weight.T + bias
+        logits = logits[:, 0] if classes == 2 else logits
+        accuracies.append(data.worst_group(logits, task, "val", score))
+    return STRENGTHS[int(np.argmax(accuracies))]
+
+
+def fit_balanced(
+    data: HeadData,
+    task: int,
+    options: DfrOptions,
+    rows: np.ndarray,
+    strength: float,
+    scale: tuple[Tensor, Tensor],
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit on a new balanced subset of `rows`; return weights and biases for scaled features."""
+    subset = rows[balanced(data.groups(options.fit)[rows, task], rng)]
+    x = ((data.features(options.fit)[subset] - scale[0]) / scale[1]).numpy()
+    y, classes = data.labels(options.fit)[subset, task], data.layout.num_classes[task]
+    return regress(x, y, classes, strength, options, data.seed)
+
+
+def balanced(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw as many rows of each group (N,) as the smallest has; -1 (unknown) is left out."""
+    present = np.unique(groups[groups >= 0])
+    size = min((groups == group).sum() for group in present)
+    drawn = [rng.permutation(np.flatnonzero(groups == group))[:size] for group in present]
+    return np.concatenate(drawn)
+
+
+def regress(
+    x: np.ndarray, y: np.ndarray, classes: int, strength: float, options: DfrOptions, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit L1 logistic regression; return weights (1 or K, D) and biases (1 or K,).
+
+    liblinear penalises the bias, too. More than two classes are fitted one against the rest.
+    """
+    weights, biases = [], []
+    for target in [1] if classes == 2 else range(classes):
+        model = LogisticRegression(
+            l1_ratio=1, C=strength, solver="liblinear", random_state=seed, max_iter=options.max_iter
+        )
+        model.fit(x, y == target)
+        weights.append(model.coef_[0])
+        biases.append(model.intercept_[0])
+    return np.array(weights), np.array(biases)
+
+
+def average(
+    models: list[tuple[np.ndarray, np.ndarray]], mean: Tensor, deviation: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Average heads for standardised features, and fold the standardisation in."""
+    weight = torch.from_numpy(np.mean([weight for weight, _ in models], axis=0)).float()
+    bias = torch.from_numpy(np.mean([bias for _, bias in models], axis=0)).float()
+    weight = weight / deviation
+    return weight, bias - weight @ mean

@@ -1,0 +1,200 @@
+"""Heads fitted on the cached features of a finished run, and the run folder of such a head.
+
+A head run looks like any other run: its checkpoint holds the backbone of the base run and the new
+head, so that test.py and reports work unchanged. `head.json` says where the features come from, so
+that other splits need no pass of the network where their features are at hand.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from src.data.dataset import Dataset
+from src.data.groupings import Grouping
+from src.evaluation.logits import (
+    Logits,
+    Source,
+    load_features,
+    load_logits,
+    predictions,
+    save_logits,
+)
+from src.evaluation.results import evaluate, evaluation_json
+from src.io import write_json
+from src.objective.logits import LogitLayout
+from src.runs.folder import Heartbeat, Run
+from src.runs.selection import record_validation, scores
+from src.sampling.plans import stack_groups, stack_labels, stratified_halves
+from src.training.checkpoints import (
+    link_checkpoint,
+    load_checkpoint,
+    model_hash,
+    save_checkpoint,
+)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A fitted head.
+
+    Attributes:
+        module: features (N, D) to flat logits (N, C).
+        fit_rows: positions of validation that it was fitted on; empty for none.
+        chosen: hyperparameters that were selected, for people to read.
+    """
+
+    module: nn.Module
+    fit_rows: np.ndarray = field(default_factory=lambda: np.arange(0))
+    chosen: dict[str, Any] = field(default_factory=dict)
+
+
+class HeadInfo(BaseModel):
+    """The contents of head.json."""
+
+    base: str
+    epoch: int | str
+    fit_rows: list[int]
+    chosen: dict[str, Any]
+
+
+def head_file(run: Run) -> Path:
+    return run.path / "head.json"
+
+
+class HeadData:
+    """What a head is fitted on: features, labels and groups of the splits, and the base's head.
+
+    Args:
+        run, epoch: of the base, whose features have been exported.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        epoch: int | str,
+        dataset: Dataset,
+        groupings: Sequence[Grouping],
+        seed: int,
+    ):
+        self.run, self.epoch, self.dataset, self.seed = run, epoch, dataset, seed
+        self.groupings, self.tasks = list(groupings), [grouping.task for grouping in groupings]
+        self.layout = LogitLayout([grouping.num_classes for grouping in groupings])
+        self.num_groups = [grouping.num_groups for grouping in groupings]
+
+    @cache  # noqa: B019 (lives as long as one fit)
+    def features(self, split: str) -> Tensor:
+        """Return the features of a split, (N, D) float32."""
+        return torch.from_numpy(
+            load_features(self.run.features(split, self.epoch)).values.astype(np.float32)
+        )
+
+    def logits(self, split: str, epoch: int | str | None = None) -> Logits:
+        """Return the base's logits of a split, at another epoch if one is given."""
+        return load_logits(self.run.logits(split, self.epoch if epoch is None else epoch))
+
+    @cache  # noqa: B019
+    def labels(self, split: str) -> np.ndarray:
+        """Return labels (N, T) int64, -1 = unknown."""
+        return stack_labels(self.dataset.split(split), self.groupings)
+
+    @cache  # noqa: B019
+    def groups(self, split: str) -> np.ndarray:
+        """Return group ids (N, T) int64, -1 = unknown."""
+        return stack_groups(self.dataset.split(split), self.groupings)
+
+    @cache  # noqa: B019
+    def halves(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the positions of val_fit and val_select."""
+        return stratified_halves(self.groups("val"), self.seed)
+
+    def base_rows(self, task: int) -> tuple[Tensor, Tensor]:
+        """Return the base head of a task as K rows: weights (K, D) and biases (K,).
+
+        A binary task's one row w becomes (0, w), whose softmax is the sigmoid of w's logit.
+        """
+        state = load_checkpoint(self.run.checkpoint(self.epoch))["model"]
+        place = self.layout.columns[task]
+        weight, bias = state["head.weight"][place], state["head.bias"][place]
+        if len(weight) == 1:
+            return torch.cat([torch.zeros_like(weight), weight]), torch.cat([bias * 0, bias])
+        return weight.clone(), bias.clone()
+
+    def worst_group(self, logits: np.ndarray, task: int, split: str, rows: np.ndarray) -> float:
+        """Return the worst-group accuracy of logits, (n,) or (n, K), of some rows of a split."""
+        right = predictions(logits) == self.labels(split)[rows, task]
+        groups = self.groups(split)[rows, task]
+        return min(right[groups == g].mean() for g in np.unique(groups[groups >= 0]))
+
+
+def linear_head(rows: Sequence[tuple[Tensor, Tensor]]) -> nn.Linear:
+    """Return a linear head from each task's weights and biases, (1 or K, D) and (1 or K,).
+
+    Two rows of a binary task are joined to one, their difference.
+    """
+    weights, biases = [], []
+    for weight, bias in rows:
+        binary = len(weight) == 2
+        weights.append(weight[1:] - weight[:1] if binary else weight)
+        biases.append(bias[1:] - bias[:1] if binary else bias)
+    weight, bias = torch.cat(weights), torch.cat(biases)
+    head = nn.Linear(weight.shape[1], len(weight))
+    head.load_state_dict({"weight": weight.float(), "bias": bias.float()})
+    return head
+
+
+def standardisation(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each feature, (D,); a constant one has deviation 1."""
+    deviation = features.std(0, correction=0)
+    return features.mean(0), torch.where(deviation > 0, deviation, 1.0)
+
+
+def write_head_run(
+    run: Run,
+    data: HeadData,
+    head: Head,
+    heartbeat: Heartbeat,
+) -> None:
+    """Write the run folder of a fitted head: checkpoint, validation, status.
+
+    Validation leaves out the rows that the head was fitted on; if those are all rows, there is no
+    figure.
+    """
+    base = load_checkpoint(data.run.checkpoint(data.epoch))["model"]
+    state = {name: tensor for name, tensor in base.items() if name.startswith("backbone.")}
+    state |= {f"head.{name}": tensor for name, tensor in head.module.state_dict().items()}
+    save_checkpoint(run.checkpoint(1), {"model": state, "epoch": 1, "batch": 0, "step": 1})
+    link_checkpoint(run.checkpoint(1), run.checkpoint("last"))
+    base_path = str(data.run.path.resolve())
+    info = HeadInfo(
+        base=base_path,
+        epoch=data.epoch,
+        fit_rows=head.fit_rows.tolist(),
+        chosen=head.chosen,
+    )
+    write_json(head_file(run), info.model_dump())
+
+    source = load_features(data.run.features("val", data.epoch)).source
+    with torch.inference_mode():
+        values = head.module(data.features("val")).numpy()
+    source = Source(**{**vars(source), "epoch": "1", "checkpoint": model_hash(state)})
+    logits = Logits(values, tuple(data.tasks), data.layout.num_classes, source)
+    save_logits(run.logits("val", 1), logits)
+    rows = data.dataset.split("val")
+    held_out = np.setdiff1d(np.arange(len(rows)), head.fit_rows)
+    figures = evaluate(logits.select(held_out), data.groupings, rows.select(held_out))
+    write_json(run.epoch_stats(1), evaluation_json(run.path, logits, "1", figures))
+    record_validation(run, 1, scores(figures, by_group=True))
+    for name, value in head.chosen.items():
+        print(f"{name}: {value}", flush=True)
+    run.set_status(state="done", step=1, epoch=1, total_epochs=1, **_owner(heartbeat))
+
+
+def _owner(heartbeat: Heartbeat) -> dict[str, Any]:
+    return {name: heartbeat.fields[name] for name in ("host", "pid", "started")}
