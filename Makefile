@@ -22,8 +22,8 @@ demo: $(INSTALLED)  ## train ERM, RWG, SUBG and JTT on drawn faces; pictures in 
 bench: $(INSTALLED)  ## this project beside the conventional loop; table and picture in outputs/bench
 	$(BIN)/python -m benchmarks.run
 
-test: $(INSTALLED)  ## the fast tests (at most 5 minutes on 2 cores)
-	$(BIN)/python -m pytest -q -m "not slow and not gpu and not slurm and not browser"
+test: $(INSTALLED)  ## the fast tests (4 minutes on 2 cores)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not gpu and not slurm and not browser"
 
 test-slow: $(INSTALLED)  ## the others: slow, slurm, browser
 	$(BIN)/python -m pytest -q -m "slow or slurm or browser"
@@ -34,7 +34,7 @@ test-all: $(INSTALLED)  ## all tests this machine can run
 test-oldest:  ## the fast tests once with the oldest versions that requirements.txt allows
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet -r requirements-dev.txt -c requirements-oldest.txt
-	.venv-oldest/bin/python -m pytest -q -m "not slow and not gpu and not slurm and not browser"
+	.venv-oldest/bin/python -m pytest -q -n auto --dist loadfile -m "not slow and not gpu and not slurm and not browser"
 
 audit: $(INSTALLED)  ## look for known vulnerabilities in what is installed (needs the network)
 	$(BIN)/python -m scripts.audit
