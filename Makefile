@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: golden audit test-oldest help demo bench test test-slow test-all lint format clean faults
+.PHONY: golden test-oldest help demo bench test test-slow test-all lint format clean faults
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -16,8 +16,8 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $(INSTALLED)
 
-demo: $(INSTALLED)  ## train ERM, RWG, SUBG and JTT on drawn faces; pictures in outputs/demo
-	$(BIN)/python -m scripts.demo
+demo: $(INSTALLED)  ## train four methods on drawn faces; pictures in outputs/demo
+	PYTHON=$(BIN)/python recipes/demo.sh
 
 bench: $(INSTALLED)  ## this project beside the conventional loop; table and picture in outputs/bench
 	$(BIN)/python -m benchmarks.run
@@ -35,9 +35,6 @@ test-oldest:  ## the fast tests once with the oldest versions that requirements.
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet -r requirements-dev.txt -c requirements-oldest.txt
 	.venv-oldest/bin/python -m pytest -q -n auto --dist loadfile -m "not slow and not gpu and not slurm and not browser"
-
-audit: $(INSTALLED)  ## look for known vulnerabilities in what is installed (needs the network)
-	$(BIN)/python -m scripts.audit
 
 golden: $(INSTALLED)  ## losses of all presets bit by bit as in another commit: make golden BASE=<commit>
 	@test -n "$(BASE)" || { echo "name a commit: make golden BASE=HEAD~1"; exit 2; }
@@ -60,4 +57,4 @@ format: $(INSTALLED)  ## put style right
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment and caches; runs, data and outputs stay
-	rm -rf $(VENV) .venv-oldest .venv-audit .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .pytest_cache .ruff_cache .hypothesis

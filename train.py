@@ -2,6 +2,7 @@
 
 python train.py exp=erm|rwy|rwg|suby|subg|jtt|... exp.optimizer.lr=0.0001 ...
 python train.py --resume RUN
+python train.py --list
 python train.py --help
 """
 
@@ -214,6 +215,10 @@ def entrypoint() -> None:
     if sys.argv[1:2] == ["--resume"] and len(sys.argv) == 3:
         with exit_on_user_error():
             resume(sys.argv[2])
+    elif sys.argv[1:] == ["--list"]:
+        from src.report.methods import text
+
+        print(text())
     else:
         launch(main)
 

@@ -16,6 +16,7 @@ def print_help(composed: DictConfig) -> None:
         f"exp/model=      {_choices('exp/model')}, or any torchvision classifier\n"
         f"exp/dataset=    {_choices('exp/dataset')}\n"
         f"exp/optimizer=  {_choices('exp/optimizer')}\n\n"
+        "--list          list the methods\n"
         "--resume RUN    continue the run in a folder\n"
         "--cfg job       print the whole configuration\n"
         "-m              run every combination of values: -m exp.seed=0,1,2\n"
