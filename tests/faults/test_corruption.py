@@ -18,7 +18,7 @@ import torch
 from src.data import decode
 from src.data.celeba import cache_folder, load_annotations
 from src.data.pixels import Pixels
-from src.evaluation.logits import Logits, load_logits, save_logits
+from src.evaluation.logits import Logits, Source, load_logits, save_logits
 from src.io import UserError
 from src.methods.jtt import ErrorSet, load_error_set, save_error_set
 from src.runs.folder import Run
@@ -123,12 +123,12 @@ def test_a_run_with_a_damaged_last_checkpoint_ends_with_the_same_bits(tmp_path, 
 def test_logits(tmp_path, count):
     values = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
     path = tmp_path / "logits.npz"
-    save_logits(path, Logits(values, ("Young", "Bald"), "val", "3", "hash", "identity"))
+    source = Source("val", "3", "hash", "identity")
+    save_logits(path, Logits(values, ("Young", "Bald"), (2, 2), source))
 
     def read() -> bytes:
         logits = load_logits(path)
-        about = (logits.tasks, logits.split, logits.epoch, logits.checkpoint, logits.data)
-        return content([logits.values]) + repr(about).encode()
+        return content([logits.values]) + repr((logits.tasks, logits.source)).encode()
 
     count(*check_noticed(path, read))
 
@@ -137,10 +137,10 @@ def test_error_sets(tmp_path, count):
     names, tasks = [f"{number:06d}.jpg" for number in range(64)], ["Young", "Bald"]
     errors = np.random.default_rng(1).integers(0, 2, (64, 2)).astype(bool)
     path = tmp_path / "error_set.npz"
-    save_error_set(path, names, tasks, ErrorSet(errors, np.array([0.25, 0.5])))
+    save_error_set(path, names, tasks, ErrorSet(errors, np.array([0.25, 0.5]), "rows"))
 
     def read() -> bytes:
-        found = load_error_set(path, names, tasks)
+        found = load_error_set(path, names, tasks, "rows")
         return content([found.errors, found.task_losses])
 
     count(*check_noticed(path, read))
