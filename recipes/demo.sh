@@ -43,8 +43,8 @@ run() {
 run "ERM" exp=erm exp.train.total_epochs=3
 run "RWG" exp=rwg exp.train.total_epochs=3
 run "group DRO" exp=group_dro exp.train.total_epochs=3
-# 40 steps give a first network that fails on what is rare. After a whole epoch it would fail on
-# hair that is hard to tell, and its errors would teach the second network noise.
-run "JTT" exp=jtt exp.train.total_epochs=2 exp.lambda_up=10 exp.stage_1.train.max_steps=40
+# A new last layer on the features of the ERM network, fitted on balanced validation groups. One half
+# of validation is held out, so that there is a validation figure.
+run "DFR" exp=dfr exp.train.total_epochs=3 "exp.stage_1.run='$LOGS/ERM'" exp.dfr.refit=half
 
 "$PYTHON" -m scripts.demo_report --out "$OUT" "${runs[@]}"
