@@ -30,7 +30,7 @@ def test_the_recipe_trains_four_methods(tmp_path):
     done = subprocess.run([RECIPE], env=environment, capture_output=True, text=True, check=True)
     commands = [line[2:].split("\t")[:-1] for line in done.stdout.splitlines() if line[:2] == "--"]
     configs = [load_config(command[1:]) for command in commands if command[0] == "train.py"]
-    assert [config.name for config in configs] == ["erm", "rwg", "group_dro", "jtt"]
+    assert [config.name for config in configs] == ["erm", "rwg", "group_dro", "dfr"]
     assert {config.model.name for config in configs} == {"shufflenet_v2_x0_5"}
     assert {tuple(config.dataset.groupings) for config in configs} == {(BLOND,)}
     folders = [f"{tmp_path}/a b/{name.replace(' ', '_')}" for name in METHODS]
