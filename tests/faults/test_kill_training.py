@@ -64,7 +64,7 @@ def check_after_kill(run: Run, output: str, before: int) -> int:
     """What a killed start leaves: it went on at the checkpoint of `before`, and lost one step at
     the most. Returns the step of the checkpoint that there is now."""
     assert "Traceback" not in output and "error:" not in output and "warning:" not in output
-    continued = re.search(r"continuing at epoch \d+, step (\d+)", output)
+    continued = re.search(r"resuming at step (\d+)", output)
     if continued:
         assert int(continued[1]) == before
     step = sound_step(run)

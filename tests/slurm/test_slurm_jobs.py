@@ -186,7 +186,7 @@ def test_a_training_run_that_hits_its_time_limit_ends_bit_identical(slurm, tmp_p
 
     assert state(cut) == "done"
     assert "Restarts=1" in slurm.ask("scontrol", "show", "job", number)
-    assert "continuing at epoch" in cut.log.read_text()
+    assert "resuming at step" in cut.log.read_text()
     assert final_hash(cut) == final_hash(whole)
     assert metrics(cut) == metrics(whole)
 
