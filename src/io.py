@@ -24,8 +24,6 @@ from typing import IO, Any, TypeVar
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from src.json_shapes import misfit
-
 T = TypeVar("T")
 
 # What reading a damaged .npz file can raise.
@@ -193,11 +191,6 @@ def read_json(path: Path, kind: type[T] | Any = Any) -> T:
         UserError: the file is missing, is not JSON, or does not fit `kind`.
     """
     try:
-        if isinstance(kind, dict):  # an old shape; goes when json_shapes has no user left
-            value = json.loads(path.read_bytes())
-            if problem := misfit(value, kind):
-                raise ValueError(problem)
-            return value
         return _adapter(kind).validate_python(json.loads(path.read_bytes()))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
