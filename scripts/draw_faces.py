@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from src.data.celeba import ATTRIBUTES
+from src.data.groupings import ATTRIBUTES, COLUMN
 from src.io import UserError, exit_on_user_error
-from src.standin.attribute_table import COLUMN, sample_attributes
+from src.standin.attribute_table import sample_attributes
 from src.standin.faces import draw_face
 from src.standin.faces.canvas import HEIGHT, WIDTH
 

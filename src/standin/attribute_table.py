@@ -1,9 +1,9 @@
-"""The measured joint distribution of CelebA's 40 attributes, and samples from it.
+"""Sample attributes from CelebA's measured joint distribution.
 
 The table holds a cell for each combination of sex and hair colours that occurs, with its count.
-Given the cell, the other 34 attributes follow a Gaussian copula: attribute a is present where a
-normal Z_a exceeds the cell's threshold of a, and the Z are correlated by one matrix per sex. A
-single 40 x 40 copula cannot do it: hair colours exclude each other, and its matrix of pairwise
+Within a cell the other 34 attributes follow a Gaussian copula: attribute a is present if a normal
+Z_a exceeds the threshold of a in this cell. The Z of one sex share a correlation matrix. A single
+40 x 40 copula does not work: hair colours exclude each other, so their matrix of pairwise
 correlations is far from positive definite.
 """
 
@@ -15,20 +15,20 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtri
 
-from src.data.celeba import ATTRIBUTES
+from src.data.groupings import ATTRIBUTES, COLUMN
 from src.io import UserError
 
 COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair", "Bald")
-REST = tuple(name for name in ATTRIBUTES if name != "Male" and name not in COLOURS)
+REST = tuple(name for name in ATTRIBUTES if name not in ("Male", *COLOURS))
 TABLE_PATH = Path(__file__).with_name("attribute_table.json")
 
-COLUMN = {name: column for column, name in enumerate(ATTRIBUTES)}
+_CELL_COLUMNS = [COLUMN[name] for name in ("Male", *COLOURS)]
 _REST_COLUMNS = [COLUMN[name] for name in REST]
 
 
 @dataclass(frozen=True)
 class AttributeTable:
-    """The table as arrays: C cells, A = 34 attributes beside sex and hair colour."""
+    """The table as arrays: C cells, A = 34 attributes other than sex and hair colour."""
 
     cells: np.ndarray  # (C, 6) uint8: Male, then COLOURS
     shares: np.ndarray  # (C,) probabilities, sum 1
@@ -37,9 +37,9 @@ class AttributeTable:
 
     @property
     def marginals(self) -> np.ndarray:
-        """P(attribute) (40,) in the order of ATTRIBUTES."""
+        """P(attribute), shape (40,), in the order of ATTRIBUTES."""
         marginals = np.empty(len(ATTRIBUTES))
-        marginals[[COLUMN["Male"], *(COLUMN[name] for name in COLOURS)]] = self.shares @ self.cells
+        marginals[_CELL_COLUMNS] = self.shares @ self.cells
         marginals[_REST_COLUMNS] = self.shares @ self.probabilities
         return marginals
 
@@ -50,26 +50,22 @@ def load_table() -> AttributeTable:
     table = json.loads(TABLE_PATH.read_text())
     cells = [[c["male"], *(name in c["colours"] for name in COLOURS)] for c in table["cells"]]
     counts = np.array([cell["count"] for cell in table["cells"]])
-    correlations = np.zeros((2, len(REST), len(REST)))
+    probabilities = np.array([cell["probabilities"] for cell in table["cells"]])
+    correlations = np.stack([np.eye(len(REST))] * 2)
     for matrix, rows in zip(correlations, table["correlations"]):
         for k, row in enumerate(rows):
             matrix[k, :k] = matrix[:k, k] = row
-            matrix[k, k] = 1
-    return AttributeTable(
-        cells=np.array(cells, np.uint8),
-        shares=counts / counts.sum(),
-        probabilities=np.array([cell["probabilities"] for cell in table["cells"]]),
-        correlations=correlations,
-    )
+    shares = counts / counts.sum()
+    return AttributeTable(np.array(cells, np.uint8), shares, probabilities, correlations)
 
 
 def sample_attributes(num: int, seed: int = 0, correlation: float = 1.0) -> np.ndarray:
-    """Attributes (num, 40) uint8 of 0/1 of `num` faces; row i is the same for every `num` > i.
+    """Sample the attributes of `num` faces, (num, 40) uint8 of 0/1.
 
-    With probability `correlation` a face is drawn from the measured joint distribution, otherwise
-    each of its attributes on its own with the measured probability. So the marginals never change,
-    and the covariance of every two attributes is `correlation` times the measured one: at 1 as in
-    CelebA, at 0 all attributes are independent.
+    Row i is the same for every `num` > i. With probability `correlation` a face comes from the
+    joint distribution; otherwise each attribute is drawn independently, with its measured
+    probability. The marginals therefore never change, and the covariance of any two attributes is
+    `correlation` times the measured one: 1 is CelebA, 0 is independence.
 
     Raises:
         UserError: `correlation` is not between 0 and 1.
@@ -87,17 +83,16 @@ def sample_attributes(num: int, seed: int = 0, correlation: float = 1.0) -> np.n
 
 
 def _sample_joint(table: AttributeTable, pick: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Attributes (N, 40) of the joint distribution from uniform numbers (N,) and (N, 40)."""
-    chosen = np.searchsorted(table.shares.cumsum()[:-1], pick, side="right")  # (N,) cell
+    """Turn uniform numbers (N,) and (N, 40) into attributes (N, 40) of the joint distribution."""
+    cell = np.searchsorted(table.shares.cumsum()[:-1], pick, side="right")  # (N,)
     attributes = np.empty(uniform.shape, np.uint8)
-    attributes[:, [COLUMN["Male"], *(COLUMN[name] for name in COLOURS)]] = table.cells[chosen]
+    attributes[:, _CELL_COLUMNS] = table.cells[cell]
     normal = ndtri(uniform[:, _REST_COLUMNS])
     for sex in (0, 1):
-        rows = np.flatnonzero(table.cells[chosen, 0] == sex)
+        rows = np.flatnonzero(table.cells[cell, 0] == sex)
         values, vectors = np.linalg.eigh(table.correlations[sex])
-        root = (
-            vectors * np.sqrt(np.maximum(values, 0))
-        ) @ vectors.T  # symmetric, so no sign is free
-        thresholds = ndtri(1 - table.probabilities[chosen[rows]])
+        # The symmetric root does not depend on the signs of the eigenvectors.
+        root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+        thresholds = ndtri(1 - table.probabilities[cell[rows]])
         attributes[np.ix_(rows, _REST_COLUMNS)] = normal[rows] @ root > thresholds
     return attributes
