@@ -1,7 +1,7 @@
-"""A drawing surface in the coordinates of an upright face.
+"""Draw shapes in the coordinates of an upright face.
 
-x runs from the middle of the face, y is the row in a picture of 178 x 218. Shapes are drawn at
-twice that size and scaled down at the end, which smooths their edges.
+x is measured from the middle of the face; y is the row in a picture of 178 x 218. The canvas has
+twice that size and is scaled down at the end, which smooths edges.
 """
 
 import functools
@@ -12,18 +12,18 @@ from PIL import Image, ImageDraw
 
 WIDTH, HEIGHT = 178, 218
 OVERSAMPLE = 2
-SIDES = (-1, 1)  # of the face: x is multiplied by these
+SIDES = (-1, 1)  # of the face; x is multiplied by these
 
 Colour = tuple[float, float, float]
 Points = list[tuple[float, float]]
 
 _PIVOT_Y = 120  # the head turns around this row
 _STEPS = 4  # points of a curve per given point
-_LEFT = np.array([-1, 1])  # turns a swapped direction by 90 degrees
+_CATMULL_ROM = np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
 
 
 def mix(a: Colour, b: Colour, share: float) -> Colour:
-    """The colour that is `share` of the way from a to b."""
+    """Return the colour that is `share` of the way from a to b."""
     return tuple(x + (y - x) * share for x, y in zip(a, b))
 
 
@@ -36,15 +36,15 @@ def lighter(colour: Colour, share: float) -> Colour:
 
 
 def mirrored(right: Points) -> Points:
-    """A closed outline from its right half, which begins and ends at (or near) the middle."""
+    """Complete a closed outline from its right half, which begins and ends near the middle."""
     return right + [(-x, y) for x, y in reversed(right)]
 
 
 class Canvas:
-    """Draws shapes on an image of OVERSAMPLE times 178 x 218, in face coordinates.
+    """Draw shapes on an image of OVERSAMPLE times 178 x 218, in face coordinates.
 
     Args:
-        image: RGB, drawn on in place.
+        image: RGB, changed in place.
         scale, angle: of the head; angle in radians.
         shift: (x, y) of the head in pixels of the final picture.
     """
@@ -60,32 +60,32 @@ class Canvas:
         self._turn = (cos, sin, *self._offset.tolist())
 
     def shape(self, outline: Points, colour: Colour, alpha: int = 255, curved: bool = True) -> None:
-        """A filled outline; `curved` draws a smooth curve through its points."""
+        """Fill an outline; `curved` draws a smooth curve through its points."""
         points = np.array(outline)
-        if curved:
-            points = _spline(len(outline), True)[0] @ points
-        draw, ink = self._pen(colour, alpha)
-        draw.polygon(self._flat(points), fill=ink)
+        self._fill(_spline(len(outline), True)[0] @ points if curved else points, colour, alpha)
+
+    def both(self, right: Points, colour: Colour, alpha: int = 255, curved: bool = True) -> None:
+        """Fill an outline on the right side of the face and its mirror image on the left."""
+        for side in SIDES:
+            self.shape([(side * x, y) for x, y in right], colour, alpha, curved)
 
     def ellipse(
         self, x: float, y: float, rx: float, ry: float, colour: Colour, alpha: int = 255
     ) -> None:
-        """A filled ellipse around (x, y)."""
         draw, ink = self._pen(colour, alpha)
         draw.ellipse(self._box(x, y, rx, ry), fill=ink)
 
     def ring(self, x: float, y: float, rx: float, ry: float, colour: Colour, width: float) -> None:
-        """The outline of an ellipse."""
         draw, ink = self._pen(colour, 255)
         draw.ellipse(self._box(x, y, rx, ry), outline=ink, width=round(width * OVERSAMPLE))
 
     def soft(self, x: float, y: float, rx: float, ry: float, colour: Colour, alpha: int) -> None:
-        """A patch that fades out, for blush and light."""
+        """Draw an ellipse that fades out, for blush and light."""
         for size in (1.0, 0.75, 0.5):
             self.ellipse(x, y, rx * size, ry * size, colour, alpha // 3)
 
     def line(self, points: Points, width: float, colour: Colour, alpha: int = 255) -> None:
-        """A smooth thin line of constant width."""
+        """Draw a smooth line of constant width."""
         curve = _spline(len(points), False)[0] @ np.array(points)
         draw, ink = self._pen(colour, alpha)
         draw.line(self._flat(curve), fill=ink, width=round(width * OVERSAMPLE))
@@ -98,55 +98,51 @@ class Canvas:
         alpha: int = 255,
         ends: tuple[float, float] = (0.2, 0.2),
     ) -> None:
-        """A smooth stroke of `width` in its middle that tapers to shares `ends` of it."""
+        """Draw a smooth stroke that tapers from `width` to the shares `ends` of it."""
         spline, slope = _spline(len(points), False)
-        points = np.array(points)
-        normal = (slope @ points)[:, ::-1] * _LEFT
+        curve, normal = spline @ points, (slope @ points)[:, ::-1] * (-1, 1)
         normal *= _taper(len(normal), *ends) * (width / 2) / np.hypot(*normal.T)[:, None]
-        curve = spline @ points
-        outline = np.concatenate((curve + normal, (curve - normal)[::-1]))
+        self._fill(np.concatenate((curve + normal, (curve - normal)[::-1])), colour, alpha)
+
+    def _fill(self, outline: np.ndarray, colour: Colour, alpha: int) -> None:
         draw, ink = self._pen(colour, alpha)
         draw.polygon(self._flat(outline), fill=ink)
 
     def _flat(self, points: np.ndarray) -> list[float]:
-        """Face coordinates (P, 2) -> pixels as PIL takes them, [x0, y0, x1, ...]."""
+        """Turn face coordinates (P, 2) into pixels as PIL takes them, [x0, y0, x1, ...]."""
         return (points @ self._matrix + self._offset).ravel().tolist()
 
     def _box(self, x: float, y: float, rx: float, ry: float) -> tuple[float, float, float, float]:
-        """The box of pixels around an ellipse; its axes stay upright when the head tilts."""
+        """Return the box of pixels around an ellipse, whose axes do not tilt with the head."""
         cos, sin, left, top = self._turn
         px, py = x * cos - y * sin + left, x * sin + y * cos + top
         rx, ry = rx * self._scale, ry * self._scale
         return px - rx, py - ry, px + rx, py + ry
 
     def _pen(self, colour: Colour, alpha: int) -> tuple[ImageDraw.ImageDraw, tuple[int, ...]]:
-        red, green, blue = colour
-        if alpha == 255:
-            return self._cover, (int(red), int(green), int(blue))
-        return self._blend, (int(red), int(green), int(blue), alpha)
+        ink = tuple(map(int, colour))
+        return (self._cover, ink) if alpha == 255 else (self._blend, (*ink, alpha))
 
 
 @functools.cache
 def _taper(num: int, start: float, end: float) -> np.ndarray:
-    """Shares (num, 1) of a brush's width along its stroke."""
+    """Return the width of a brush along its stroke, as shares (num, 1)."""
     return np.interp(np.linspace(0, 1, num), (0, 0.4, 0.6, 1), (start, 1, 1, end))[:, None]
 
 
 @functools.cache
 def _spline(num: int, closed: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Matrices (S, num) from points to a Catmull-Rom curve through them, and to its tangents."""
+    """Return matrices (S, num) from points to a Catmull-Rom curve and to its tangents."""
     t = np.arange(_STEPS)[:, None] / _STEPS
-    powers = np.hstack((t**0, t, t**2, t**3))
-    slopes = np.hstack((0 * t, t**0, 2 * t, 3 * t**2))
-    basis = np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
+    powers, slopes = np.hstack((t**0, t, t**2, t**3)), np.hstack((0 * t, t**0, 2 * t, 3 * t**2))
     segments = num if closed else num - 1
     curve, tangent = np.zeros((2, segments * _STEPS + (not closed), num))
     for k in range(segments):
-        for column, neighbour in enumerate(range(k - 1, k + 3)):
+        rows = slice(k * _STEPS, (k + 1) * _STEPS)
+        for basis, neighbour in zip(_CATMULL_ROM.T, range(k - 1, k + 3)):
             point = neighbour % num if closed else min(max(neighbour, 0), num - 1)
-            rows = slice(k * _STEPS, (k + 1) * _STEPS)
-            curve[rows, point] += powers @ basis[:, column]
-            tangent[rows, point] += slopes @ basis[:, column]
+            curve[rows, point] += powers @ basis
+            tangent[rows, point] += slopes @ basis
     if not closed:
         curve[-1, -1] = tangent[-1, -1] = 1
         tangent[-1, -2] = -1
