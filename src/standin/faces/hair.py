@@ -13,7 +13,13 @@ class _Cut:
     """Measures of a haircut, in face coordinates."""
 
     def __init__(self, person: Person):
-        self.texture = person.hair_texture
+        self.texture = (
+            "wavy"
+            if person.has["Wavy_Hair"]
+            else "straight"
+            if person.has["Straight_Hair"]
+            else "natural"
+        )
         self.wavy, self.straight = self.texture == "wavy", self.texture == "straight"
         self.volume = _VOLUME[self.texture] + person.normal.hair_volume + 3 * person.long_hair
         self.outer = person.width + self.volume  # half width at the ears
