@@ -69,6 +69,9 @@ class Person:
         """Pick one of `options` by the uniform number `name`."""
         return options[int(getattr(self.uniform, name) * len(options))]
 
+    def strand(self, k: int) -> Colour:
+        return self.strands[k % len(self.strands)]
+
     def _hair(self) -> tuple[Colour, list[Colour]]:
         """Return base and strand colours; several colour labels give their mean and streaks."""
         has = self.has

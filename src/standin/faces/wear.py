@@ -1,4 +1,4 @@
-"""What people wear: clothes, tie, necklace, earrings, glasses, hat."""
+"""Draw what people wear: clothes, tie, necklace, earrings, glasses, hat."""
 
 import math
 
@@ -16,49 +16,44 @@ _BOTTOM = 245  # below the picture
 
 
 def draw_neck_and_clothes(canvas: Canvas, person: Person) -> None:
-    male, neck, collar, chin = person.has["Male"], person.neck, person.collar, person.chin
+    """Draw neck, clothes, shirt and tie, and necklace."""
+    has, neck, collar, chin = person.has, person.neck, person.collar, person.chin
     throat = mirrored([(0, 140), (neck, 140), (neck + 4, 225)])
     canvas.shape(throat, darker(person.skin, 0.1), curved=False)
     below_chin = [(0, chin + 10), (neck * 0.7, chin + 4), (neck, chin - 12), (0, chin - 20)]
     canvas.shape(mirrored(below_chin), person.shadow, 150)
-    tie = person.has["Wearing_Necktie"]
-    cloth = (44, 47, 58) if tie else person.choose("clothes", _FABRICS)
-    shoulders = (88 if male else 74) + 3 * person.normal.shoulders
-    dip = 8 if male else 24  # of the neckline
+    cloth = (44, 47, 58) if has["Wearing_Necktie"] else person.choose("clothes", _FABRICS)
+    shoulders = (88 if has["Male"] else 74) + 3 * person.normal.shoulders
+    dip = 8 if has["Male"] else 24  # of the neckline
     neckline = [(0, collar + dip), (neck * 0.6, collar + dip * 0.6), (neck + 2, collar - 3)]
     sleeve = [(shoulders - 20, collar + 8), (shoulders, collar + 22), (shoulders + 8, _BOTTOM)]
     canvas.shape(mirrored([*neckline, *sleeve]), cloth)
     hem = neckline[::-1] + [(-x, y) for x, y in neckline[1:]]
     canvas.brush(hem, 2.2, darker(cloth, 0.3), ends=(1, 1))
-    if tie:
-        _shirt_and_tie(canvas, person)
-    if person.has["Wearing_Necklace"]:
-        _necklace(canvas, person)
+    if has["Wearing_Necktie"]:
+        _draw_shirt_and_tie(canvas, person)
+    if has["Wearing_Necklace"]:
+        colour = person.choose("necklace", _JEWELS)
+        for k in range(11):
+            angle = math.pi * (k + 0.5) / 11
+            x, y = (neck + 1) * math.cos(angle), chin + 4 + 14 * math.sin(angle)
+            size = 2.3 + 0.9 * math.sin(angle)
+            canvas.ellipse(x, y, size + 0.7, size + 0.7, darker(colour, 0.5))
+            canvas.ellipse(x, y, size, size, colour)
 
 
-def _shirt_and_tie(canvas: Canvas, person: Person) -> None:
+def _draw_shirt_and_tie(canvas: Canvas, person: Person) -> None:
     n, y, colour = person.neck, person.chin + 6, person.choose("tie", _TIES)
     shirt = [(0, y + 6), (n, y - 4), (n + 4, y + 6), (15, _BOTTOM), (0, _BOTTOM)]
     canvas.shape(mirrored(shirt), (242, 243, 247), curved=False)
     flap = [(0, y + 5), (n, y - 5), (n + 2, y + 5), (13, y + 15)]
+    canvas.both(flap, (222, 226, 236), curved=False)
     lapel = [(n + 4, y + 4), (15, _BOTTOM), (40, _BOTTOM), (n + 12, y + 8)]
-    for side in SIDES:
-        canvas.shape([(side * x, y) for x, y in flap], (222, 226, 236), curved=False)
-        canvas.shape([(side * x, y) for x, y in lapel], (30, 32, 42), curved=False)
+    canvas.both(lapel, (30, 32, 42), curved=False)
     blade = [(0, y + 13), (5, y + 13), (12, _BOTTOM), (0, _BOTTOM)]
     canvas.shape(mirrored(blade), colour, curved=False)
     knot = [(0, y + 4), (7, y + 4), (5, y + 14), (0, y + 14)]
     canvas.shape(mirrored(knot), darker(colour, 0.2), curved=False)
-
-
-def _necklace(canvas: Canvas, person: Person) -> None:
-    colour, reach = person.choose("necklace", _JEWELS), person.neck + 1
-    for k in range(11):
-        angle = math.pi * (k + 0.5) / 11
-        x, y = reach * math.cos(angle), person.chin + 4 + 14 * math.sin(angle)
-        size = 2.3 + 0.9 * math.sin(angle)
-        canvas.ellipse(x, y, size + 0.7, size + 0.7, darker(colour, 0.5))
-        canvas.ellipse(x, y, size, size, colour)
 
 
 def draw_earrings(canvas: Canvas, person: Person) -> None:
@@ -85,12 +80,8 @@ def draw_glasses(canvas: Canvas, person: Person) -> None:
     for side in SIDES:
         x, y = side * EYE_X, EYE_Y + 1
         top = [(x - wide, y - high * 0.8), (x, y - high), (x + wide, y - high * 0.8)]
-        rim = [
-            *top,
-            (x + wide * 0.9, y + high * 0.7),
-            (x, y + high),
-            (x - wide * 0.9, y + high * 0.7),
-        ]
+        below = [(x + wide * 0.9, y + high * 0.7), (x, y + high), (x - wide * 0.9, y + high * 0.7)]
+        rim = top + below
         canvas.shape(rim, (26, 26, 34) if dark else (225, 238, 248), 225 if dark else 45)
         canvas.line([*rim, *rim[:2]], 2.4, frame)
         canvas.line([(x - 9, y + 4), (x - 3, y - 6)], 1.6, (255, 255, 255), 110)
@@ -99,7 +90,7 @@ def draw_glasses(canvas: Canvas, person: Person) -> None:
 
 
 def draw_hat(canvas: Canvas, person: Person) -> None:
-    """A beanie, a brimmed hat or a cap."""
+    """Draw a beanie, a brimmed hat or a cap."""
     if not person.has["Wearing_Hat"]:
         return
     cloth, w = person.choose("hat_colour", _FABRICS), person.width + 8
