@@ -9,8 +9,8 @@ import functools
 import os
 import shutil
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -26,26 +26,6 @@ VERSION = 1
 JPEG_QUALITY = 92
 _BYTES_PER_FACE = 16_384  # on disk, measured and rounded up
 _CHUNK = 50  # faces per task of a worker
-
-
-@dataclass(frozen=True)
-class Options:
-    """Everything that the files depend on; the folder is named after it."""
-
-    num_train: int
-    num_val: int
-    num_test: int
-    seed: int
-    correlation: float
-
-    @property
-    def sizes(self) -> tuple[int, int, int]:
-        return self.num_train, self.num_val, self.num_test
-
-    @property
-    def folder(self) -> str:
-        sizes = "-".join(map(str, self.sizes))
-        return f"synthetic{VERSION}-{sizes}-seed{self.seed}-correlation{float(self.correlation)}"
 
 
 def ensure_synthetic(
@@ -71,8 +51,10 @@ def ensure_synthetic(
     Raises:
         UserError: `correlation` is out of range, or the disk is full.
     """
-    options = Options(num_train, num_val, num_test, seed, correlation)
-    root = Path(parent) / options.folder
+    sizes = {"num_train": num_train, "num_val": num_val, "num_test": num_test}
+    options = sizes | {"seed": seed, "correlation": correlation}
+    name = f"synthetic{VERSION}-{num_train}-{num_val}-{num_test}-seed{seed}"
+    root = Path(parent) / f"{name}-correlation{float(correlation)}"
     if root.is_dir():
         return root
     lock = root.with_name(f".{root.name}.lock")
@@ -87,9 +69,10 @@ def ensure_synthetic(
     return root
 
 
-def _draw(folder: Path, root: Path, options: Options, workers: int | None) -> None:
+def _draw(folder: Path, root: Path, options: dict[str, Any], workers: int | None) -> None:
     """Draw the faces that are missing in `folder`, the later `root`, and write its other files."""
-    attributes = sample_attributes(sum(options.sizes), options.seed, options.correlation)
+    sizes = [options["num_train"], options["num_val"], options["num_test"]]
+    attributes = sample_attributes(sum(sizes), options["seed"], options["correlation"])
     images = folder / "img_align_celeba"
     images.mkdir(parents=True, exist_ok=True)
     missing = [k for k in range(len(attributes)) if not _is_complete(images / _name(k))]
@@ -104,12 +87,14 @@ def _draw(folder: Path, root: Path, options: Options, workers: int | None) -> No
     if not terminal:  # a log file
         print(f"{label}: {len(missing)} faces", file=sys.stderr, flush=True)
     chunks = [missing[k : k + _CHUNK] for k in range(0, len(missing), _CHUNK)]
-    draw = functools.partial(_draw_chunk, images, options.seed)
     tasks = [(chunk, attributes[chunk]) for chunk in chunks]
+    draw = functools.partial(_draw_chunk, images, options["seed"])
     with tqdm(total=len(missing), desc=label, unit=" faces", disable=not terminal) as bar:
         for count in run_in_processes(draw, tasks, workers):
             bar.update(count)
-    _write_annotations(folder, attributes, options)
+    _write_annotations(folder, attributes, sizes)
+    about = "drawn faces with CelebA's attribute distribution; not CelebA"
+    write_json(folder / "synthetic.json", {"about": about, "version": VERSION, **options})
     os.sync()  # flush all files before the folder gets its final name
 
 
@@ -120,20 +105,14 @@ def _draw_chunk(images: Path, seed: int, task: tuple[list[int], np.ndarray]) -> 
     return len(task[0])
 
 
-def _write_annotations(folder: Path, attributes: np.ndarray, options: Options) -> None:
-    """Write both annotation files in the official format, and the options."""
-    names = [_name(k) for k in range(len(attributes))]
-    rows = [
-        f"{name} " + " ".join("-1" if value == 0 else " 1" for value in row)
-        for name, row in zip(names, attributes.tolist())
-    ]
-    header = [str(len(rows)), " ".join(ATTRIBUTES)]
-    (folder / "list_attr_celeba.txt").write_text("\n".join([*header, *rows, ""]))
-    split = np.repeat([0, 1, 2], options.sizes).tolist()
-    lines = [f"{name} {part}\n" for name, part in zip(names, split)]
-    (folder / "list_eval_partition.txt").write_text("".join(lines))
-    about = "drawn faces with CelebA's attribute distribution; not CelebA"
-    write_json(folder / "synthetic.json", {"about": about, "version": VERSION, **asdict(options)})
+def _write_annotations(folder: Path, attributes: np.ndarray, sizes: list[int]) -> None:
+    """Write both annotation files in the official format."""
+    lines, parts = [str(len(attributes)), " ".join(ATTRIBUTES)], []
+    for k, (row, split) in enumerate(zip(attributes, np.repeat([0, 1, 2], sizes))):
+        lines.append(f"{_name(k)} " + " ".join(" 1" if present else "-1" for present in row))
+        parts.append(f"{_name(k)} {split}\n")
+    (folder / "list_attr_celeba.txt").write_text("\n".join([*lines, ""]))
+    (folder / "list_eval_partition.txt").write_text("".join(parts))
 
 
 def _name(index: int) -> str:

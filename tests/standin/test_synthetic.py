@@ -1,4 +1,4 @@
-"""The stand-in: attributes as in CelebA, faces that show them, a folder made once and whole."""
+"""The stand-in has CelebA's attributes, faces that show them, and a folder that is drawn once."""
 
 import hashlib
 import os
@@ -29,7 +29,7 @@ SIZES = {"num_train": 5, "num_val": 2, "num_test": 3}
 
 
 def celeba_annotations() -> np.ndarray:
-    """The complete annotations (202599, 40): beside CELEBA_ROOT, or in it."""
+    """Read the complete annotations (202599, 40), which lie beside CELEBA_ROOT or in it."""
     root = Path(os.environ.get("CELEBA_ROOT", "nowhere"))
     for folder in (root.parent / "celeba_annotations", root / "celeba_annotations", root):
         if (folder / "list_attr_celeba.txt").exists():
@@ -40,7 +40,7 @@ def celeba_annotations() -> np.ndarray:
 
 
 def pair_probabilities(attributes: np.ndarray) -> np.ndarray:
-    """P(attribute i and attribute j) (40, 40)."""
+    """Return P(attribute i and attribute j), shape (40, 40)."""
     present = attributes.astype(np.float32)
     return present.T @ present / len(present)
 
@@ -108,7 +108,7 @@ def test_pair_probability_at_zero_thresholds_is_the_arcsine_law():
 
 
 @pytest.mark.celeba
-def test_pair_probabilities_of_samples_are_celebas_within_002_on_average():
+def test_sampled_pair_probabilities_are_near_those_of_celeba():
     real, drawn = (
         pair_probabilities(a) for a in (celeba_annotations(), sample_attributes(200_000))
     )
@@ -131,7 +131,7 @@ def pixels(attributes: np.ndarray, index: int = 0, seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
 def test_attribute_is_visible_at_64_pixels(name):
-    # Noise and everything else is equal, so that only the cue differs.
+    # Chance is equal in both pictures, so only the cue differs.
     def small(value: int, index: int) -> np.ndarray:
         face = draw_face(example_attributes(name, value), 0, index).crop((0, 20, 178, 198))
         return np.asarray(face.resize((64, 64), Image.Resampling.BILINEAR), np.float32)
@@ -142,11 +142,6 @@ def test_attribute_is_visible_at_64_pixels(name):
     assert min(changed) > 0
 
 
-def test_face_has_celebas_size():
-    face = draw_face(sample_attributes(1)[0], 0, 0)
-    assert (face.size, face.mode) == ((178, 218), "RGB")
-
-
 def test_face_depends_on_seed_and_index_only():
     attributes = example_attributes("Smiling", 1)
     assert np.array_equal(pixels(attributes, 4), pixels(attributes, 4))
@@ -154,16 +149,17 @@ def test_face_depends_on_seed_and_index_only():
     assert not np.array_equal(pixels(attributes, 4, seed=1), pixels(attributes, 4, seed=2))
 
 
-def test_an_attribute_moves_nothing_but_its_own_cue():
-    # A necklace lies below the chin: everything above it stays as it was.
+def test_an_attribute_changes_nothing_but_its_own_cue():
+    # A necklace lies below the chin; everything above the chin stays the same.
     without, with_ = (pixels(example_attributes("Wearing_Necklace", v), 1) for v in (0, 1))
     assert np.array_equal(without[:140], with_[:140])
     assert not np.array_equal(without[160:], with_[160:])
 
 
-def test_all_attributes_together_and_none_can_be_drawn():
+def test_faces_with_all_and_no_attributes_have_celebas_size():
     for value in (0, 1):
-        assert draw_face(np.full(40, value), 0, 0).size == (178, 218)
+        face = draw_face(np.full(40, value), 0, 0)
+        assert (face.size, face.mode) == ((178, 218), "RGB")
 
 
 def test_hair_tones_of_blond_and_brown_overlap():
@@ -185,8 +181,20 @@ def digests(root: Path) -> dict[str, str]:
     return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
+def record_drawn(monkeypatch) -> list[int]:
+    """Return a list that receives the index of each face that is drawn from now on."""
+    drawn = []
+
+    def draw(row, seed, index):
+        drawn.append(index)
+        return draw_face(row, seed, index)
+
+    monkeypatch.setattr("src.standin.dataset.draw_face", draw)
+    return drawn
+
+
 def test_folder_is_in_celebas_layout_and_format(tmp_path):
-    root = ensure_synthetic(tmp_path, **SIZES, workers=1, progress=False)
+    root = ensure_synthetic(tmp_path, **SIZES, workers=1)
     lines = (root / "list_attr_celeba.txt").read_text().splitlines()
     assert lines[0] == "10"
     assert lines[1].split() == list(ATTRIBUTES)
@@ -202,32 +210,29 @@ def test_folder_is_in_celebas_layout_and_format(tmp_path):
 
 
 def test_number_of_processes_and_hash_seed_change_no_byte(tmp_path, monkeypatch):
-    sizes = SIZES | {"num_train": 120}  # enough for two workers
-    one = ensure_synthetic(tmp_path / "one", **sizes, workers=1, progress=False)
+    sizes = SIZES | {"num_train": 300}  # enough for two workers
+    one = ensure_synthetic(tmp_path / "one", **sizes, workers=1)
     monkeypatch.setenv("PYTHONHASHSEED", "123")  # the workers inherit it
-    two = ensure_synthetic(tmp_path / "two", **sizes, workers=2, progress=False)
+    two = ensure_synthetic(tmp_path / "two", **sizes, workers=2)
     assert digests(one) == digests(two)
 
 
 def test_options_never_share_a_folder(tmp_path):
     variants = ({}, {"num_test": 4}, {"seed": 1}, {"correlation": 0.5})
-    roots = [
-        ensure_synthetic(tmp_path, **(SIZES | options), workers=1, progress=False)
-        for options in variants
-    ]
+    roots = [ensure_synthetic(tmp_path, **(SIZES | options), workers=1) for options in variants]
     assert len(set(roots)) == 4
     assert not any(character in str(root.name) for root in roots for character in ":,= ")
 
 
 def test_existing_folder_is_returned_untouched(tmp_path):
-    root = ensure_synthetic(tmp_path, **SIZES, workers=1, progress=False)
+    root = ensure_synthetic(tmp_path, **SIZES, workers=1)
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    assert ensure_synthetic(tmp_path, **SIZES, workers=1, progress=False) == root
+    assert ensure_synthetic(tmp_path, **SIZES, workers=1) == root
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
 
 
-def test_interrupted_making_goes_on_and_gives_the_same_bytes(tmp_path, monkeypatch):
-    whole = ensure_synthetic(tmp_path / "whole", **SIZES, workers=1, progress=False)
+def test_interrupted_drawing_resumes_with_the_same_bytes(tmp_path, monkeypatch):
+    whole = ensure_synthetic(tmp_path / "whole", **SIZES, workers=1)
 
     def interrupted(row, seed, index):
         if index == 4:
@@ -236,51 +241,34 @@ def test_interrupted_making_goes_on_and_gives_the_same_bytes(tmp_path, monkeypat
 
     monkeypatch.setattr("src.standin.dataset.draw_face", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        ensure_synthetic(tmp_path, **SIZES, workers=1, progress=False)
+        ensure_synthetic(tmp_path, **SIZES, workers=1)
     partial = tmp_path / f".{whole.name}.partial"
     assert not (tmp_path / whole.name).exists()
     third = partial / "img_align_celeba" / "000003.jpg"
-    third.write_bytes(third.read_bytes()[:2000])  # cut off in the middle of a write
-
-    drawn = []
-
-    def counted(row, seed, index):
-        drawn.append(index)
-        return draw_face(row, seed, index)
-
-    monkeypatch.setattr("src.standin.dataset.draw_face", counted)
-    root = ensure_synthetic(tmp_path, **SIZES, workers=1, progress=False)
+    third.write_bytes(third.read_bytes()[:2000])  # truncated
+    drawn = record_drawn(monkeypatch)
+    root = ensure_synthetic(tmp_path, **SIZES, workers=1)
     assert drawn == [2, 4, 5, 6, 7, 8, 9]
     assert digests(root) == digests(whole)
     assert not partial.exists()
 
 
-def test_two_makers_at_once_draw_each_face_once(tmp_path, monkeypatch):
-    # The lock belongs to an open file, so that threads stand for processes.
-    drawn = []
-
-    def counted(row, seed, index):
-        drawn.append(index)
-        return draw_face(row, seed, index)
-
-    monkeypatch.setattr("src.standin.dataset.draw_face", counted)
+def test_two_at_once_draw_each_face_once(tmp_path, monkeypatch):
+    # The lock belongs to an open file, so threads can stand for processes.
+    drawn = record_drawn(monkeypatch)
     with ThreadPoolExecutor(2) as threads:
-        makers = [
-            threads.submit(ensure_synthetic, tmp_path, **SIZES, workers=1, progress=False)
-            for _ in range(2)
-        ]
-    assert {maker.result() for maker in makers} == {
-        tmp_path / "synthetic1-5-2-3-seed0-correlation1.0"
-    }
+        makers = [threads.submit(ensure_synthetic, tmp_path, **SIZES, workers=1) for _ in range(2)]
+    name = "synthetic1-5-2-3-seed0-correlation1.0"
+    assert {maker.result() for maker in makers} == {tmp_path / name}
     assert drawn == list(range(10))
 
 
 @pytest.mark.slow
-def test_killed_maker_takes_its_workers_along_and_the_next_one_goes_on(tmp_path):
+def test_workers_end_with_a_killed_parent_and_the_next_call_resumes(tmp_path):
     sizes = SIZES | {"num_train": 600}
     code = (
         "from pathlib import Path; from src.standin.dataset import ensure_synthetic\n"
-        f"ensure_synthetic(Path({str(tmp_path)!r}), **{sizes}, workers=2, progress=False)"
+        f"ensure_synthetic(Path({str(tmp_path)!r}), **{sizes}, workers=2)"
     )
     maker = subprocess.Popen([sys.executable, "-c", code])
     images = tmp_path / ".synthetic1-600-2-3-seed0-correlation1.0.partial" / "img_align_celeba"
@@ -297,36 +285,31 @@ def test_killed_maker_takes_its_workers_along_and_the_next_one_goes_on(tmp_path)
         time.sleep(0.05)
     kept = len(list(images.glob("*.jpg")))
     assert 60 <= kept < 605
-    resumed = ensure_synthetic(tmp_path, **sizes, workers=1, progress=False)
-    whole = ensure_synthetic(tmp_path / "whole", **sizes, workers=1, progress=False)
+    resumed = ensure_synthetic(tmp_path, **sizes, workers=1)
+    whole = ensure_synthetic(tmp_path / "whole", **sizes, workers=1)
     assert digests(resumed) == digests(whole)
 
 
 def is_running(pid: str) -> bool:
-    """Is there such a process which is not a zombie?"""
+    """Return whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0] != "Z"
     except OSError:
         return False
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"num_train": 0}, "num_train=0"),
-        ({"num_train": 10**30}, "num_train=10*: give at most 10,000,000"),
-        ({"num_val": 2.5}, "num_val=2.5"),
-        ({"seed": -1}, "seed=-1"),
-        ({"correlation": 1.5}, "correlation=1.5: give a number from 0"),
-    ],
-)
-def test_option_out_of_range_is_named(tmp_path, options, message):
-    with pytest.raises(UserError, match=message):
-        ensure_synthetic(tmp_path, **(SIZES | options), progress=False)
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("correlation", [-0.1, 1.5])
+def test_correlation_out_of_range_is_refused(tmp_path, correlation):
+    with pytest.raises(UserError, match=rf"correlation={correlation}: give a number from 0"):
+        ensure_synthetic(tmp_path, **SIZES, correlation=correlation)
 
 
-def test_too_small_a_disk_is_said_before_drawing(tmp_path, monkeypatch):
+def test_full_disk_is_reported_before_drawing(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
     with pytest.raises(UserError, match="free some space, or choose a smaller num_train"):
-        ensure_synthetic(tmp_path, **SIZES, progress=False)
+        ensure_synthetic(tmp_path, **SIZES)
+
+
+def test_log_files_get_one_line_instead_of_a_progress_bar(tmp_path, capsys):
+    root = ensure_synthetic(tmp_path, **SIZES, workers=1)
+    assert capsys.readouterr().err == f"drawing {root} (once): 10 faces\n"
