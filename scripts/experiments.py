@@ -1,7 +1,8 @@
-"""The experiments as data: task lists, grids and parameters, each number once, with its source.
+"""Define the experiments as data: task lists, grids and hyperparameters, with their sources.
 
-`scripts/grids.py` turns them into jobs. "The study" is the set of experiments this system was made
-for: tuned on five tasks, searched for spurious correlations, then trained on several tasks at once.
+`scripts/grids.py` turns them into jobs. "The study" is the series of experiments that this system
+was written for. It tunes on five tasks, searches for spurious correlations, and trains on several
+tasks at once.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ Tasks = tuple[str, ...]  # the groupings that one network is trained on
 
 @dataclass(frozen=True)
 class Setting:
-    """Hyperparameters of one run; what is not here has its home in configs/exp/."""
+    """Hyperparameters of one run; all others come from configs/exp/."""
 
     weight_decay: float
     lr: float
@@ -26,7 +27,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Every setting x every task list x every seed is one run of exp=`method`."""
+    """Runs of exp=`method`: one per combination of setting, task list and seed."""
 
     method: str
     runs: tuple[Tasks, ...]
@@ -40,26 +41,26 @@ def grid(
     batch_sizes: tuple[int, ...],
     epochs: int,
 ) -> tuple[Setting, ...]:
-    """All combinations, weight decay slowest."""
+    """Return all combinations; weight decay varies slowest."""
     return tuple(Setting(*values, epochs) for values in product(weight_decays, lrs, batch_sizes))
 
 
 def single(*families: tuple[Tasks, ...]) -> tuple[Tasks, ...]:
-    """Each grouping of the families once, alone, in order of appearance."""
+    """Return a single-task list for each grouping of the families, in order of appearance."""
     return tuple((name,) for name in dict.fromkeys(g for f in families for run in f for g in run))
 
 
-SEEDS = (0, 1, 2)  # of everything that is compared; tuning and identification use the first
+SEEDS = (0, 1, 2)  # of all comparisons; tuning and identification use the first
 
-# ------------------------------------------------------------------- families of several tasks
+# ------------------------------------------------------------------------- multi-task families
 
-# Several tasks against one at a time.
+# Comparison of multi-task with single-task training.
 MTL_STL_COMPARISON = (
     ("Big_Lips:Chubby", "Bushy_Eyebrows:Blond_Hair"),
     ("Wearing_Lipstick:Male", "Gray_Hair:Young"),
     ("High_Cheekbones:Smiling", "Wearing_Lipstick:Male"),
 )
-# Pairs whose spurious attributes differ, and pairs that share one.
+# Pairs with different spurious attributes, and pairs that share one.
 MTL_DISJOINT = (
     ("Big_Lips:Chubby", "Bushy_Eyebrows:Blond_Hair"),
     ("Wearing_Lipstick:Male", "Gray_Hair:Young"),
@@ -74,7 +75,7 @@ MTL_NONDISJOINT = (
     ("Heavy_Makeup:Wearing_Lipstick", "No_Beard:Wearing_Lipstick"),
     ("Bangs:Wearing_Hat", "Blond_Hair:Wearing_Hat"),
 )
-# Tasks that look at the same part of the face.
+# Tasks about the same part of the face.
 MTL_SIMILAR = (
     ("Big_Nose:Wearing_Lipstick", "High_Cheekbones:Smiling"),
     ("Big_Lips:Goatee", "Wearing_Lipstick:Male"),
@@ -91,7 +92,7 @@ MTL_WEAK = (
     ("High_Cheekbones:Rosy_Cheeks", "Brown_Hair:Wearing_Hat"),
 )
 
-# Two, three and four tasks; each letter is a grouping.
+# Sets of two, three and four tasks; each letter is a grouping.
 _DISJOINT = {
     "a": "Big_Lips:Chubby",
     "b": "Bushy_Eyebrows:Blond_Hair",
@@ -128,11 +129,11 @@ FAMILIES = {
     "weak": MTL_WEAK,
 }
 SINGLE_TASKS = single(*FAMILIES.values())
-FIRST_DISJOINT = MTL_DISJOINT[:1]  # the pair that several tasks are tuned on
+FIRST_DISJOINT = MTL_DISJOINT[:1]  # the pair for multi-task tuning
 
 # -------------------------------------------------------------------------------------- tuning
 
-# One network per attribute would be too many to tune: these five stand for all.
+# Tuning one network per attribute would be too expensive: these five represent all.
 TUNING_TASKS = (
     ("Attractive:Eyeglasses",),
     ("Smiling:High_Cheekbones",),
@@ -141,38 +142,34 @@ TUNING_TASKS = (
     ("Young:Attractive",),
 )
 ERM_GRID = grid((1e-4, 1e-3, 1e-2, 1e-1), (1e-5, 5e-5, 1e-4), (128,), epochs=25)
-# Epochs: those of the study's SUBY runs.
+# As many epochs as the study's SUBY runs.
 SUBY_GRID = grid((1e-2, 1e-1, 1.0), (1e-5, 1e-4, 1e-3), (32, 64), epochs=60)
 MTL_ERM_GRID = grid((1e-4, 1e-3, 1e-2, 1e-1), (1e-5, 1e-4, 1e-3), (32, 64, 128), epochs=50)
 
 # ------------------------------------------------------------------------------ tuned settings
 
-# The winner of ERM_GRID in the study, for one network per attribute.
+# The best setting of ERM_GRID in the study, used for one network per attribute.
 IDENTIFICATION = Setting(weight_decay=1e-1, lr=1e-4, batch_size=128, epochs=25)
 SUBY_IDENTIFICATION = Setting(weight_decay=1e-2, lr=1e-3, batch_size=128, epochs=25)
 
-# The study's runs on one task; JTT's values are those of Liu et al. 2021 for CelebA.
+# The study's single-task runs; JTT uses the values of Liu et al. 2021 for CelebA.
 ERM = Setting(weight_decay=1e-4, lr=1e-4, batch_size=128, epochs=50)
 SUBY = Setting(weight_decay=1e-2, lr=1e-3, batch_size=128, epochs=60)
 RWY = Setting(weight_decay=1e-2, lr=1e-4, batch_size=2, epochs=60)
 JTT = Setting(1e-1, 1e-5, batch_size=128, epochs=50, epochs_stage_1=1, lambda_up=50)
 
-# How the tasks of one network are weighed. static_equal: all 1; static_delta: softmax of
-# delta/100 over the groupings; dynamic: LBTW (Liu, Liang, Gitter 2019).
+# Task weights. static_equal: all 1; static_delta: softmax of delta/100 over the groupings;
+# dynamic: LBTW (Liu, Liang, Gitter 2019).
 WEIGHTINGS = ("static_equal", "static_delta", "dynamic")
 
-# ERM on several tasks: the study's winners of MTL_ERM_GRID, by the rule that will choose the
-# checkpoint (avg: average accuracy, group: worst-group accuracy) and by weighting.
+# Multi-task ERM: the study's best settings of MTL_ERM_GRID, by the checkpoint selection metric
+# (avg: average accuracy, group: worst-group accuracy) and by task weighting.
 _BY_AVERAGE = Setting(weight_decay=1e-1, lr=1e-4, batch_size=64, epochs=50)
 _BY_GROUP = Setting(weight_decay=1e-2, lr=1e-4, batch_size=32, epochs=50)
 _BY_GROUP_DELTA = Setting(weight_decay=1e-3, lr=1e-3, batch_size=32, epochs=50)
 MTL_ERM = {
     "avg": dict.fromkeys(WEIGHTINGS, _BY_AVERAGE),
-    "group": {
-        "static_equal": _BY_GROUP,
-        "static_delta": _BY_GROUP_DELTA,
-        "dynamic": _BY_GROUP,
-    },
+    "group": dict.fromkeys(WEIGHTINGS, _BY_GROUP) | {"static_delta": _BY_GROUP_DELTA},
 }
 
 # --------------------------------------------------------------------------------- experiments
@@ -194,8 +191,8 @@ EXPERIMENTS = {
     "mtl_suby": Experiment("suby", MTL_STL_COMPARISON, (SUBY,), SEEDS),
     "mtl_jtt": Experiment("jtt", MTL_STL_COMPARISON, (JTT,), SEEDS),
 }
-# Their setting depends on rule and weighting, see MTL_ERM: `grids.find_experiment` puts it in.
+# Their setting depends on metric and weighting (see MTL_ERM); `grids.find_experiment` sets it.
 MTL_ERM_EXPERIMENTS = {f"mtl_erm_{name}": runs for name, runs in FAMILIES.items()}
-# The single-task baseline of the mtl_erm experiments: their groupings alone, with exactly their
-# lr, weight decay, batch size and epochs.
+# The single-task baseline of the mtl_erm experiments: the same groupings one at a time, with the
+# same lr, weight decay, batch size and epochs.
 STL_MATCHED = "stl_matched"

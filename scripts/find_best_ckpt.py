@@ -1,7 +1,7 @@
-"""Which epoch each selection rule chooses, and by what validation score.
+"""Show the epoch that each selection rule chooses, and its validation score.
 
-python -m scripts.find_best_ckpt --log_dir RUN                    a table of all rules
-python -m scripts.find_best_ckpt --log_dir RUN --rule best-group  the path of that checkpoint
+python -m scripts.find_best_ckpt --log_dir RUN                    print a table of all rules
+python -m scripts.find_best_ckpt --log_dir RUN --rule best-group  print the path of a checkpoint
 """
 
 import argparse
@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--log_dir", required=True, help="run folder")
-    parser.add_argument("--rule", help="best-avg, best-group, ..., last, or an epoch")
+    parser.add_argument("--rule", help="best-avg, best-group, ..., last, an epoch; print its path")
     args = parser.parse_args(argv)
     with exit_on_user_error():
         from src.api import open_run
@@ -27,14 +27,14 @@ def main(argv: list[str] | None = None) -> None:
             print(run.checkpoint(find_best_ckpt(run, args.rule)))
             return
         if not run.val_stats.exists():
-            raise UserError(f"{run.path} has no validated epoch yet: no rule has chosen one")
+            raise UserError(f"{run.path} has no validated epoch yet, so no rule has chosen one")
         history = run.history()
         rows = [
             (rule, str(epoch), percent(history["epochs"][epoch][rule]))
             for rule, epoch in history["selected"].items()
         ]
         print_table([("rule", "epoch", "validation %"), *rows])
-        print(f"of {len(history['epochs'])} epochs; of equal ones the first is chosen")
+        print(f"validated epochs: {len(history['epochs'])}; ties go to the earliest epoch")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What drawing a group's images anew does to accuracies, of many rows of a report at once.
+"""Resample the images of each group, for many rows of a report at once.
 
-K rows of G groups and M networks each; src/evaluation/intervals.py makes intervals of it and says
-why.
+There are K rows with G groups and M networks each. `src/evaluation/intervals.py` turns the result
+into intervals and explains the method.
 """
 
 from collections.abc import Sequence
@@ -10,37 +10,42 @@ from functools import lru_cache
 
 import numpy as np
 
-# An accuracy that no group has: an empty group is never the lowest.
+# The accuracy of an empty group: larger than any real one, so an empty group is never the worst.
 EMPTY = 9.0
 
-# Of one row of a report, for each of G groups (S, N_g) bool: whether the network of each of S seeds
-# is right about each of the group's images.
+# One row of a report: for each of G groups (S, N_g) bool, whether the network of each of S seeds
+# classifies each of the group's N_g images correctly.
 Right = Sequence[np.ndarray]
 
 
 def counts(rows: Sequence[Right]) -> tuple[np.ndarray, np.ndarray]:
-    """On how many images of each group two networks are both right (K, G, M, M), and how many
-    images there are (K, G), of K rows; the diagonal counts those on which a network is right.
+    """Count the images that two networks both classify correctly, per row and group.
 
-    Counted in float32, exact for groups of fewer than 2**24 images.
+    Counts are in float32, which is exact for groups of fewer than 2**24 images.
+
+    Returns:
+        counts (K, G, M, M), with the correct images of each network on the diagonal, and the number
+        of images (K, G).
     """
     size = np.array([[group.shape[1] for group in row] for row in rows])  # (K, G)
-    found = [[group.astype(np.float32) for group in row] for row in rows]
-    both = np.array([[group @ group.T for group in row] for row in found], dtype=float)
+    numbers = [[group.astype(np.float32) for group in row] for row in rows]
+    both = np.array([[group @ group.T for group in row] for row in numbers], dtype=float)
     return both, size
 
 
 def accuracies(correct: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Of `correct` (K, G, M) right of `size` (K, G) images; `EMPTY` where there are none."""
+    """Divide `correct` (K, G, M) by `size` (K, G); empty groups get `EMPTY`."""
     size = size[:, :, None]
     return np.where(size > 0, correct / size.clip(min=1), EMPTY)
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """Accuracies of M networks in G groups on resampled images, the same images for all, of K rows.
+    """Mean and covariance of accuracies when all networks see the same resampled images.
 
-    mean: (K, G, M), `EMPTY` where a group is; covariance: (K, G, M, M), zero between groups.
+    Attributes:
+        mean: (K, G, M); `EMPTY` for empty groups.
+        covariance: (K, G, M, M) between networks; groups are independent.
     """
 
     mean: np.ndarray
@@ -50,11 +55,13 @@ class Resampled:
     def of(
         cls, both: np.ndarray, size: np.ndarray, extra: int, extra_both: np.ndarray | float
     ) -> "Resampled":
-        """
+        """Compute mean and covariance from counts.
+
         Args:
-            both, size: `counts` (K, G, M, M) and (K, G).
-            extra: images that each group gets besides; extra_both: on how many of these two
-                networks are both right, (M, M) or the same for all.
+            both, size: the result of `counts`, (K, G, M, M) and (K, G).
+            extra: pseudo-images added to each group.
+            extra_both: number of pseudo-images that two networks both get right, (M, M) or a
+                number for all pairs.
         """
         more = (size + extra)[..., None, None]
         moment = (both + extra_both) / more  # (K, G, M, M)
@@ -63,11 +70,11 @@ class Resampled:
         return cls(np.where(size[..., None] > 0, mean, EMPTY), covariance)
 
     def variance(self, weights: np.ndarray) -> np.ndarray:
-        """Of each group's accuracy (K, G), summed over networks with `weights` (M,)."""
+        """Return the variance (K, G) of the sum over networks with `weights` (M,)."""
         return self.covariance @ weights @ weights
 
     def draw(self, resamples: int, seed: int) -> np.ndarray:
-        """Normal draws (K, G, M, B) with this mean and covariance."""
+        """Draw accuracies (K, G, M, B) from normals with this mean and covariance."""
         values, vectors = np.linalg.eigh(self.covariance)
         scale = np.sqrt(values.clip(min=0))[..., None, :]  # (K, G, 1, M)
         root = (vectors * scale) @ vectors.swapaxes(-1, -2)  # (K, G, M, M)
@@ -78,28 +85,31 @@ class Resampled:
 
 @lru_cache(maxsize=8)
 def _normals(groups: int, networks: int, resamples: int, seed: int) -> np.ndarray:
-    """Standard normals (G, M, B) for G groups; the second half mirrors the first.
+    """Draw standard normals (G, M, B); each group has exactly mean 0 and covariance 1.
 
-    So their mean is 0, and within a group their covariance is made exactly 1: they are the same for
-    every row of a report, and their errors would be, too.
+    The second half mirrors the first, and a QR decomposition whitens each group. All rows of a
+    report share these numbers, so they would also share their sampling error.
     """
     count = max((resamples + 1) // 2, networks)
     drawn = np.random.default_rng(seed).standard_normal((groups, count, networks))
     half = np.linalg.qr(drawn).Q.transpose(0, 2, 1) * count**0.5  # (G, M, B / 2)
-    both = np.concatenate([half, -half], axis=2)
-    both.flags.writeable = False
-    return both
+    normals = np.concatenate([half, -half], axis=2)
+    normals.flags.writeable = False  # cached
+    return normals
 
 
 def minimum_bias(
     drawn: np.ndarray, images: Resampled, accuracy: np.ndarray, chosen: np.ndarray | slice
 ) -> np.ndarray:
-    """How far the mean over seeds of the lowest group accuracy lies below the truth, at most (K,).
+    """Bound how far the mean over seeds of the worst-group accuracy lies below the truth, (K,).
+
+    A group counts as tied with the worst group of its seed if it lies less than two standard errors
+    of the difference above it.
 
     Args:
-        drawn: (K, G, M, B) of `images`; accuracy: (K, G, M), measured or smoothed; chosen: which
-            networks. A group counts as tied with the worst of its seed where it is less than two
-            standard errors of the difference above it.
+        drawn: (K, G, M, B), from `images.draw`.
+        accuracy: (K, G, M), measured or smoothed.
+        chosen: the networks to use.
     """
     accuracy = accuracy[..., chosen]  # (K, G, S)
     variance = images.covariance.diagonal(axis1=2, axis2=3)[..., chosen]  # (K, G, S)
@@ -109,5 +119,5 @@ def minimum_bias(
     tied = above <= 2 * np.sqrt(variance + of_lowest)  # (K, G, S)
     noise = drawn[:, :, chosen] - images.mean[..., chosen, None]  # (K, G, S, B)
     noise[~tied] = np.inf
-    # The noise of a group that is alone has mean 0.
+    # Without ties the mean of the noise is 0.
     return np.maximum(0.0, -noise.min(axis=1).mean(axis=(1, 2)))

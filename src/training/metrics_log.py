@@ -1,4 +1,4 @@
-"""metrics.jsonl of a run: one JSON object a line, and the same numbers for TensorBoard."""
+"""Write and read metrics.jsonl: one JSON object per line, with a copy for TensorBoard."""
 
 import json
 import os
@@ -12,12 +12,11 @@ from typing import Any
 from src.io import UserError, write_atomic, write_error
 from src.runs.folder import Run
 
-_NEEDED = ("step", "epoch")  # of every record
+_REQUIRED = ("step", "epoch")  # in every record
 
 
 def read_metrics(run: Run) -> list[dict[str, Any]]:
-    """The records of metrics.jsonl; the half line of a killed process is left out, and so is
-    whatever else is no record.
+    """Return the records of metrics.jsonl; skip the truncated line of a killed process.
 
     Raises:
         UserError: see `read_lines`.
@@ -26,10 +25,10 @@ def read_metrics(run: Run) -> list[dict[str, Any]]:
 
 
 def read_lines(run: Run) -> list[str]:
-    """The lines of metrics.jsonl as they stand there, none where there is no such file.
+    """Return the raw lines of metrics.jsonl, or an empty list if the file is missing.
 
     Raises:
-        UserError: it cannot be read: it is a folder, or the disk fails.
+        UserError: the file cannot be read.
     """
     try:
         return run.metrics.read_text(errors="replace").splitlines()
@@ -37,52 +36,54 @@ def read_lines(run: Run) -> list[str]:
         return []
     except OSError as error:
         raise UserError(
-            f"{run.metrics} cannot be read ({error.strerror}); move it away to make it anew"
+            f"{run.metrics} cannot be read ({error.strerror}); move it away to start a new one"
         ) from error
 
 
 def parse_record(line: str) -> dict[str, Any] | None:
-    """The record in a line of metrics.jsonl; None where it is none."""
+    """Parse a line of metrics.jsonl; return None if it is not a record."""
     try:
         record = json.loads(line)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
-    sound = isinstance(record, dict) and all(type(record.get(key)) is int for key in _NEEDED)
-    return record if sound else None
+    valid = isinstance(record, dict) and all(type(record.get(key)) is int for key in _REQUIRED)
+    return record if valid else None
 
 
 class MetricsLog:
-    """metrics.jsonl, one JSON object a line, and the same numbers for TensorBoard.
+    """Append metrics to metrics.jsonl and, optionally, to TensorBoard.
 
-    Opened at a checkpoint, it first drops the lines written after that checkpoint.
+    Opening the log at a checkpoint drops the lines written after this checkpoint.
+
+    Args:
+        step, finished_epochs: state of the checkpoint; 0 for a new run.
 
     Raises:
-        UserError: here and in every call, the disk is full or fails.
+        UserError: the disk is full or fails; every method can raise it.
     """
 
     def __init__(self, run: Run, step: int, finished_epochs: int, tensorboard: bool):
-        kept = [
-            record
-            for record in read_metrics(run)
-            if record["step"] <= step
-            and (
-                record["epoch"] <= finished_epochs or not any(k.startswith("val/") for k in record)
-            )
-        ]
+        def is_kept(record: dict[str, Any]) -> bool:
+            # The validation of an unfinished epoch is repeated.
+            validation = any(key.startswith("val/") for key in record)
+            repeated = validation and record["epoch"] > finished_epochs
+            return record["step"] <= step and not repeated
+
+        kept = filter(is_kept, read_metrics(run))
         write_atomic(run.metrics, "".join(json.dumps(record) + "\n" for record in kept))
         self._path, self._board, self._hook = run.metrics, None, threading.excepthook
-        with self._told():
+        with self._disk_errors():
             self._file = run.metrics.open("a")
             if tensorboard:
                 from torch.utils.tensorboard import SummaryWriter
 
-                threading.excepthook = self._report_unless_told
+                threading.excepthook = self._ignore_disk_errors
                 self._board = SummaryWriter(str(run.path), purge_step=step + 1 if step else None)
 
     def write(self, step: int, epoch: int, **values: Any) -> None:
-        """Append a line: step, epoch (from 1) and flat keys such as `val/Blond_Hair/avg_acc`."""
+        """Append a line with step, epoch (from 1) and flat keys like `val/Blond_Hair/avg_acc`."""
         record = {"step": step, "epoch": epoch, **values}
-        with self._told():
+        with self._disk_errors():
             self._file.write(json.dumps(record, allow_nan=False) + "\n")
             self._file.flush()
             for key, value in values.items():
@@ -90,25 +91,25 @@ class MetricsLog:
                     self._board.add_scalar(key, value, step)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _disk_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            # TensorBoard writes from a thread of its own, and its errors name no file.
+            # Errors from TensorBoard's writer thread carry no file name.
             raise write_error(Path(os.fsdecode(error.filename or self._path)), error) from error
 
     def close(self) -> None:
-        with self._told():
+        with self._disk_errors():
             try:
                 if self._board is not None:
                     self._board.close()
             finally:
                 self._file.close()
-        # Not where that failed: TensorBoard's thread may be just about to report it, too.
+        # Kept if closing failed: TensorBoard's thread may be about to report the same error.
         threading.excepthook = self._hook
 
-    def _report_unless_told(self, failure: threading.ExceptHookArgs) -> None:
-        """TensorBoard's thread hands an error of the disk to its next caller, which tells it."""
+    def _ignore_disk_errors(self, failure: threading.ExceptHookArgs) -> None:
+        """Silence disk errors in TensorBoard's thread, which raises them in the next call, too."""
         if not issubclass(failure.exc_type, OSError):
             self._hook(failure)
 
@@ -116,13 +117,16 @@ class MetricsLog:
         return self
 
     def __exit__(self, kind: type | None, *_: Any) -> None:
-        # Where an error ends the run, what cannot be written now is no news.
+        # If another error ends the run, a failed flush must not hide it.
         with suppress(UserError) if kind else nullcontext():
             self.close()
 
 
 class Clock:
-    """Images per second, and the share of time spent waiting for data, since the last log line."""
+    """Measure images per second and the share of time spent waiting for data.
+
+    Both refer to the time since the last log line.
+    """
 
     def __init__(self) -> None:
         self.start, self.images, self.waited = time.monotonic(), 0, 0.0
@@ -134,7 +138,11 @@ class Clock:
         return self.images / max(time.monotonic() - self.start, 1e-9)
 
     def share(self, waited: float) -> float:
-        """Of the time since the last call; `waited` is the sum of all waiting so far."""
+        """Return the share of waiting since the last call, and restart the clock.
+
+        Args:
+            waited: seconds of waiting so far, in total.
+        """
         now = time.monotonic()
         share = (waited - self.waited) / max(now - self.start, 1e-9)
         self.start, self.images, self.waited = now, 0, waited
