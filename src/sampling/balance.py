@@ -1,9 +1,9 @@
 """Balance several tasks at once: the weights of RWY and RWG, the subsets of SUBY and SUBG.
 
-A **cell** is a joint pattern of all tasks' levels (their classes or their groups) that occurs. All
-is solved over the C cells, a few to a few thousand, never over the N examples. Levels without
-examples take no part. Deming and Stephan 1940 (raking), Csiszar 1975 (its limit is the maximum
-entropy solution).
+A level is a class or a group of a task. A **cell** is a combination of levels, one per task, that
+occurs in the data. The solvers work on the C cells (a few to a few thousand), never on the N
+examples. Levels without examples are ignored. Sources: Deming and Stephan 1940 (raking); Csiszar
+1975 (raking converges to the maximum-entropy solution).
 """
 
 from collections.abc import Callable, Sequence
@@ -16,19 +16,19 @@ from scipy.sparse import csc_array, hstack
 
 from src.io import UserError
 
-TOLERANCE = 1e-9  # of a margin, as a share of all weight
-INTEGRAL = 1e-5  # nearer than this to a whole number is one
-DENSE = 1 << 22  # up to this many possible codes a table is faster than a sort
+TOLERANCE = 1e-9  # error of a margin, as a share of the total weight
+INTEGRAL = 1e-5  # numbers this close to an integer count as integers
+DENSE = 1 << 22  # up to this many possible codes, a table is faster than sorting
 RAKING_ROUNDS = 50
 NEWTON_STEPS = 200
 WINDOW = 8  # breakpoints on each side of a solution
 MAX_ROUNDS = 60
-FREE_CELLS = 200  # in a first whole-number program
-MAX_SEARCH = 1000  # sets of tasks tried in search of a smaller conflict
+FREE_CELLS = 200  # cells of the first integer program
+MAX_SEARCH = 1000  # sets of tasks to try when looking for a smaller conflict
 
 
 def find_cells(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The joint patterns that occur in `levels` (N, T), non-negative integers.
+    """Find the combinations that occur in `levels` (N, T), which are non-negative integers.
 
     Returns:
         patterns (C, T) int64 in lexicographic order, counts (C,) int64, and the cell (N,) int64 of
@@ -42,24 +42,26 @@ def find_cells(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         cell, size = cell * radix + levels[:, task], size * radix
     cell, size = _rank(cell, size)
     member = np.empty(size, np.int64)
-    member[cell] = np.arange(len(cell))  # any one example of each cell
+    member[cell] = np.arange(len(cell))  # some example of each cell
     return levels[member].astype(np.int64), np.bincount(cell, minlength=size), cell
 
 
 def balance_weights(
     patterns: np.ndarray, counts: np.ndarray, method: str, names: Sequence[str]
 ) -> np.ndarray:
-    """Weights (C,) of one example of each cell that make every task's levels equally likely.
+    """Return weights (C,), per example, that make the levels of every task equally likely.
 
-    Of all such weightings the one of maximum entropy over examples; 0 for the cells that every such
-    weighting sets to 0. Margins are met within 1e-9. The scale is free; for one task it is 1/n.
+    Of all such weights these have maximum entropy over examples. A cell has weight 0 only if all
+    solutions give it 0. Margins are exact within 1e-9. The scale is arbitrary; for one task the
+    weights are 1/n.
 
     Args:
-        patterns: (C, T) int64, counts: (C,) int64, from `find_cells`.
-        method, names (T,): for messages.
+        patterns, counts: (C, T) and (C,) int64, from `find_cells`.
+        method: for error messages.
+        names: (T,) of the tasks, for error messages.
 
     Raises:
-        UserError: there is no such weighting; names a smallest set of tasks in conflict.
+        UserError: there is no solution. The message names a smallest set of tasks in conflict.
     """
     if patterns.shape[1] == 1:
         return 1 / counts
@@ -79,17 +81,22 @@ def balance_weights(
 def balance_subset(
     patterns: np.ndarray, counts: np.ndarray, method: str, names: Sequence[str]
 ) -> np.ndarray:
-    """How many examples (C,) int64 of each cell to keep, for every task's levels equally many.
+    """Return how many examples (C,) int64 of each cell to keep, so that all tasks are balanced.
 
-    Of the largest such subsets the one nearest to the full split (least KL divergence).
+    In a balanced subset, all levels of a task have equally many examples. Of the largest balanced
+    subsets, this one is nearest to the full split (smallest KL divergence).
+
+    Args:
+        patterns, counts, method, names: see `balance_weights`.
 
     Raises:
-        UserError: only the empty subset is balanced; names a smallest set of tasks in conflict.
+        UserError: only the empty subset is balanced. The message names a smallest set of tasks in
+            conflict.
     """
     if patterns.shape[1] == 1:
         return np.full(len(counts), counts.min())
     incidence, targets = _margins(patterns)
-    size = _largest(incidence, targets, counts, whole=False)  # a bound, nearly always reached
+    size = _largest(incidence, targets, counts, whole=False)  # upper bound, nearly always met
     kept = _nearest(incidence, size * targets, counts) if size else None
     if kept is None:
         size = _largest(incidence, targets, counts, whole=True)
@@ -104,17 +111,17 @@ def balance_subset(
             )
         kept = _nearest(incidence, size * targets, counts, exact=True)
         if kept is None:
-            raise RuntimeError(f"{method}: the solver lost the balanced subset of {size} examples")
+            raise RuntimeError(f"{method}: the solver found no balanced subset of {size} examples")
     return kept
 
 
 def effective_sample_size(weights: np.ndarray) -> float:
-    """(sum w)^2 / sum w^2 over examples, from their weights (N,)."""
+    """Return (sum w)^2 / sum w^2 for the weights (N,) of examples."""
     return float(weights.sum() ** 2 / (weights @ weights))
 
 
 def _rank(codes: np.ndarray, size: int) -> tuple[np.ndarray, int]:
-    """Ranks (N,) of codes below `size` among those that occur, and how many occur."""
+    """Return the ranks (N,) of codes below `size` among those that occur, and how many occur."""
     if size > DENSE:
         values, ranks = np.unique(codes, return_inverse=True)
         return ranks, len(values)
@@ -124,23 +131,24 @@ def _rank(codes: np.ndarray, size: int) -> tuple[np.ndarray, int]:
 
 
 def _margins(patterns: np.ndarray) -> tuple[csc_array, np.ndarray]:
-    """Incidence (M, C) of the M levels of all tasks that occur, and their target shares (M,)."""
+    """Return the incidence (M, C) of levels in cells, and the target share (M,) of each level."""
     rows, targets = [], []
     for task in patterns.T:
         values, level = np.unique(task, return_inverse=True)
         rows.append(level + len(targets))
         targets += [1 / len(values)] * len(values)
-    row = np.concatenate(rows).astype(np.int32)  # the indices that every SciPy's HiGHS takes
+    row = np.concatenate(rows).astype(np.int32)  # HiGHS in every SciPy version takes int32
     column = np.tile(np.arange(len(patterns), dtype=np.int32), patterns.shape[1])
     shape = (len(targets), len(patterns))
     return csc_array((np.ones(len(row)), (row, column)), shape=shape), np.array(targets)
 
 
 def _support(incidence: csc_array, targets: np.ndarray) -> np.ndarray:
-    """Cells (C,) bool that some balanced weighting uses: one linear program finds them all.
+    """Return which cells (C,) have positive weight in some balanced weighting.
 
-    Balanced weightings of any total form a cone, so where a cell can be positive it can be 1, and
-    all at once. Maximise sum(y), 0 <= y <= 1, with y + z balanced for some z >= 0.
+    One linear program finds them all: maximise sum(y), 0 <= y <= 1, with y + z balanced for some
+    z >= 0. Balanced weightings form a cone. A cell that can be positive can therefore reach 1, and
+    all such cells can do so at once.
     """
     num_cells = incidence.shape[1]
     total = csc_array(-targets[:, None])
@@ -155,10 +163,10 @@ def _support(incidence: csc_array, targets: np.ndarray) -> np.ndarray:
 
 
 def _maximum_entropy(patterns: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Weights (C,) of one example: exp(sum of one number per level), with balanced margins.
+    """Return weights (C,) per example with balanced margins: exp(sum of one number per level).
 
-    A few rounds of raking, then Newton's method on the convex dual sum(n exp(B'x)) - b'x, since
-    raking alone can need very many rounds. The rows of B are a basis of those of the incidence.
+    Raking alone can need very many rounds. A few rounds are therefore followed by Newton's method
+    on the convex dual sum(n exp(B'x)) - b'x, where the rows of B are a basis of the incidence rows.
     """
     log_weights = np.full(len(counts), -np.log(counts.sum()))
     tasks = [np.unique(task, return_inverse=True) for task in patterns.T]
@@ -189,11 +197,12 @@ def _maximum_entropy(patterns: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _largest(incidence: csc_array, targets: np.ndarray, counts: np.ndarray, whole: bool) -> int:
-    """The size of the largest subset with equally many examples in all levels of every task.
+    """Return the size of the largest balanced subset.
 
-    With `whole` false an upper bound: parts of examples are allowed.
+    Args:
+        whole: False allows fractions of examples, which gives an upper bound.
     """
-    unit = lcm(*np.rint(1 / targets).astype(int).tolist())  # a balanced size is a multiple of it
+    unit = lcm(*np.rint(1 / targets).astype(int).tolist())  # balanced sizes are multiples of this
     size = csc_array(-unit * targets[:, None])
     result = milp(
         np.append(np.zeros(len(counts)), -1.0),
@@ -208,14 +217,17 @@ def _largest(incidence: csc_array, targets: np.ndarray, counts: np.ndarray, whol
 def _nearest(
     incidence: csc_array, margins: np.ndarray, counts: np.ndarray, exact: bool = False
 ) -> np.ndarray | None:
-    """Whole numbers 0 <= s <= n (C,) with these margins (M,) and the least sum(s log(s / n)).
+    """Return integers 0 <= s <= n (C,) with given margins (M,) that minimise sum(s log(s / n)).
 
-    The cost is convex in each s, so with straight pieces between breakpoints a program is linear.
-    Breakpoints close in on the solution until they are neighbouring whole numbers and no s lies at
-    the edge of its window: by convexity nothing farther away can then be better. For two tasks (a
-    transport problem) this is whole already. Otherwise a whole-number program settles the rest,
-    over the large cells, where a change costs least; if that fails, with `exact` over all, else
-    None.
+    The cost is convex in each s. Straight pieces between breakpoints make it a linear program. The
+    breakpoints close in on the solution until they are adjacent integers and no s lies at the edge
+    of its window. By convexity, no solution farther away is then better.
+
+    For two tasks (a transport problem) the solution is an integer already. Otherwise an integer
+    program fixes the fractional cells together with the largest cells, where a change costs least.
+
+    Args:
+        exact: if that program fails, solve for all cells at once; if False, return None.
     """
     offsets = np.arange(-WINDOW, WINDOW + 1)
     steps, points = counts, np.rint(counts[:, None] * 2.0 ** np.arange(-17, 1))  # (C,), (C, K)
@@ -230,14 +242,14 @@ def _nearest(
         finer = np.ceil(np.minimum(steps, kept) / WINDOW)
         steps = np.where(at_edge, 2 * steps, np.maximum(finer, 1))
         points = kept[:, None] + steps[:, None] * offsets
-    free = np.abs(solution - kept) > INTEGRAL
+    free = np.abs(solution - kept) > INTEGRAL  # fractional
     if free.any():
         free[np.argsort(-kept, kind="stable")[:FREE_CELLS]] = True
         rest = margins - incidence[:, ~free] @ kept[~free]
         near = kept[:, None] + np.arange(-2, 3)
-        settled = _solve_pieces(incidence[:, free], rest, counts[free], near[free], whole=True)
-        if settled is not None:
-            kept[free] = settled
+        integers = _solve_pieces(incidence[:, free], rest, counts[free], near[free], whole=True)
+        if integers is not None:
+            kept[free] = integers
         elif exact:
             kept = _solve_pieces(incidence, margins, counts, near, whole=True)
         else:
@@ -252,7 +264,11 @@ def _solve_pieces(
     points: np.ndarray,
     whole: bool = False,
 ) -> np.ndarray | None:
-    """Minimise the cost of `_nearest`, linear between the breakpoints `points` (C, K), 0 and n."""
+    """Minimise the cost of `_nearest`, made linear between the breakpoints 0, `points` (C, K), n.
+
+    Returns:
+        s (C,), or None if the margins cannot be met.
+    """
     points = np.column_stack([np.zeros(len(counts)), points.clip(0, counts[:, None]), counts])
     cost = points * np.log(points.clip(1) / counts[:, None])  # 0 at 0
     width = np.diff(points)
@@ -274,25 +290,27 @@ def _conflict(
     patterns: np.ndarray,
     feasible: Callable[[np.ndarray, np.ndarray], bool],
 ) -> UserError:
-    """An error that names a smallest set of tasks in conflict.
+    """Return an error that names a smallest set of tasks in conflict.
 
-    `feasible` takes the patterns of some tasks and the one that each of `patterns` (C, T) falls in.
+    Args:
+        feasible: receives the patterns (D, S) of some of the tasks, and the pattern (C,) that each
+            row of `patterns` (C, T) falls in; returns whether these tasks can be balanced.
     """
 
     def conflict(tasks: Sequence[int]) -> bool:
         some, _, cell = find_cells(patterns[:, list(tasks)])
         return not feasible(some, cell)
 
-    everything = range(len(names))
-    tasks = next(everything[:k] for k in range(2, len(names) + 1) if conflict(everything[:k]))
-    for task in tasks[-2::-1]:  # the last one is needed; leave out those that are not
+    every = range(len(names))
+    tasks = next(every[:k] for k in range(2, len(names) + 1) if conflict(every[:k]))
+    for task in tasks[-2::-1]:  # drop tasks that are not needed; the last one is needed
         rest = [other for other in tasks if other != task]
         if conflict(rest):
             tasks = rest
-    for size in range(2, len(tasks)):  # several such sets can exist; look for a smaller one
+    for size in range(2, len(tasks)):  # another conflict may be smaller
         if comb(len(names), size) > MAX_SEARCH:
             break
-        smaller = next(filter(conflict, combinations(everything, size)), None)
+        smaller = next(filter(conflict, combinations(every, size)), None)
         if smaller:
             tasks = smaller
             break
