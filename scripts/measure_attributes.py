@@ -2,7 +2,7 @@
 
     python -m scripts.measure_attributes --root celeba
 
-writes `src/data/attribute_table.json`: how often each combination of sex and hair colours occurs
+writes `src/standin/attribute_table.json`: how often each combination of sex and hair colours occurs
 (exactly), how often each of the other 34 attributes occurs in it (exactly), and for each sex the
 correlations of a Gaussian copula which give the 34 attributes their pair probabilities.
 `src/standin/attribute_table.py` samples from it.

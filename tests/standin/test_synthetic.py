@@ -264,7 +264,7 @@ def test_two_at_once_draw_each_face_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_workers_end_with_a_killed_parent_and_the_next_call_resumes(tmp_path):
+def test_killed_parent_ends_its_workers_and_the_next_call_resumes(tmp_path):
     sizes = SIZES | {"num_train": 600}
     code = (
         "from pathlib import Path; from src.standin.dataset import ensure_synthetic\n"
@@ -310,6 +310,6 @@ def test_full_disk_is_reported_before_drawing(tmp_path, monkeypatch):
         ensure_synthetic(tmp_path, **SIZES)
 
 
-def test_log_files_get_one_line_instead_of_a_progress_bar(tmp_path, capsys):
+def test_log_files_get_one_line_instead_of_a_bar(tmp_path, capsys):
     root = ensure_synthetic(tmp_path, **SIZES, workers=1)
     assert capsys.readouterr().err == f"drawing {root} (once): 10 faces\n"
