@@ -147,7 +147,7 @@ class Bench:
         rows, images = dataset.split(split), dataset.files
         labels = stack_labels(rows, parse_groupings(["Blond_Hair:Male"]))
         faces = conventional.Faces(
-            [images.folder / str(name) for name in rows.names],
+            [Path(images.path(str(name))) for name in rows.names],
             labels,
             conventional.make_transform(resolution, augment),
         )

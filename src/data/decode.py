@@ -93,7 +93,7 @@ def decode_all(
     parts = (slice(start, start + CHUNK) for start in range(0, len(names), CHUNK))
     chunks = [(p.start, list(map(str, names[p]))) for p in parts if not done[p].all()]
     left = sum(len(part) for _, part in chunks)
-    total, hidden = len(names), label is None
+    total, hidden = len(names), True if label is None else None  # None: only in a terminal
     with tqdm(
         total=total, initial=total - left, desc=f"decoding {label}", unit=" images", disable=hidden
     ) as bar:
