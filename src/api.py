@@ -1,4 +1,9 @@
-"""Use finished runs from Python."""
+"""Use finished runs from Python.
+
+>>> from src.api import load_run
+>>> run = load_run("logs/erm/Blond_Hair-Male/seed0", "best-group")
+>>> run.predict(["me.jpg", "you.png"])  # a table: the probability of each task
+"""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +11,9 @@ from typing import Any
 from src.config.compose import load_saved_config
 from src.config.schema import dataset_options
 from src.data.groupings import parse_groupings
+from src.data.pixels import Pixels
 from src.evaluation.predict import RunEvaluator
+from src.evaluation.trained_run import TrainedRun
 from src.io import UserError, expand
 from src.runs.folder import Run
 
@@ -75,3 +82,31 @@ def open_evaluator(
         batch_size or config.dataloader.eval_batch_size,
         moved=root is not None,
     )
+
+
+def load_run(
+    path: str | Path,
+    checkpoint: str | None = None,
+    root: str | None = None,
+    device: str | None = None,
+) -> TrainedRun:
+    """Open a finished run to use its network.
+
+    Args:
+        path: the run folder.
+        checkpoint: an epoch, `last`, or a selection rule; default best-group, or best-avg for a run
+            without group labels.
+        root: folder of the data set, if it has moved; pictures of your own need no data set.
+        device: auto, cpu or cuda; default that of the training.
+
+    Raises:
+        UserError: no run, or no such checkpoint.
+    """
+    run = open_run(path)
+    evaluator = open_evaluator(run, root, device)
+    if checkpoint is None:
+        selected = run.history()["selected"] if run.val_stats.exists() else {}
+        checkpoint = "best-group" if "best-group" in selected else "best-avg"
+    resolution = load_saved_config(run.config).dataset.target_resolution
+    pixels = Pixels((resolution[0], resolution[1]), crop=178, frame=(218, 178))
+    return TrainedRun(evaluator, str(checkpoint), pixels)

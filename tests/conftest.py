@@ -50,6 +50,18 @@ def tiny_overrides(tiny_celeba: Path, tmp_path_factory: pytest.TempPathFactory) 
     ]
 
 
+@pytest.fixture(scope="session")
+def finished_run(tiny_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of two tasks; tests must not change it."""
+    import train
+    from src.config.compose import load_config
+
+    folder = tmp_path_factory.mktemp("logs") / "finished"
+    groupings = "exp.dataset.groupings=[Young:Male,Bald:Chubby]"
+    train.main(load_config([*tiny_overrides, groupings, f"exp.train.log_dir={folder}"]))
+    return folder
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """Makes a folder on a file system of its own, such as `small_disk("256k")`."""

@@ -76,12 +76,20 @@ class Pixels:
         width, height = picture.size
         if self.frame not in (None, (height, width)):
             raise WrongFrame(f"{width}x{height} pixels, not {self.frame[1]}x{self.frame[0]}")
+        return self.prepare(picture), (height, width)
+
+    def prepare(self, picture: Image.Image) -> np.ndarray:
+        """Return the pixels (H, W, 3) uint8 of an RGB picture.
+
+        Raises:
+            BadImage: too small for the crop.
+        """
         if not self.full_frame:
             picture = self._crop(self._scale(picture))
         size = self.shape[1], self.shape[0]
         if picture.size != size:
             picture = picture.resize(size, Image.Resampling.BILINEAR)
-        return np.asarray(picture), (height, width)
+        return np.asarray(picture)
 
     def _scale(self, picture: Image.Image) -> Image.Image:
         if self.resize is None:

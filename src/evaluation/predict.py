@@ -200,25 +200,16 @@ class RunEvaluator:
         return bool(differences(known, now))
 
     def _pass(self, epoch: int | str, split: str, features: bool) -> tuple[Pass, Source]:
-        import torch
-
         from src.training.checkpoints import load_checkpoint, model_hash
         from src.training.devices import choose_device, choose_precision
 
         device = choose_device(self.device)
         precision = choose_precision(self.precision, device)
         state = load_checkpoint(self.run.checkpoint(epoch))
-        try:
-            model = self._load_model(state["model"])
-        except (RuntimeError, TypeError, AttributeError) as error:
-            reason = str(error).splitlines()[-1].strip()[:200]
-            raise UserError(
-                f"{self.run.checkpoint(epoch)} does not hold this run's network ({reason})"
-            ) from error
         num_logits = sum(1 if classes == 2 else classes for classes in self.num_classes)
         rows, images = self.rows(split), self.dataset.images(split)
         passed = predict(
-            model.to(device, memory_format=torch.channels_last),
+            self.network(epoch, state["model"]).to(device),
             *(images, len(rows), num_logits),
             *(device, precision, self.batch_size),
             progress=split,
@@ -230,6 +221,22 @@ class RunEvaluator:
         identity = rows_identity(rows.names, rows.codes), image_identity(images)
         source = Source(split, name, weights, *identity, precision, device.type)
         return passed, source
+
+    def network(self, epoch: int | str, weights: dict[str, Any]) -> Any:
+        """Return the run's network with the weights of an epoch, on the CPU.
+
+        Raises:
+            UserError: they are weights of another network.
+        """
+        import torch
+
+        try:
+            return self._load_model(weights).to(memory_format=torch.channels_last)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            reason = str(error).splitlines()[-1].strip()[:200]
+            raise UserError(
+                f"{self.run.checkpoint(epoch)} does not hold this run's network ({reason})"
+            ) from error
 
     def evaluate(
         self, checkpoint: str, split: str, groupings: Sequence[Grouping] | None = None

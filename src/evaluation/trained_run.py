@@ -1,0 +1,195 @@
+"""A finished run in the hands of a person: pictures and splits in, tables out."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from src.data.groupings import parse_groupings
+from src.data.pixels import BadImage, Pixels, open_image, to_rgb
+from src.data.table import SPLITS
+from src.evaluation.predict import RunEvaluator
+from src.evaluation.results import task_figures
+from src.io import UserError, expand
+from src.runs.selection import find_best_ckpt
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+    from torch.nn import Module
+
+Picture: TypeAlias = "str | Path | Image.Image"
+Images: TypeAlias = "Picture | Sequence[Picture] | Tensor"
+BATCH = 64  # pictures at once
+
+
+class TrainedRun:
+    """The network of a finished run, for pictures and for the splits of its data set.
+
+    `images` below is one picture (a path or a PIL image), a list of pictures, a batch of tensors
+    (B, 3, H, W) made by `transform`, or the name of a split. What is computed for a split is saved
+    in the run folder.
+
+    Attributes:
+        path: the run folder.
+        checkpoint: the name that was asked for, such as best-group.
+        epoch: the epoch that it stands for.
+        tasks: names of the T tasks.
+        evaluator: logits, features and figures of splits; see src/evaluation/predict.py.
+    """
+
+    def __init__(self, evaluator: RunEvaluator, checkpoint: str, pixels: Pixels):
+        self.evaluator, self.checkpoint, self.pixels = evaluator, checkpoint, pixels
+        self.path, self.tasks = evaluator.run.path, evaluator.tasks
+        self.epoch = find_best_ckpt(evaluator.run, checkpoint)
+
+    def __repr__(self) -> str:
+        return f"TrainedRun({self.path}, epoch {self.epoch}, tasks {', '.join(self.tasks)})"
+
+    @cached_property
+    def model(self) -> "Module":
+        """The network in eval mode: images (B, 3, H, W) to logits (B, C); see `transform`."""
+        from src.training.checkpoints import load_checkpoint
+        from src.training.devices import choose_device
+
+        weights = load_checkpoint(self.evaluator.run.checkpoint(self.epoch))["model"]
+        network = self.evaluator.network(self.epoch, weights)
+        return network.to(choose_device(self.evaluator.device)).eval()
+
+    def transform(self, picture: Picture) -> "Tensor":
+        """Return a picture as the network sees it, (3, H, W) float32.
+
+        Pictures of the data set's frame are cropped as in training. Of others it is the largest
+        central square, so a face should fill about two thirds of it.
+        """
+        import torch
+
+        from src.data.transforms import normalise
+
+        pixels = torch.from_numpy(self.crop(picture).copy())
+        return normalise(pixels[None])[0]
+
+    def crop(self, picture: Picture) -> np.ndarray:
+        """Return the pixels (H, W, 3) uint8 of which `transform` makes a tensor.
+
+        Raises:
+            UserError: a file is missing, or is no image.
+        """
+        try:
+            if isinstance(picture, Image.Image):
+                image = to_rgb(picture)
+            else:
+                image = to_rgb(open_image(expand(picture).read_bytes()))
+            own_frame = self.pixels.frame in (None, (image.height, image.width))
+            pixels = self.pixels if own_frame else replace(self.pixels, crop="square", resize=None)
+            return pixels.prepare(image)
+        except FileNotFoundError as error:
+            raise UserError(f"{picture}: no such file") from error
+        except (OSError, ValueError, SyntaxError, BadImage) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{picture}: not a picture that can be read ({reason})") from error
+
+    def predict(self, images: Images) -> "pd.DataFrame":
+        """Return probabilities, one row per picture.
+
+        A binary task has one column, the probability of class 1. A task of K > 2 classes has a
+        column per class, `Task=class`.
+        """
+        import pandas as pd
+        import torch
+
+        from src.objective.logits import LogitLayout
+
+        if isinstance(images, str) and images in SPLITS:
+            names = self.evaluator.rows(images).names.tolist()
+            logits = torch.from_numpy(self.evaluator.logits(self.checkpoint, images).values)
+        else:
+            names, batches = self._read(images)
+            logits = self._run(batches, self.model)  # (N, C)
+        columns = {}
+        tables = LogitLayout(self.evaluator.num_classes).probabilities(logits)
+        for grouping, table in zip(self.evaluator.groupings, tables):
+            if grouping.num_classes == 2:
+                columns[grouping.task] = table[:, 1].numpy()
+                continue
+            for name, values in zip(grouping.classes[0], table.unbind(1)):
+                columns[f"{grouping.task}={name}"] = values.numpy()
+        return pd.DataFrame(columns, index=pd.Index(names, name="image"))
+
+    def features(self, images: Images) -> np.ndarray:
+        """Return what the head sees, (N, D) float32."""
+        if isinstance(images, str) and images in SPLITS:
+            saved = self.evaluator.features(self.checkpoint, images)
+            return saved.values.astype(np.float32)
+        return self._run(self._read(images)[1], self.model.features).numpy()
+
+    def evaluate(
+        self, split: str = "test", groupings: Sequence[str] | None = None
+    ) -> "pd.DataFrame":
+        """Evaluate a split as test.py does; return a row per group, and one for all.
+
+        Args:
+            groupings: of the run's tasks, such as `["Blond_Hair:Young"]`; default those of the
+                training.
+
+        Returns:
+            Columns grouping, group, correct, total, accuracy, low and high (95 % interval),
+            is_worst; accuracies are fractions.
+        """
+        import pandas as pd
+
+        parsed = None if groupings is None else parse_groupings(groupings)
+        rows = []
+        for name, figures in task_figures(
+            self.evaluator.evaluate(self.checkpoint, split, parsed)
+        ).items():
+            worst = figures["worst_group"]
+            for group in figures["groups"]:
+                is_worst = worst is not None and worst["id"] == group["id"]
+                limits = {key: group[key] for key in ("correct", "total", "low", "high")}
+                about = {"grouping": name, "group": group["name"], "accuracy": group["acc"]}
+                rows.append(about | limits | {"is_worst": is_worst})
+            about = {"grouping": name, "group": "average", "accuracy": figures["avg_acc"]}
+            counts = {key: sum(g[key] for g in figures["groups"]) for key in ("correct", "total")}
+            rows.append(about | counts | {"is_worst": False})
+        columns = ["grouping", "group", "correct", "total", "accuracy", "low", "high", "is_worst"]
+        return pd.DataFrame(rows, columns=columns)
+
+    @property
+    def metrics(self) -> "pd.DataFrame":
+        """What training logged, a row per line of metrics.jsonl; keys that a line lacks are NaN."""
+        import pandas as pd
+
+        from src.training.metrics_log import read_metrics
+
+        return pd.DataFrame(read_metrics(self.evaluator.run))
+
+    def _run(self, batches: Iterable["Tensor"], network: Any) -> "Tensor":
+        """Return a network's output for batches, (N, ...) float32 on the CPU."""
+        import torch
+
+        from src.training.devices import autocast, choose_precision
+
+        device = next(self.model.parameters()).device
+        precision = choose_precision(self.evaluator.precision, device)
+        with torch.inference_mode(), autocast(device, precision):
+            return torch.cat([network(batch.to(device)).float().cpu() for batch in batches])
+
+    def _read(self, images: Images) -> tuple[list[Any], Iterable["Tensor"]]:
+        """Return the names of pictures (paths, or else positions), and batches of tensors."""
+        import torch
+
+        if isinstance(images, torch.Tensor):
+            batch = images[None] if images.ndim == 3 else images
+            return list(range(len(batch))), batch.split(BATCH)
+        single = isinstance(images, (str, Path, Image.Image))
+        pictures = [images] if single else list(images)
+        if not pictures:
+            raise UserError("there are no pictures: give at least one")
+        names = [at if isinstance(p, Image.Image) else str(p) for at, p in enumerate(pictures)]
+        parts = (pictures[start : start + BATCH] for start in range(0, len(pictures), BATCH))
+        return names, (torch.stack([self.transform(p) for p in part]) for part in parts)
