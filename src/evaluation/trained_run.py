@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from src.data.groupings import parse_groupings
 from src.data.pixels import BadImage, Pixels, open_image, to_rgb
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
     from torch.nn import Module
+
+    from src.objective.logits import LogitLayout
 
 Picture: TypeAlias = "str | Path | Image.Image"
 Images: TypeAlias = "Picture | Sequence[Picture] | Tensor"
@@ -60,6 +62,13 @@ class TrainedRun:
         network = self.evaluator.network(self.epoch, weights)
         return network.to(choose_device(self.evaluator.device)).eval()
 
+    @cached_property
+    def layout(self) -> "LogitLayout":
+        """Which columns of the logits belong to which task."""
+        from src.objective.logits import LogitLayout
+
+        return LogitLayout(self.evaluator.num_classes)
+
     def transform(self, picture: Picture) -> "Tensor":
         """Return a picture as the network sees it, (3, H, W) float32.
 
@@ -89,9 +98,11 @@ class TrainedRun:
             return pixels.prepare(image)
         except FileNotFoundError as error:
             raise UserError(f"{picture}: no such file") from error
+        except UnidentifiedImageError as error:
+            raise UserError(f"{picture}: not an image of a known format") from error
         except (OSError, ValueError, SyntaxError, BadImage) as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"{picture}: not a picture that can be read ({reason})") from error
+            raise UserError(f"{picture}: cannot be read ({reason})") from error
 
     def predict(self, images: Images) -> "pd.DataFrame":
         """Return probabilities, one row per picture.
@@ -102,8 +113,6 @@ class TrainedRun:
         import pandas as pd
         import torch
 
-        from src.objective.logits import LogitLayout
-
         if isinstance(images, str) and images in SPLITS:
             names = self.evaluator.rows(images).names.tolist()
             logits = torch.from_numpy(self.evaluator.logits(self.checkpoint, images).values)
@@ -111,8 +120,7 @@ class TrainedRun:
             names, batches = self._read(images)
             logits = self._run(batches, self.model)  # (N, C)
         columns = {}
-        tables = LogitLayout(self.evaluator.num_classes).probabilities(logits)
-        for grouping, table in zip(self.evaluator.groupings, tables):
+        for grouping, table in zip(self.evaluator.groupings, self.layout.probabilities(logits)):
             if grouping.num_classes == 2:
                 columns[grouping.task] = table[:, 1].numpy()
                 continue

@@ -76,7 +76,7 @@ def test_metrics_are_a_table_of_the_log(run):
 
 def test_what_cannot_be_read_is_named(run, tmp_path):
     (tmp_path / "text.jpg").write_text("no picture")
-    with pytest.raises(UserError, match=r"text.jpg: not a picture that can be read"):
+    with pytest.raises(UserError, match=r"text.jpg: not an image of a known format"):
         run.predict(tmp_path / "text.jpg")
     with pytest.raises(UserError, match=r"missing.jpg: no such file"):
         run.predict([tmp_path / "missing.jpg"])
