@@ -14,6 +14,9 @@ from src.objective.options import ObjectiveOptions
 from src.objective.penalties import PENALTIES
 from src.objective.task import TASK_LAYERS
 
+# Layers across tasks whose steps are replayed as CUDA graphs, as the tests on a GPU cover them.
+CAPTURED = {"static", "lbtw"}
+
 
 class Objective(nn.Module):
     """Composes the layers that `options` names; see `ObjectiveOptions`.
@@ -35,6 +38,7 @@ class Objective(nn.Module):
     ):
         super().__init__()
         self.tasks = tasks
+        self.captured = options.across in CAPTURED
         self.shift = optional(SHIFTS, options.shift, options, tables)
         self.example = LOSSES[options.example](options, tables)
         self.weights = optional(WEIGHTS, options.weights, options, tables)
@@ -88,6 +92,11 @@ class Objective(nn.Module):
         """Take over the new state of all layers, if the step was finite (0-dim bool)."""
         for layer in self.layers():
             layer.commit(finite)
+
+    def draw(self, seed: int, step: int) -> None:
+        """Draw the random numbers of all layers for a step (from 0)."""
+        for layer in self.layers():
+            layer.draw(seed, step)
 
     def start_epoch(self, epoch: int) -> None:
         for layer in self.layers():

@@ -38,6 +38,9 @@ class Layer(nn.Module):
     def start_epoch(self, epoch: int) -> None:
         """Prepare for an epoch (from 1)."""
 
+    def draw(self, seed: int, step: int) -> None:
+        """Draw the random numbers of a step (from 0) into fixed tensors."""
+
     def end_epoch(self, val_losses: Tensor) -> None:
         """Use the validation loss of each task's groups, (T, G); NaN for an empty group."""
 
@@ -58,3 +61,43 @@ class TaskLayer(Layer):
         super().__init__()
         self.tasks, self.num_groups = tasks, tables.num_groups
         self.all_labelled = tables.all_labelled
+
+
+class AcrossLayer(Layer):
+    """Called with S (T,); returns the scalar, and the weights (T,) of the tasks' gradients.
+
+    Args:
+        weights: (T,) of `static`.
+        alpha: of `lbtw`.
+    """
+
+    looks_again = False  # whether `observe` wants the numbers of the batch after the step
+
+    def __init__(self, options: ObjectiveOptions, weights: list[float], alpha: float):
+        super().__init__()
+        self.num_tasks = len(weights)
+
+    def observe(self, scalars: Tensor, finite: Tensor) -> None:
+        """Use S (T,) of the same batch after the optimizer step, if the step was finite."""
+
+
+class EpochMeans(Layer):
+    """The mean of S over the steps of an epoch."""
+
+    def __init__(self, num_tasks: int):
+        super().__init__()
+        self.add_state("total", torch.zeros(num_tasks))
+        self.add_state("count", torch.zeros(()))
+
+    def forward(self, scalars: Tensor) -> None:
+        self.propose("total", self.total + scalars.detach())
+        self.propose("count", self.count + 1)
+
+    def restart(self) -> Tensor | None:
+        """Return the mean (T,) since the last call; None without a step."""
+        if not self.count:
+            return None
+        mean = self.total / self.count
+        self.total.zero_()
+        self.count.zero_()
+        return mean

@@ -110,6 +110,38 @@ class RExOptions(Options):
     anneal_steps: int = Field(500, ge=0, description="steps with strength 1 before that")
 
 
+class DWAOptions(Options):
+    """DWA (Liu et al. 2019): tasks whose loss falls slowly weigh more."""
+
+    temperature: float = Field(2.0, gt=0, description="large: equal weights")
+
+
+class STCHOptions(Options):
+    """Smooth Tchebycheff scalarisation (Lin et al. 2024): a smooth maximum of the losses."""
+
+    mu: float = Field(1.0, gt=0, description="smoothness; near 0: the largest loss alone")
+    warmup_epochs: int = Field(
+        0, ge=0, description="minimise sum log S first, then divide by the last mean; 0: by 1"
+    )
+
+
+class TaskDROOptions(Options):
+    """DRO over tasks: their weights p follow the losses, as the q of group DRO."""
+
+    eta: float = Field(0.01, ge=0, description="step size of the task weights p")
+
+
+class FAMOOptions(Options):
+    """FAMO (Liu et al. 2023): all losses shall fall at the same relative rate."""
+
+    lr: float = Field(0.025, gt=0, description="of the Adam that learns the weights")
+    weight_decay: float = Field(1e-3, ge=0, description="gamma: pulls the weights together")
+    next_batch: bool = Field(
+        False, description="compare with the next batch's losses; false: a second forward pass"
+    )
+
+
+ACROSS = ("static", "lbtw", "uw", "dwa", "rlw", "gls", "log", "imtl_l", "stch", "task_dro", "famo")
 TASK = ("mean", "group_mean", "environment_mean", "dro", "cvar_groups", "worst", "cvar", "chi2")
 # Choices that need the groups of train examples.
 NEED_GROUPS = {"group_shift", "group_weights", "group_mean", "environment_mean", "dro"}
@@ -128,9 +160,8 @@ class ObjectiveOptions(Options):
     )
     task: Literal[TASK] = Field("mean", description="losses of a task to one number")
     penalty: Literal["none", "irm", "rex"] = Field("none", description="added to the scalar")
-    across: Literal["static", "lbtw"] | None = Field(
-        None,
-        description="tasks to one number; null: lbtw or static, as exp.dataset says",
+    across: Literal[ACROSS] | None = Field(
+        None, description="tasks to one number; null: lbtw or static, as exp.dataset says"
     )
     focal: FocalOptions = Field(default_factory=FocalOptions)
     ldam: LDAMOptions = Field(default_factory=LDAMOptions)
@@ -145,6 +176,10 @@ class ObjectiveOptions(Options):
     chi2: Chi2Options = Field(default_factory=Chi2Options)
     irm: IRMOptions = Field(default_factory=IRMOptions)
     rex: RExOptions = Field(default_factory=RExOptions)
+    dwa: DWAOptions = Field(default_factory=DWAOptions)
+    stch: STCHOptions = Field(default_factory=STCHOptions)
+    task_dro: TaskDROOptions = Field(default_factory=TaskDROOptions)
+    famo: FAMOOptions = Field(default_factory=FAMOOptions)
 
     def chosen(self) -> dict[str, Any]:
         """Return the choices, and of all options only those of the chosen."""

@@ -23,6 +23,7 @@ SHOWN = 20  # names listed in one note
 # Keep the draws of one seed apart.
 SUBSET_STREAM, EPOCH_STREAM, DROPOUT_STREAM, HALVES_STREAM = 1, 2, 3, 4
 MIX_STREAM, PAIR_STREAM, EXPAND_STREAM, SHARE_STREAM = 5, 6, 7, 8
+TASK_STREAM = 9
 
 
 @dataclass(frozen=True)

@@ -93,10 +93,9 @@ class Trainer:
         self.method, self.objective = method.to(device), objective.to(device)
         self.optimizer = build_optimizer(
             settings.optimizer,
-            [*model.parameters(), *method.parameters(), *objective.parameters()],
-            settings.lr,
-            settings.weight_decay,
-            settings.momentum,
+            [*model.parameters(), *method.parameters()],
+            *(settings.lr, settings.weight_decay, settings.momentum),
+            without_decay=list(objective.parameters()),
         )
         self.compute = Step(
             *(model, self.method, self.objective, self.optimizer),
@@ -113,7 +112,8 @@ class Trainer:
         self.device_lr = torch.zeros((), device=device)
         self.run_step: Callable[..., None] = self.compute
         # fp16's scaler takes decisions on the CPU, so its steps cannot be recorded.
-        if settings.cuda_graph and device.type == "cuda" and settings.precision != "fp16":
+        captured = settings.precision != "fp16" and self.objective.captured
+        if settings.cuda_graph and device.type == "cuda" and captured:
             self.run_step = CapturedStep(self.compute, schedule.rows(settings.batch_size))
 
     # ------------------------------------------------------------------ the loop
@@ -191,6 +191,7 @@ class Trainer:
         entropy = np.random.SeedSequence((self.settings.seed, DROPOUT_STREAM, self.step))
         seed_draws(self.settings.device, int(entropy.generate_state(1, np.uint64)[0]))
         self.method.draw(self.settings.seed, self.step, len(images))
+        self.objective.draw(self.settings.seed, self.step)
         self.run_step(images, positions)
         self.step += 1
         self.batch += 1

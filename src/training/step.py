@@ -1,6 +1,8 @@
 """One training step on the device: forward, objective, backward, optimizer. It never waits."""
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -13,27 +15,36 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 
 
 def build_optimizer(
-    name: str, parameters: list[nn.Parameter], lr: float, weight_decay: float, momentum: float
+    name: str,
+    parameters: list[nn.Parameter],
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+    without_decay: Sequence[nn.Parameter] = (),
 ) -> torch.optim.Optimizer:
     """Build a fused optimizer: `sgd` (momentum), `adam` or `adamw`.
+
+    Args:
+        without_decay: parameters with the same learning rate and no weight decay.
 
     Fused optimizers skip the step themselves where `found_inf` is set, so a non-finite loss never
     reaches the weights and no step has to wait for the device.
     """
+    groups: list[dict] = [{"params": parameters}]
+    if without_decay:
+        groups.append({"params": list(without_decay), "weight_decay": 0.0})
     if name == "sgd":
         optimizer = torch.optim.SGD(
-            parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True
+            groups, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True
         )
     else:
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
         on_gpu = parameters[0].is_cuda
-        optimizer = kind(
-            parameters, lr=lr, weight_decay=weight_decay, fused=True, capturable=on_gpu
-        )
+        optimizer = kind(groups, lr=lr, weight_decay=weight_decay, fused=True, capturable=on_gpu)
     if name == "sgd" and momentum:
         # The fused SGD creates these from uninitialised memory and fills them in its first step,
         # but not if that step is skipped, as the first of fp16 usually is.
-        for parameter in parameters:
+        for parameter in (*parameters, *without_decay):
             buffer = torch.zeros_like(parameter, requires_grad=False)
             optimizer.state[parameter]["momentum_buffer"] = buffer
     return optimizer
@@ -61,6 +72,7 @@ class Step:
     ):
         self.method, self.objective, self.optimizer = method, objective, optimizer
         self.device, self.precision = device, precision
+        self.model = model
         self.forward = torch.compile(model) if compile_model else model
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.sums = torch.zeros(len(objective.log_names) + 2, device=device)
@@ -85,6 +97,29 @@ class Step:
         self.scaler.update()
         self.objective.commit(finite)
         self.method.commit(finite)
+        if self.objective.across.looks_again:
+            self._look_again(images, positions, finite)
         self.count += 1
         self.bad_step += ((self.bad_step == 0) & ~finite) * self.count
         self.sums += torch.cat([logged, total.detach()[None], finite[None]])
+
+    @torch.no_grad()
+    def _look_again(self, images: Tensor, positions: Tensor, finite: Tensor) -> None:
+        """Tell the objective the tasks' numbers of the same batch after the step."""
+        with frozen_statistics(self.model):
+            _, logged = self.method.loss(self.network, self.objective, images, positions)
+        self.objective.across.observe(logged[: len(self.objective.tasks)], finite)
+
+
+@contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Keep the running statistics of batch norm layers, which a forward pass would move."""
+    layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta):
+            layer.momentum = momentum

@@ -10,6 +10,8 @@ import torch
 from src.data.batches import iterate_batches
 from src.data.device_cache import DeviceImages, keep_on_device
 from src.io import UserError
+from src.objective import compose
+from src.objective.across import ACROSS_LAYERS
 from src.runs.folder import Run
 from src.training.checkpoints import load_checkpoint
 from src.training.cuda_graph import CapturedStep
@@ -48,6 +50,16 @@ def test_a_replayed_step_trains_as_one_that_is_not(tmp_path, precision, toleranc
     assert replayed[0].run_step.graph is not None
     assert not isinstance(eager[0].run_step, CapturedStep)
     assert_same(replayed, eager, tolerance)
+
+
+@pytest.mark.parametrize("across", ACROSS_LAYERS)
+def test_a_replayed_step_weighs_tasks_as_an_eager_one(tmp_path, across, monkeypatch):
+    monkeypatch.setattr(compose, "CAPTURED", {*ACROSS_LAYERS})
+    objective = {"across": across}
+    replayed = train(tmp_path / "on", cuda_graph=True, objective=objective)
+    eager = train(tmp_path / "off", cuda_graph=False, objective=objective)
+    assert replayed[0].run_step.graph is not None
+    assert_same(replayed, eager, 1e-4)
 
 
 def test_the_gpu_trains_as_the_cpu_does(tmp_path):

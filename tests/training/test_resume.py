@@ -14,7 +14,7 @@ from src.methods.lff import LfF
 from src.methods.mixup import Lisa, Mixup
 from src.methods.options import LffOptions, LisaOptions, MixupOptions, PdeOptions
 from src.methods.pde import PDE
-from src.objective.options import GroupDROOptions, LDAMOptions
+from src.objective.options import FAMOOptions, GroupDROOptions, LDAMOptions, STCHOptions
 from src.runs.folder import Run
 from src.runs.selection import find_best_ckpt
 from src.runs.signals import Stopped
@@ -113,6 +113,13 @@ def test_a_run_that_ends_before_its_last_picture_is_not_done_and_draws_it_when_s
         {"objective": {"task": "cvar_groups"}},
         {"objective": {"task": "environment_mean", "penalty": "irm"}},
         {"objective": {"example": "ldam", "ldam": LDAMOptions(drw_from_epoch=2)}},
+        {"objective": {"across": "uw"}},
+        {"objective": {"across": "dwa"}},
+        {"objective": {"across": "rlw"}},
+        {"objective": {"across": "stch", "stch": STCHOptions(warmup_epochs=1)}},
+        {"objective": {"across": "task_dro"}},
+        {"objective": {"across": "famo"}},
+        {"objective": {"across": "famo", "famo": FAMOOptions(next_batch=True)}},
         {"method": Mixup, "method_options": MixupOptions()},
         {"method": Lisa, "method_options": LisaOptions(), "total_epochs": 9},
         {"method": LfF, "method_options": LffOptions()},
