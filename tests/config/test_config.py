@@ -241,6 +241,8 @@ def test_lbtw_and_another_weighting_at_once_are_an_error():
     assert load_config([lbtw]).objective.across == "lbtw"
     assert load_config(["exp.objective.across=lbtw"]).dataset.loss_balanced_task_weighting
     assert "contradicts" in problems_of(lbtw, "exp.objective.across=static")[0]
+    assert "contradicts" in problems_of(lbtw, "exp.objective.across=uw")[0]
+    assert load_config(["exp.objective.across=famo"]).objective.chosen()["famo"]["lr"] == 0.025
 
 
 @pytest.mark.parametrize(
