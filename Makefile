@@ -26,7 +26,8 @@ test: $(INSTALLED)  ## the fast tests (4 minutes on 2 cores)
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not gpu and not slurm and not browser"
 
 test-slow: $(INSTALLED)  ## the others: slow, slurm, browser
-	$(BIN)/python -m pytest -q -m "slow or slurm or browser"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "slow and not slurm and not browser"
+	$(BIN)/python -m pytest -q -m "slurm or browser"
 
 test-all: $(INSTALLED)  ## all tests this machine can run
 	$(BIN)/python -m pytest -q

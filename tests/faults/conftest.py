@@ -21,6 +21,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(900 * max(1, KILLS // 25)))
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist
+        session.config.workeroutput["survived"] = dict(_counts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    _counts.update(getattr(node, "workeroutput", {}).get("survived", {}))
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
     if _counts:
         terminalreporter.section("faults survived")
