@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from src.config.compose import launch, load_saved_config
 from src.config.saved import is_first_edition, read_yaml, save_config
-from src.config.schema import Config, dataset_options
+from src.config.schema import Config, dataset_options, group_options
 from src.data.groupings import Grouping, parse_groupings
 from src.io import UserError, exit_on_user_error, expand
 from src.methods.options import STAGED
@@ -23,7 +23,7 @@ from src.runs.folder import Run
 
 if TYPE_CHECKING:
     from src.data.dataset import Dataset
-    from src.data.table import Table
+    from src.methods.found_groups import GroupLabels
     from src.sampling.plans import IndexPlan
 
 
@@ -52,7 +52,8 @@ def main(config: Config) -> None:
                     with suppress(UserError, OSError):  # the first error is the one to show
                         run.set_status(state="failed", error=str(error) or type(error).__name__)
                 raise
-    best = "best-group" if config.dataset.subgroup_labels else "best-avg"
+    by_group = config.dataset.subgroup_labels or config.method == "xrm"
+    best = "best-group" if by_group else "best-class"
     command = ["python", "test.py", "--log_dir", str(run.path), "--ckpt_num", best]
     print(f"evaluate it: {shlex.join([*command, '--split', 'test'])}")
 
@@ -90,13 +91,14 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
     import torch
     from torch import nn
 
+    from src.methods.found_groups import GroupLabels
     from src.methods.registry import IN_LOOP
     from src.models.build import build_model, check_resolution
     from src.objective.batch import TrainTables
     from src.objective.compose import Objective
     from src.objective.logits import LogitLayout
     from src.runs.provenance import data_identity, describe_session, record_provenance
-    from src.sampling.plans import stack_groups, stack_labels
+    from src.sampling.plans import stack_labels
     from src.training.devices import choose_device, choose_precision, explain_out_of_memory
     from src.training.loop import Settings, Trainer
     from src.training.validation import Validation
@@ -109,13 +111,13 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
     rows, val_rows = dataset.split("train"), dataset.split("val")
     images = dataset.images("train", full_frame=data.data_augmentation)
 
-    plan = index_plan(config, rows, groupings)
-    used = groupings if data.subgroup_labels else [g.without_attributes() for g in groupings]
+    group_labels = GroupLabels(dataset, groupings, **group_options(config))
+    plan = index_plan(config, group_labels)
     tables = TrainTables(
         layout,
         torch.from_numpy(stack_labels(rows, groupings)).to(device),
-        torch.from_numpy(stack_groups(rows, used)).to(device),
-        [grouping.num_groups for grouping in used],
+        torch.from_numpy(group_labels.groups("train")).to(device),
+        [grouping.num_groups for grouping in group_labels.split("train")[1]],
     )
     method = IN_LOOP[config.method](
         getattr(config, config.method or "", None),
@@ -137,7 +139,8 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
     weights = data.task_weights or [1.0] * len(tasks)
     objective = Objective(config.objective, tables, tasks, weights, data.lbtw_alpha)
     validation = Validation(
-        run, dataset, groupings, data.subgroup_labels, loader.eval_batch_size, device, precision
+        *(run, dataset, *group_labels.split("val"), group_labels.has_groups("val")),
+        *(loader.eval_batch_size, device, precision),
     )
     identity = {
         "train": data_identity(rows, images),
@@ -161,23 +164,25 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
     ).train()
 
 
-def index_plan(config: Config, rows: Table, groupings: list[Grouping]) -> IndexPlan:
+def index_plan(config: Config, group_labels: GroupLabels) -> IndexPlan:
     """Return which train examples an epoch sees."""
     from src.evaluation.logits import rows_identity
     from src.methods.jtt import load_error_set, multiplicities
-    from src.sampling.plans import make_plan, stack_groups, stack_labels
+    from src.sampling.plans import make_plan, stack_labels
 
+    rows, groupings = group_labels.split("train")
     data, loader = config.dataset, config.dataloader
     times = None
     if loader.error_set is not None:
-        identity = rows_identity(rows.names, rows.codes)
+        own = group_labels.dataset.split("train")
+        identity = rows_identity(own.names, own.codes)
         tasks = [grouping.task for grouping in groupings]
         errors = load_error_set(expand(loader.error_set), rows.names, tasks, identity)
         join = loader.mtl_join_type
         times = multiplicities(errors.errors, loader.lambda_up, join, errors.task_losses)
     return make_plan(
         stack_labels(rows, groupings),
-        stack_groups(rows, groupings) if data.subgroup_labels else None,
+        group_labels.groups("train") if group_labels.has_groups("train") else None,
         groupings,
         sampler=loader.sampler,
         subsample_type=data.subsample_type if data.subsample else None,

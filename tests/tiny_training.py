@@ -140,7 +140,10 @@ def make_trainer(
         Objective(options, tables, list(tasks), weights or [1.0] * len(tasks), 0.5),
         plans or chosen.schedule(plan, settings.seed),
         MemoryImages(NUM_TRAIN, settings.augment),
-        Validation(run, MemoryDataset(), groupings, True, 8, device, settings.precision),
+        Validation(
+            *(run, MemoryDataset(), MemoryDataset().split("val"), groupings, True),
+            *(8, device, settings.precision),
+        ),
         settings,
     )
     model.register_forward_pre_hook(lambda *_: hook(trainer))

@@ -21,7 +21,7 @@ from src.config.overrides import CONFIG_DIR, prepare_overrides
 from src.config.saved import WITHOUT_EFFECT, read_config, to_dict
 from src.config.schema import Config, StageConfig, flatten, schema_keys, section_of
 from src.io import UserError, did_you_mean, exit_on_user_error
-from src.methods.options import STAGED
+from src.methods.options import FIND_GROUPS, STAGED
 from src.objective.options import ObjectiveOptions
 from src.runs.names import default_log_dir
 from src.spurious.pairs import expand_groupings
@@ -181,8 +181,10 @@ def validate(values: dict[str, Any]) -> Config:
     """
     try:
         config = Config.model_validate(values)
-        for stage in ("stage_1", "stage_2") if config.method in STAGED else ():
-            stage_config(config, stage)
+        if config.method in STAGED:
+            found = {"found_groups": "found_groups.npz"} if config.method in FIND_GROUPS else {}
+            stage_config(config, "stage_1")
+            stage_config(config, "stage_2", dataloader=found)
     except ValidationError as error:
         raise UserError(_problems(error)) from error
     return config

@@ -5,6 +5,7 @@ src/objective/options.py, beside the layers that use them.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -19,7 +20,7 @@ from pydantic import (
 
 from src.data.groupings import parse_groupings
 from src.io import UserError, expand
-from src.methods.options import METHODS, STAGED
+from src.methods.options import FIND_GROUPS, METHODS, STAGED
 from src.objective.options import NEED_GROUPS, ObjectiveOptions, Options
 
 MOST = 10**9  # of whole numbers that count something
@@ -72,6 +73,9 @@ class DatasetConfig(Options):
     root: PathText = Field(description="folder of the data set")
     groupings: list[Text] = Field(description="Task:Attr, Task:Attr+Attr, or bare tasks")
     subgroup_labels: bool = Field(description="false: no group labels at all, class metrics only")
+    groups_known: float = Field(
+        1.0, ge=0, le=1, description="share of the train split whose groups are known"
+    )
     task_weights: list[float] | None = Field(description="null: all 1; else one per task")
     loss_balanced_task_weighting: bool = Field(description="LBTW (Liu et al. 2019)")
     lbtw_alpha: float = Field(ge=0, description="of LBTW: w = (loss / first loss) ** alpha")
@@ -112,8 +116,6 @@ class DatasetConfig(Options):
             problems.append("subsample=true needs subsample_type: suby or subg")
         if self.subsample_type and not self.subsample:
             problems.append(f"subsample_type={self.subsample_type} needs subsample=true")
-        if self.subsample_type == "subg" and not self.subgroup_labels:
-            problems.append("subsample_type=subg needs group labels: set subgroup_labels=true")
         problems += self._problems_of_weights()
         if problems:
             raise ValueError("\n".join(problems))
@@ -149,6 +151,9 @@ class DataloaderConfig(Options):
         1.0, gt=0, le=1, description="train on a random share of the train split"
     )
     error_set: PathText | None = Field(description="an error_set.npz of JTT's stage 1")
+    found_groups: PathText | None = Field(
+        None, description="a found_groups.npz of EIIL, XRM or SSA, in the place of group labels"
+    )
     lambda_up: float = Field(ge=1, le=MOST, description="how often an epoch sees its examples")
     mtl_join_type: Literal["inv", "union", "xor", "task"] = Field(
         description="how errors of several tasks are joined; see src/methods/jtt.py"
@@ -179,6 +184,17 @@ def dataset_options(data: DatasetConfig) -> dict[str, Any]:
     """Return the arguments of `open_dataset` but for the number of workers."""
     names = {"name", "root", "target_resolution", "cache", "cache_dir"}
     return data.model_dump(include=names) | {"synthetic": data.synthetic.model_dump()}
+
+
+def group_options(config: "Config") -> dict[str, Any]:
+    """Return the options of `GroupLabels`."""
+    found = config.dataloader.found_groups
+    return {
+        "use": config.dataset.subgroup_labels,
+        "known": config.dataset.groups_known,
+        "found": None if found is None else Path(found),
+        "seed": config.seed,
+    }
 
 
 class StageConfig(Options):
@@ -230,20 +246,7 @@ class Config(MethodSections):
                 problems.append(f"{stage} has no effect: exp={self.name} has no stages")
         if self.dataloader.train_fraction < 1 and data.subsample:
             problems.append("dataloader.train_fraction and dataset.subsample: set one of them")
-        if self.dataloader.sampler == "rwg" and not data.subgroup_labels:
-            problems.append(
-                "dataloader.sampler=rwg needs group labels: set dataset.subgroup_labels=true"
-            )
-        if self.method in {"dfr", "afr", "self", "dpe", "crt"} and not data.subgroup_labels:
-            problems.append(
-                f"exp={self.name} selects by validation's groups: set dataset.subgroup_labels=true"
-            )
-        for layer, choice in objective.chosen().items():
-            if isinstance(choice, str) and choice in NEED_GROUPS and not data.subgroup_labels:
-                problems.append(
-                    f"objective.{layer}={choice} needs group labels: set "
-                    f"dataset.subgroup_labels=true"
-                )
+        problems += self._group_problems()
         weighted = data.loss_balanced_task_weighting or data.task_weights not in (
             None,
             [1.0] * len(data.groupings),
@@ -261,6 +264,29 @@ class Config(MethodSections):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def _group_problems(self) -> list[str]:
+        """List what needs the groups of the data set, if they are switched off."""
+        data, loader = self.dataset, self.dataloader
+        found = loader.found_groups is not None or self.method in FIND_GROUPS
+        train = [f"objective.{layer}={c}" for layer, c in self.objective.chosen().items()
+                 if isinstance(c, str) and c in NEED_GROUPS]  # fmt: skip
+        train += ["dataloader.sampler=rwg"] * (loader.sampler == "rwg")
+        train += ["dataset.subsample_type=subg"] * (data.subsample_type == "subg")
+        train += [f"exp={self.name}"] * (self.method in {"lisa", "pde"})
+        train += ["crt.balance=group"] * (self.method == "crt" and self.crt.balance == "group")
+        train += ["dfr.fit=train"] * (self.method == "dfr" and self.dfr.fit == "train")
+        if self.method == "eiil" and self.objective.dro.automatic_adjustment:
+            return ["objective.dro.automatic_adjustment needs the same groups in validation, but "
+                    "exp=eiil finds them on train only: set it to false"]  # fmt: skip
+        val = ["dpe.balance=group"] * (self.method == "dpe" and self.dpe.balance == "group")
+        if not data.subgroup_labels:
+            needs = ([] if found else train) + val
+            return [f"{key} needs group labels: set dataset.subgroup_labels=true" for key in needs]
+        if data.groups_known == 0 and not found:
+            return [f"{key} needs groups of train: set dataset.groups_known above 0"
+                    for key in train]  # fmt: skip
+        return []
 
 
 def schema_keys(schema: type[BaseModel], prefix: str = "exp") -> Iterator[tuple[str, Any]]:

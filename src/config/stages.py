@@ -6,11 +6,12 @@ from typing import Any
 
 from src.config.compose import load_saved_config, stage_config
 from src.config.saved import save_config
-from src.config.schema import Config
+from src.config.schema import Config, group_options
 from src.data.dataset import Dataset
 from src.data.groupings import Grouping
 from src.evaluation.logits import rows_identity
 from src.io import UserError, read_json
+from src.methods.found_groups import GroupLabels
 from src.methods.stages import Node, export_node, training_node
 from src.runs.folder import Heartbeat, Run
 from src.runs.provenance import Provenance
@@ -22,7 +23,8 @@ class ConfiguredStages:
     def __init__(self, config: Config, run: Run, dataset: Dataset, groupings: list[Grouping]):
         self.config, self.run = config, run
         self.dataset, self.groupings = dataset, groupings
-        self.settings = config.dataloader
+        self.tasks = [grouping.task for grouping in groupings]
+        self.settings, self.seed = config.dataloader, config.seed
 
     @property
     def options(self) -> Any:
@@ -73,9 +75,8 @@ class ConfiguredStages:
         def make(heartbeat: Heartbeat, stop: Callable[[], int | None]) -> None:
             from src.methods.heads import HeadData, write_head_run
 
-            data = HeadData(
-                *(first.run, first.epoch(), self.dataset, self.groupings, self.config.seed)
-            )
+            labels = GroupLabels(self.dataset, self.groupings, **group_options(config))
+            data = HeadData(first.run, first.epoch(), labels)
             save_config(config, run.config)
             write_head_run(run, data, fit(data), heartbeat)
 

@@ -16,8 +16,6 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from src.data.dataset import Dataset
-from src.data.groupings import Grouping
 from src.evaluation.logits import (
     Logits,
     Source,
@@ -28,10 +26,11 @@ from src.evaluation.logits import (
 )
 from src.evaluation.results import evaluate, evaluation_json
 from src.io import write_json
+from src.methods.found_groups import GroupLabels
 from src.objective.logits import LogitLayout
 from src.runs.folder import Heartbeat, Run
 from src.runs.selection import record_validation, scores
-from src.sampling.plans import stack_groups, stack_labels, stratified_halves
+from src.sampling.plans import stack_labels, stratified_halves
 from src.training.checkpoints import (
     link_checkpoint,
     load_checkpoint,
@@ -73,20 +72,14 @@ class HeadData:
 
     Args:
         run, epoch: of the base, whose features have been exported.
+        group_labels: the groups that may be used; the classes if there are none.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        epoch: int | str,
-        dataset: Dataset,
-        groupings: Sequence[Grouping],
-        seed: int,
-    ):
-        self.run, self.epoch, self.dataset, self.seed = run, epoch, dataset, seed
-        self.groupings, self.tasks = list(groupings), [grouping.task for grouping in groupings]
-        self.layout = LogitLayout([grouping.num_classes for grouping in groupings])
-        self.num_groups = [grouping.num_groups for grouping in groupings]
+    def __init__(self, run: Run, epoch: int | str, group_labels: GroupLabels):
+        self.run, self.epoch, self.group_labels = run, epoch, group_labels
+        self.seed = group_labels.seed
+        self.tasks = [grouping.task for grouping in group_labels.own]
+        self.layout = LogitLayout([grouping.num_classes for grouping in group_labels.own])
 
     @cache  # noqa: B019 (lives as long as one fit)
     def features(self, split: str) -> Tensor:
@@ -102,12 +95,12 @@ class HeadData:
     @cache  # noqa: B019
     def labels(self, split: str) -> np.ndarray:
         """Return labels (N, T) int64, -1 = unknown."""
-        return stack_labels(self.dataset.split(split), self.groupings)
+        return stack_labels(*self.group_labels.split(split))
 
     @cache  # noqa: B019
     def groups(self, split: str) -> np.ndarray:
         """Return group ids (N, T) int64, -1 = unknown."""
-        return stack_groups(self.dataset.split(split), self.groupings)
+        return self.group_labels.groups(split)
 
     @cache  # noqa: B019
     def halves(self) -> tuple[np.ndarray, np.ndarray]:
@@ -186,11 +179,11 @@ def write_head_run(
     source = Source(**{**vars(source), "epoch": "1", "checkpoint": model_hash(state)})
     logits = Logits(values, tuple(data.tasks), data.layout.num_classes, source)
     save_logits(run.logits("val", 1), logits)
-    rows = data.dataset.split("val")
+    rows, groupings = data.group_labels.split("val")
     held_out = np.setdiff1d(np.arange(len(rows)), head.fit_rows)
-    figures = evaluate(logits.select(held_out), data.groupings, rows.select(held_out))
+    figures = evaluate(logits.select(held_out), groupings, rows.select(held_out))
     write_json(run.epoch_stats(1), evaluation_json(run.path, logits, "1", figures))
-    record_validation(run, 1, scores(figures, by_group=True))
+    record_validation(run, 1, scores(figures, data.group_labels.has_groups("val")))
     for name, value in head.chosen.items():
         print(f"{name}: {value}", flush=True)
     run.set_status(state="done", step=1, epoch=1, total_epochs=1, **_owner(heartbeat))

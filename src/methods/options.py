@@ -106,6 +106,23 @@ class SelfOptions(Options):
     steps: int = Field(250, ge=1)
 
 
+class EiilOptions(Options):
+    """EIIL (Creager et al. 2021)."""
+
+    solver: Literal["exact", "adam"] = Field(
+        "exact", description="of the environments; adam: the authors' search, for comparison"
+    )
+    lr: float = Field(1e-3, gt=0, description="of adam")
+    steps: int = Field(10_000, ge=1, description="of adam")
+
+
+class XrmOptions(Options):
+    """XRM (Pezeshki et al. 2024)."""
+
+    settings: int = Field(10, ge=1, description="settings of the twins that are tried")
+    steps: int = Field(10_001, ge=1, description="of each pair of twins")
+
+
 class DpeOptions(Options):
     """DPE (To et al. 2025)."""
 
@@ -132,12 +149,10 @@ METHODS: dict[str, type[Options]] = {
     "crt": CrtOptions,
     "self": SelfOptions,
     "dpe": DpeOptions,
+    "eiil": EiilOptions,
+    "xrm": XrmOptions,
 }
-STAGED = {
-    "jtt",
-    "dfr",
-    "afr",
-    "crt",
-    "self",
-    "dpe",
-}  # methods of several stages, see src/methods/stages.py
+# Methods of several stages, see src/methods/stages.py.
+STAGED = {"jtt", "dfr", "afr", "crt", "self", "dpe", "eiil", "xrm"}
+# Those whose last stage trains on groups that another stage found.
+FIND_GROUPS = {"eiil", "xrm"}

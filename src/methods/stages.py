@@ -51,6 +51,8 @@ class Stages(Protocol):
 
     run: Run
     groupings: list[Grouping]
+    tasks: list[str]
+    seed: int
     settings: Any  # plain values of exp.dataloader
     options: Any  # plain values of exp.<method>
 

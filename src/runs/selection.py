@@ -11,7 +11,8 @@ def scores(figures: dict[str, Any], by_group: bool) -> dict[str, float | None]:
     """Return what each selection rule maximises, from one epoch's validation figures.
 
     best-avg: mean over tasks of average accuracy; best-group: mean over tasks of worst-group
-    accuracy; for several tasks also best-worst (the minimum) and one rule per task.
+    accuracy; for several tasks also best-worst (the minimum) and one rule per task. Without groups
+    the last three are replaced by best-class: mean over tasks of worst-class accuracy.
 
     Args:
         figures: grouping name to figures (see `metrics.summarise`), one grouping per task.
@@ -23,15 +24,18 @@ def scores(figures: dict[str, Any], by_group: bool) -> dict[str, float | None]:
     average = {name.partition(":")[0]: values["avg_acc"] for name, values in figures.items()}
     several = len(figures) > 1
     if None in average.values():
-        names = ["best-avg", *["best-group"] * by_group, *["best-worst"] * (by_group and several)]
+        names = ["best-avg", "best-group" if by_group else "best-class"]
+        names += ["best-worst"] * (by_group and several)
         return dict.fromkeys(names)
     rules = {"best-avg": sum(average.values()) / len(average)}
     if several:
         rules |= {f"best-avg-{task}": value for task, value in average.items()}
-    if by_group:
-        worst = {
-            name.partition(":")[0]: values["worst_group"]["acc"] for name, values in figures.items()
-        }
+    worst = {
+        name.partition(":")[0]: values["worst_group"]["acc"] for name, values in figures.items()
+    }
+    if not by_group:
+        rules["best-class"] = sum(worst.values()) / len(worst)
+    else:
         rules["best-group"] = sum(worst.values()) / len(worst)
         if several:
             rules["best-worst"] = min(worst.values())
@@ -52,7 +56,7 @@ def record_validation(run: Run, epoch: int, rules: dict[str, float]) -> dict[str
             figures = task_figures(read_evaluation(run.epoch_stats(e)))
             epochs[e] = scores(figures, by_group="best-group" in rules)
     epochs = dict(sorted(epochs.items())) | {epoch: rules}
-    selected = {rule: max(epochs, key=lambda e: (epochs[e][rule] or 0.0, -e)) for rule in rules}
+    selected = {rule: max(epochs, key=lambda e: (epochs[e].get(rule) or 0.0, -e)) for rule in rules}
     history = {"epochs": epochs, "selected": selected}
     write_json(run.val_stats, history)
     return history

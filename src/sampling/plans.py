@@ -23,7 +23,7 @@ SHOWN = 20  # names listed in one note
 # Keep the draws of one seed apart.
 SUBSET_STREAM, EPOCH_STREAM, DROPOUT_STREAM, HALVES_STREAM = 1, 2, 3, 4
 MIX_STREAM, PAIR_STREAM, EXPAND_STREAM, SHARE_STREAM = 5, 6, 7, 8
-TASK_STREAM = 9
+TASK_STREAM, KNOWN_STREAM = 9, 10
 
 
 @dataclass(frozen=True)
@@ -284,15 +284,23 @@ def stratified_halves(groups: np.ndarray, seed: int) -> tuple[np.ndarray, np.nda
     Returns:
         Positions of both halves, ascending.
     """
-    _, cell = np.unique(groups, axis=0, return_inverse=True)
-    cell = cell.ravel()  # (N,); NumPy 2.0 adds an axis
-    shuffled = np.random.default_rng([seed, HALVES_STREAM]).permutation(len(cell))
-    by_cell = shuffled[np.argsort(cell[shuffled], kind="stable")]
-    counts = np.bincount(cell)
-    rank = np.arange(len(cell)) - np.repeat(np.cumsum(counts) - counts, counts)
-    fit = np.zeros(len(cell), bool)
-    fit[by_cell] = rank < np.repeat((counts + 1) // 2, counts)
-    return np.flatnonzero(fit), np.flatnonzero(~fit)
+    _, cell, counts = np.unique(groups, axis=0, return_inverse=True, return_counts=True)
+    rng = np.random.default_rng([seed, HALVES_STREAM])
+    fit = _draw_members(cell.ravel(), counts, (counts + 1) // 2, rng)  # NumPy 2.0 adds an axis
+    return fit, np.setdiff1d(np.arange(len(groups)), fit)
+
+
+def known_share(groups: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Return groups (N, T) with -1 for all rows but a random share of each joint group.
+
+    Of each joint group the share is rounded up, so that no group is lost; 0 hides all.
+    """
+    _, cell, counts = np.unique(groups, axis=0, return_inverse=True, return_counts=True)
+    rng = np.random.default_rng([seed, KNOWN_STREAM])
+    known = _draw_members(cell.ravel(), counts, np.ceil(share * counts).astype(np.int64), rng)
+    hidden = np.full_like(groups, -1)
+    hidden[known] = groups[known]
+    return hidden
 
 
 def _levels(

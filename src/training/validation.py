@@ -39,14 +39,17 @@ class Validation:
     """Validates the network of a run and selects its best epochs.
 
     Args:
-        groupings: one per task. Without `by_group` only classes are evaluated, and the rules that
-            need groups select nothing.
+        rows: of the validation split, with the columns of `groupings`.
+        groupings: one per task.
+        by_group: whether their groups are more than the classes; without, the rules that need
+            groups select nothing.
     """
 
     def __init__(
         self,
         run: Run,
         dataset: Dataset,
+        rows: Table,
         groupings: Sequence[Grouping],
         by_group: bool,
         batch_size: int,
@@ -54,10 +57,10 @@ class Validation:
         precision: str,
     ):
         self.run, self.by_group = run, by_group
-        self.groupings = [g if by_group else g.without_attributes() for g in groupings]
+        self.rows, self.groupings = rows, list(groupings)
         self.layout = LogitLayout([grouping.num_classes for grouping in groupings])
-        self.rows, self.images = dataset.split("val"), dataset.images("val")
-        self.identity = rows_identity(self.rows.names, self.rows.codes)
+        self.images, own = dataset.images("val"), dataset.split("val")
+        self.identity = rows_identity(own.names, own.codes)
         self.batch_size, self.device, self.precision = batch_size, device, precision
 
     def __call__(self, model: Any, epoch: int, stop: Any) -> Validated | None:

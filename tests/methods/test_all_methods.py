@@ -62,7 +62,7 @@ def overrides(data: Path, folder: Path, method: str, tasks: int) -> list[str]:
 
 
 def test_all_methods_are_found():
-    assert len(METHODS) == 27
+    assert len(METHODS) == 28
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3])
@@ -94,6 +94,7 @@ SMALL = {
     "dpe": ["exp.dpe.members=2"],
     "dfr": ["exp.dfr.num_retrains=2"],
     "jtt": [],
+    "eiil": [],
     "crt": ["exp.stage_2.train.total_epochs=2"],
 }
 
