@@ -151,8 +151,8 @@ def test_without_group_labels_there_are_class_metrics_only(tiny_overrides, tmp_p
     run = train(
         *tiny_overrides, f"exp.train.log_dir={tmp_path}", "exp.dataset.subgroup_labels=false"
     )
-    assert "--ckpt_num best-avg" in capsys.readouterr().out
-    assert set(read_json(run.val_stats)["selected"]) == {"best-avg"}
+    assert "--ckpt_num best-class" in capsys.readouterr().out
+    assert set(read_json(run.val_stats)["selected"]) == {"best-avg", "best-class"}
     assert list(task_figures(read_json(run.epoch_stats(1)))) == ["Blond_Hair"]
     evaluate(run, "--ckpt_num", "best-avg")
     result = read_json(run.stats("test", "best-avg"))

@@ -37,10 +37,10 @@ def test_scores_of_two_tasks_are_the_means_the_minimum_and_each_tasks_own():
     )
 
 
-def test_scores_of_one_task_have_two_rules_and_without_groups_one():
+def test_scores_of_one_task_have_two_rules():
     stats = {"Young:Male": figures(0.9, 0.6)}
     assert scores(stats, by_group=True) == {"best-avg": 0.9, "best-group": 0.6}
-    assert scores(stats, by_group=False) == {"best-avg": 0.9}
+    assert scores(stats, by_group=False) == {"best-avg": 0.9, "best-class": 0.6}
 
 
 def test_each_rule_chooses_its_epoch_and_of_equals_the_first(run):
