@@ -54,6 +54,24 @@ class ConfiguredStages:
         name = f"{stage.replace('_', ' ')}: training in {run.path}"
         return training_node(name, run, lambda: save_config(config, run.config), inputs)
 
+    def frozen(self, stage: str) -> Node:
+        given = getattr(self.config, stage)
+        if given.run is not None:
+            return self._finished(stage, Run(given.run), given.checkpoint, (), {})
+        run = Run(self.run.path / stage)
+        config = stage_config(self.config, stage)
+        config.train.log_dir = str(run.path)
+
+        def make(*_: object) -> None:
+            from src.methods.heads import write_frozen_run
+
+            save_config(config, run.config)
+            classes = [grouping.num_classes for grouping in self.groupings]
+            write_frozen_run(run, config.model.model_dump(), classes, config.seed)
+
+        name = f"{stage.replace('_', ' ')}: the first weights of {config.model.name}"
+        return Node(name, lambda: run.status()["state"] == "done", make, (), run)
+
     def export(
         self, node: Node, split: str, features: bool = False, epoch: int | None = None
     ) -> Node:

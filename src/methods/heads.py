@@ -27,6 +27,7 @@ from src.evaluation.logits import (
 from src.evaluation.results import evaluate, evaluation_json
 from src.io import write_json
 from src.methods.found_groups import GroupLabels
+from src.models import build
 from src.objective.logits import LogitLayout
 from src.runs.folder import Heartbeat, Run
 from src.runs.selection import record_validation, scores
@@ -187,6 +188,23 @@ def write_head_run(
     for name, value in head.chosen.items():
         print(f"{name}: {value}", flush=True)
     run.set_status(state="done", step=1, epoch=1, total_epochs=1, **_owner(heartbeat))
+
+
+def write_frozen_run(run: Run, model: dict[str, Any], classes: list[int], seed: int) -> None:
+    """Write the run folder of a network with its first weights, whose features are wanted.
+
+    Args:
+        model: options of `build_model`.
+        classes: number of classes of each task.
+    """
+    network = build.build_model(**model, num_logits=LogitLayout(classes).width, seed=seed)
+    state = network.state_dict()
+    save_checkpoint(run.checkpoint(1), {"model": state, "epoch": 1, "batch": 0, "step": 0})
+    link_checkpoint(run.checkpoint(1), run.checkpoint("last"))
+    # So that exported files can be checked against the weights.
+    checkpoint = {"name": "1", "epoch": 1, "hash": model_hash(state)}
+    write_json(run.epoch_stats(1), {"checkpoint": checkpoint, "split": "val"})
+    run.set_status(state="done", step=0, epoch=1, total_epochs=1)
 
 
 def _owner(heartbeat: Heartbeat) -> dict[str, Any]:

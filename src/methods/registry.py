@@ -3,7 +3,7 @@
 This is not in `__init__.py`, so that reading options loads no torch.
 """
 
-from src.methods import afr, crt, dfr, dpe, eiil, jtt, self_disagreement
+from src.methods import afr, crt, dfr, dpe, eiil, jtt, self_disagreement, xrm
 from src.methods.lff import LfF
 from src.methods.mixup import Lisa, Mixup
 from src.methods.pde import PDE
@@ -17,5 +17,6 @@ GRAPHS = {
     "self": self_disagreement.graph,
     "dpe": dpe.graph,
     "eiil": eiil.graph,
+    "xrm": xrm.graph,
 }
 IN_LOOP = {None: Method, "mixup": Mixup, "lisa": Lisa, "lff": LfF, "pde": PDE}

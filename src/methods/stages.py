@@ -71,6 +71,9 @@ class Stages(Protocol):
         A finished run that the user names instead must have these values, and have kept `epochs`.
         """
 
+    def frozen(self, stage: str) -> Node:
+        """Return a node that holds a stage's network with its first weights, not trained."""
+
     def export(
         self, node: Node, split: str, features: bool = False, epoch: int | None = None
     ) -> Node:

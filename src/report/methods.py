@@ -51,6 +51,7 @@ METHODS = {
     "crt": Method("Kang et al. 2020", "train", 2, "1", "a new head on balanced draws"),
     "self": Method("LaBonte et al. 2023", "val", 2, "1", "a head fitted where epochs disagree"),
     "eiil": Method("Creager et al. 2021", "val", 2, "1", "group DRO on inferred environments"),
+    "xrm": Method("Pezeshki et al. 2024", "none", 2, "1", "group DRO on flips of twin classifiers"),
     "dpe": Method("To et al. 2025", "val", 2, "1", "an ensemble of class prototypes"),
 }
 HEAD = ("exp=", "paper", "group labels", "stages", "cost", "CelebA", "Waterbirds", "idea")

@@ -286,6 +286,30 @@ def test_methods_of_groups_need_group_labels(method):
     load_config(["exp=rwy", "exp.dataset.subgroup_labels=false"])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["exp=lisa"], "exp=lisa needs groups of train"),
+        (["exp=pde"], "exp=pde needs groups of train"),
+        (["exp=crt"], "crt.balance=group needs groups of train"),
+        (["exp=dfr", "exp.dfr.fit=train"], "dfr.fit=train needs groups of train"),
+        (["exp=irm"], "objective.penalty=irm needs groups of train"),
+    ],
+)
+def test_hidden_groups_are_missed_by_what_needs_them(overrides, problem):
+    assert problem in "".join(problems_of(*overrides, "exp.dataset.groups_known=0"))
+    load_config([*overrides, "exp.dataset.groups_known=0.1"])
+
+
+def test_methods_that_find_groups_need_no_labels():
+    for method in ("eiil", "xrm"):
+        load_config([f"exp={method}", "exp.dataset.subgroup_labels=false"])
+    unlabelled = ["exp=rwg", "exp.dataset.subgroup_labels=false"]
+    load_config([*unlabelled, "exp.dataloader.found_groups=found_groups.npz"])
+    text = problems_of("exp=eiil", "exp.objective.dro.automatic_adjustment=true")[0]
+    assert "automatic_adjustment needs the same groups in validation" in text
+
+
 def test_a_name_of_its_own_needs_a_folder_of_its_own():
     assert "exp.name=foo, but the method is erm" in problems_of("exp.name=foo")[0]
     assert load_config(["exp.name=foo", "exp.train.log_dir=x"]).name == "foo"

@@ -9,9 +9,11 @@ from torch import nn
 
 import test as evaluation
 import train as entrypoint
+from src.api import open_run
 from src.config.compose import load_config
 from src.config.overrides import CONFIG_DIR
 from src.evaluation.logits import load_logits
+from src.evaluation.results import task_figures
 from src.io import read_json
 from src.methods import stages
 from src.methods.options import STAGED
@@ -62,7 +64,7 @@ def overrides(data: Path, folder: Path, method: str, tasks: int) -> list[str]:
 
 
 def test_all_methods_are_found():
-    assert len(METHODS) == 28
+    assert len(METHODS) == 29
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3])
@@ -95,6 +97,7 @@ SMALL = {
     "dfr": ["exp.dfr.num_retrains=2"],
     "jtt": [],
     "eiil": [],
+    "xrm": ["exp.xrm.settings=2", "exp.xrm.steps=5"],
     "crt": ["exp.stage_2.train.total_epochs=2"],
 }
 
@@ -109,3 +112,24 @@ def test_a_staged_method_trains(data, tmp_path, monkeypatch, method, tasks):
     evaluation.main(["--log_dir", str(tmp_path / "run"), "--ckpt_num", "last", "--split", "test"])
     figures = read_json(Run(tmp_path / "run" / "stage_2").stats("test", "last"))
     assert figures["Young:Male"]["avg_acc"] > 0
+
+
+@pytest.mark.parametrize("method", ["erm", "eiil", "xrm", "dfr", "dpe", "self"])
+def test_a_method_trains_without_group_labels(data, tmp_path, monkeypatch, method):
+    monkeypatch.setattr(stages, "run_child", run_in_this_process)
+    arguments = overrides(data, tmp_path / "run", method, 2) + SMALL.get(method, [])
+    entrypoint.main(load_config([*arguments, "exp.dataset.subgroup_labels=false"]))
+    run = open_run(tmp_path / "run")
+    rule = "best-group" if method == "xrm" else "best-class"
+    assert set(read_json(run.val_stats)["selected"]) >= {"best-avg", rule}
+    names = {name.partition(":")[2] for name in task_figures(read_json(run.epoch_stats(1)))}
+    found = {"Young environment", "Smiling environment"}
+    assert names == (found if method == "xrm" else {""})
+
+
+@pytest.mark.parametrize("method", ["rwg", "group_dro", "crt"])
+def test_a_method_trains_with_a_share_of_known_groups(data, tmp_path, monkeypatch, method):
+    monkeypatch.setattr(stages, "run_child", run_in_this_process)
+    arguments = overrides(data, tmp_path / "run", method, 2) + SMALL.get(method, [])
+    entrypoint.main(load_config([*arguments, "exp.dataset.groups_known=0.5"]))
+    check_finished(open_run(tmp_path / "run"))
