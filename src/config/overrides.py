@@ -28,6 +28,9 @@ ALIASES = {
     "exp.epochs_stage_1": "exp.stage_1.train.total_epochs",
 }
 
+# Below these keys stand the names of a table's columns.
+_NAMED_COLUMNS = ("exp.dataset.bins.",)
+
 # Texts that Hydra reads as themselves without quotes: Blond_Hair:Male, logs/erm/lr0.1-seed0.
 _PLAIN = re.compile(r"([A-Za-z_/]|[0-9]_[A-Za-z])[A-Za-z0-9_./:+-]*")
 _STAGE_KEY = re.compile(r"exp\.stage_[12]\.(\w+)(\..+)?")
@@ -100,9 +103,9 @@ def prepare_overrides(argv: list[str], sweep: bool = False) -> tuple[list[str], 
             problems.append(problem)
         else:
             # No YAML file sets all keys of a stage or a method; Hydra adds others only with ++.
-            added = (
-                _STAGE_KEY.fullmatch(key) or key.removeprefix("exp.").partition(".")[0] in METHODS
-            )
+            section = key.removeprefix("exp.").partition(".")[0]
+            added = _STAGE_KEY.fullmatch(key) or section in METHODS
+            added = added or key.startswith(_NAMED_COLUMNS)
             good.append(f"++{text}" if added else text)
     return good, problems
 
@@ -119,6 +122,8 @@ def _check_key(key: str, override: Any) -> str | None:
         return f"{key}: the stages share it; set exp.{rest} instead"
     if stage and stage.group(2):
         key = "exp." + key.split(".", 2)[2]
+    if key.startswith(_NAMED_COLUMNS):
+        return None
     if key not in fields:
         leaves = [path for path, field in fields.items() if section_of(field) is None]
         return f"{given}: there is no such key{did_you_mean(key, leaves)}"

@@ -7,7 +7,7 @@ import yaml
 from omegaconf import OmegaConf
 from pydantic import BaseModel
 
-from src.config.schema import Config, flatten
+from src.config.schema import PICTURE_OPTIONS, TABLE_OPTIONS, Config, DatasetConfig, flatten
 from src.io import UserError, write_atomic
 from src.methods.options import METHODS, STAGED
 from src.objective.options import ObjectiveOptions
@@ -33,6 +33,10 @@ def to_dict(config: Config) -> dict[str, Any]:
     """Return a configuration as it is saved: only options of chosen layers and methods."""
     values = config.model_dump()
     values["objective"] = config.objective.chosen()
+    data, fields = values["dataset"], DatasetConfig.model_fields
+    for name in PICTURE_OPTIONS | TABLE_OPTIONS:
+        if data[name] == fields[name].get_default(call_default_factory=True):
+            del data[name]
     unused = [method for method in METHODS if method in values and method != config.method]
     if config.method not in STAGED:
         unused += ["stage_1", "stage_2"]

@@ -13,12 +13,13 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     Field,
+    ValidationInfo,
     create_model,
     field_validator,
     model_validator,
 )
 
-from src.data.groupings import parse_groupings
+from src.data.groupings import CELEBA, parse_groupings
 from src.io import UserError, expand
 from src.methods.options import FIND_GROUPS, METHODS, STAGED
 from src.objective.options import NEED_GROUPS, ObjectiveOptions, Options
@@ -69,7 +70,9 @@ class SyntheticConfig(Options):
 
 
 class DatasetConfig(Options):
-    name: Literal["celeba", "synthetic"] = Field(description="celeba: also any data in its layout")
+    name: Literal["celeba", "synthetic", "table"] = Field(
+        description="celeba: also any data in its layout; table: pictures with a metadata.csv"
+    )
     root: PathText = Field(description="folder of the data set")
     groupings: list[Text] = Field(description="Task:Attr, Task:Attr+Attr, or bare tasks")
     subgroup_labels: bool = Field(description="false: no group labels at all, class metrics only")
@@ -92,12 +95,33 @@ class DatasetConfig(Options):
     synthetic: SyntheticConfig = Field(
         default_factory=SyntheticConfig, description="the drawn stand-in"
     )
+    crop: Annotated[int, Field(ge=1)] | Literal["square", "full"] | None = Field(
+        None, description="central square; null: 178 for celeba, else square, the largest one"
+    )
+    resize: Annotated[int, Field(ge=1)] | list[Count] | None = Field(
+        None, description="scale images to this short side, or [height,width], before the crop"
+    )
+    metadata: PathText | None = Field(
+        None, description="of table: its file; null: metadata.csv, .tsv or .parquet in root"
+    )
+    bins: dict[str, Annotated[list[float], Field(min_length=1)]] = Field(
+        default_factory=dict, description="of table: limits that cut a column of numbers"
+    )
+    missing: list[Text] = Field(
+        default_factory=list, description="of table: values that mean unknown, as empty cells do"
+    )
+    split_shares: Annotated[list[float], Field(min_length=3, max_length=3)] = Field(
+        default_factory=lambda: [0.7, 0.1, 0.2],
+        description="of table: train, val and test, if it has no split column",
+    )
+    split_seed: Seed = Field(0, description="of table: of that split")
 
     @field_validator("groupings")
     @classmethod
-    def _check_groupings(cls, groupings: list[str]) -> list[str]:
+    def _check_groupings(cls, groupings: list[str], info: ValidationInfo) -> list[str]:
+        known = CELEBA if info.data.get("name") in ("celeba", "synthetic") else None
         try:
-            parse_groupings(groupings, training=True)
+            parse_groupings(groupings, training=True, columns=known)
         except UserError as error:
             raise ValueError("\n".join(error.problems)) from error
         return groupings
@@ -116,6 +140,13 @@ class DatasetConfig(Options):
             problems.append("subsample=true needs subsample_type: suby or subg")
         if self.subsample_type and not self.subsample:
             problems.append(f"subsample_type={self.subsample_type} needs subsample=true")
+        if isinstance(self.resize, list) and len(self.resize) != 2:
+            problems.append(f"resize={self.resize}: use one number, or [height,width]")
+        for column, limits in self.bins.items():
+            if sorted(set(limits)) != limits:
+                problems.append(f"bins.{column}={limits}: use numbers in ascending order")
+        if min(self.split_shares) < 0 or abs(sum(self.split_shares) - 1) > 1e-6:
+            problems.append(f"split_shares={self.split_shares}: use numbers that sum to 1")
         problems += self._problems_of_weights()
         if problems:
             raise ValueError("\n".join(problems))
@@ -180,10 +211,19 @@ class TrainConfig(Options):
     tensorboard: bool
 
 
+# Options of tables and pictures; saved only where they differ from the default.
+TABLE_OPTIONS = {"metadata", "bins", "missing", "split_shares", "split_seed"}
+PICTURE_OPTIONS = {"crop", "resize"}
+
+
 def dataset_options(data: DatasetConfig) -> dict[str, Any]:
     """Return the arguments of `open_dataset` but for the number of workers."""
-    names = {"name", "root", "target_resolution", "cache", "cache_dir"}
-    return data.model_dump(include=names) | {"synthetic": data.synthetic.model_dump()}
+    names = {"name", "root", "target_resolution", "cache", "cache_dir", *PICTURE_OPTIONS}
+    parts = {
+        "synthetic": data.synthetic.model_dump(),
+        "table": data.model_dump(include=TABLE_OPTIONS),
+    }
+    return data.model_dump(include=names) | parts
 
 
 def group_options(config: "Config") -> dict[str, Any]:

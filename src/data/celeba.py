@@ -103,6 +103,25 @@ def _find_annotations(root: Path, stem: str) -> Path | None:
     return None
 
 
+class CelebALayout:
+    """A folder with CelebA's files; see `src.data.dataset.Layout`."""
+
+    crop = 178
+    frame = (218, 178)
+
+    def __init__(self, root: str | Path, cache_dir: str | Path | None):
+        self.root, self.cache_dir = find_root(root), cache_dir
+        self.cache_folder = cache_folder(self.root, cache_dir)
+
+    def table(self) -> Table:
+        """Return all rows, except those of images that `prepare_data --skip_bad` left out."""
+        return load_annotations(self.root, self.cache_dir)
+
+    def files(self, names: np.ndarray) -> ImageFiles:
+        """Find the images."""
+        return find_images(self.root)
+
+
 def cache_folder(root: str | Path, cache_dir: str | Path | None = None) -> Path:
     """Return where all that is derived from `root` is kept: one folder per data set.
 

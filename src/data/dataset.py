@@ -3,51 +3,82 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from src.data.cache import open_or_build_cache
-from src.data.celeba import cache_folder, find_images, find_root, load_annotations
+from src.data.celeba import CelebALayout
 from src.data.decode import StreamedImages
 from src.data.images import ImageFiles
+from src.data.metadata import TableLayout, TableOptions
 from src.data.pixels import Pixels
 from src.data.table import Table
 from src.io import UserError, expand
 from src.standin.dataset import ensure_synthetic
 
 
+class Layout(Protocol):
+    """How the files of a data set are arranged.
+
+    Attributes:
+        root: its folder.
+        cache_folder: where all that is derived from it is kept.
+        crop: side of the central square that is used of each image; see `Pixels`.
+        frame: (height, width) of all images; None for any.
+    """
+
+    root: Path
+    cache_folder: Path
+    crop: int | str
+    frame: tuple[int, int] | None
+
+    def table(self) -> Table:
+        """Return all rows."""
+
+    def files(self, names: np.ndarray) -> ImageFiles:
+        """Find the images with these names (N,)."""
+
+
 class Dataset:
-    """CelebA, or anything in its file layout.
+    """The rows and images of a data set.
 
     Args:
-        root: the folder with the annotations, or its parent.
+        layout: how its files are arranged; a folder stands for one in CelebA's layout.
         resolution: (height, width) of the network's input.
         cache: `records` decodes each image once, `none` at every access.
-        cache_dir: where decoded images and parsed annotations are kept.
+        cache_dir: where decoded images and parsed annotations are kept, if `layout` is a folder.
         workers: threads that decode with cache `none`.
+        crop, resize: instead of the layout's own; see `Pixels`.
     """
 
     def __init__(
         self,
-        root: str | Path,
+        layout: Layout | str | Path,
         resolution: Sequence[int],
         cache: str = "records",
         cache_dir: str | Path | None = None,
         workers: int = 4,
+        crop: int | str | None = None,
+        resize: int | Sequence[int] | None = None,
     ):
-        self.root, self.resolution = find_root(root), (resolution[0], resolution[1])
-        self.cache, self.cache_dir, self.workers = cache, cache_dir, workers
-        self.cache_folder = cache_folder(self.root, cache_dir)
-        self.table = load_annotations(self.root, cache_dir)
+        if isinstance(layout, (str, Path)):
+            layout = CelebALayout(layout, cache_dir)
+        self.layout, self.root, self.cache_folder = layout, layout.root, layout.cache_folder
+        self.resolution = (resolution[0], resolution[1])
+        self.cache, self.workers = cache, workers
+        self.crop, self.resize = crop, resize if isinstance(resize, int | None) else tuple(resize)
+        self.table = layout.table()
 
     @property
-    def columns(self) -> dict[str, tuple[str, ...]]:
-        """Class names of each column."""
-        return dict(zip(self.table.columns, self.table.classes))
+    def columns(self) -> dict[str, Sequence[str] | str]:
+        """Class names of each column, or why it has none."""
+        return {**self.table.unusable, **dict(zip(self.table.columns, self.table.classes))}
 
     @cached_property
     def files(self) -> ImageFiles:
         """The image files."""
-        return find_images(self.root)
+        return self.layout.files(self.table.names)
 
     def split(self, split: str) -> Table:
         """Return the rows of a split.
@@ -57,12 +88,15 @@ class Dataset:
         """
         rows = self.table.of_split(split)
         if not len(rows):
-            raise UserError(f"{self.root}: the {split} split is empty; see list_eval_partition")
+            raise UserError(f"{self.root}: the {split} split is empty: no row is marked {split}")
         return rows
 
     def pixels(self, full_frame: bool = False) -> Pixels:
         """Return what is kept of each image: the crop, or the whole frame for augmentation."""
-        return Pixels(self.resolution, full_frame, crop=178, frame=(218, 178))
+        own = self.crop is None and self.resize is None
+        frame = self.layout.frame if own else None
+        crop = self.crop or self.layout.crop
+        return Pixels(self.resolution, full_frame, crop, self.resize, frame)
 
     def images(self, split: str, full_frame: bool = False, **options: Any) -> Any:
         """Return the images of a split, cropped or, for augmentation, as whole frames.
@@ -84,15 +118,23 @@ def open_dataset(
     cache: str,
     cache_dir: str | Path | None,
     synthetic: Mapping[str, Any],
+    table: Mapping[str, Any],
     workers: int,
+    **options: Any,
 ) -> Dataset:
     """Open a data set by its options, see `Dataset`; drawn faces are drawn on first use.
 
     Args:
-        name: `celeba`, or `synthetic` for drawn faces.
+        name: `celeba`, `synthetic` for drawn faces, or `table`.
         synthetic: options of the drawn faces, see `ensure_synthetic`.
+        table: options of `table`, see `TableOptions`.
+        options: of `Dataset`.
     """
     root = expand(root)
     if name == "synthetic":
         root = ensure_synthetic(root, **synthetic)
-    return Dataset(root, target_resolution, cache, cache_dir, workers)
+    if name == "table":
+        layout = TableLayout(root, TableOptions(**table), cache_dir)
+    else:
+        layout = CelebALayout(root, cache_dir)
+    return Dataset(layout, target_resolution, cache, workers=workers, **options)

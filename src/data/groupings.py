@@ -19,6 +19,8 @@ from src.io import UserError, did_you_mean
 COLUMN = {name: column for column, name in enumerate(ATTRIBUTES)}
 LONGEST = 1000  # letters of a grouping: all 40 names make 500
 MOST_GROUPS = 2048  # of a grouping: ten binary attributes
+MOST_VALUES = 50  # of an attribute
+CELEBA = dict.fromkeys(ATTRIBUTES, BINARY)  # class names of each column
 
 
 @dataclass(frozen=True)
@@ -93,32 +95,45 @@ class Grouping:
         return np.where(known, groups, -1)
 
 
-def parse_grouping(text: str, columns: Mapping[str, Sequence[str]] | None = None) -> Grouping:
+Columns = Mapping[str, Sequence[str] | str]
+
+
+def parse_grouping(text: str, columns: Columns | None = None) -> Grouping:
     """Read one grouping, such as `Blond_Hair:Male`.
 
     Args:
-        columns: class names of each column that exists; by default CelebA's 40 attributes.
+        columns: class names of each column that exists, or why it has no classes. None: any name
+            is accepted, and all columns count as binary.
 
     Raises:
-        UserError: an unknown column, an attribute given twice or equal to its task, an empty part,
-            or too many groups.
+        UserError: an unknown or unusable column, an attribute given twice or equal to its task, an
+            empty part, or too many groups.
     """
-    if columns is None:
-        columns = dict.fromkeys(ATTRIBUTES, BINARY)
     task, colon, rest = str(text).partition(":")
     attributes = rest.split("+") if colon else []
     where = f"grouping '{text}'"
     if not task or (colon and not all(attributes)):
         raise UserError(f"{where}: an empty part; write Task, Task:Attr or Task:Attr+Attr")
-    for name in (task, *attributes):
+    for name in (task, *attributes) if columns is not None else ():
         if name not in columns:
-            raise UserError(f"{where}: unknown attribute '{name}'{did_you_mean(name, columns)}")
+            known = "" if len(columns) > 20 else f"; the columns are {', '.join(columns)}"
+            hint = did_you_mean(name, columns) or known
+            raise UserError(f"{where}: unknown attribute '{name}'{hint}")
+        if isinstance(columns[name], str):
+            raise UserError(f"{where}: {columns[name]}")
     if task in attributes:
         raise UserError(f"{where}: attribute '{task}' is the task itself; name another attribute")
     if len(set(attributes)) < len(attributes):
         twice = next(name for name in attributes if attributes.count(name) > 1)
         raise UserError(f"{where}: attribute '{twice}' is given twice; name it once")
-    classes = tuple(tuple(columns[name]) for name in (task, *attributes))
+    classes = tuple(tuple(columns[name]) for name in (task, *attributes)) if columns else ()
+    many = [name for name, names in zip(attributes, classes[1:]) if len(names) > MOST_VALUES]
+    if many:
+        raise UserError(
+            f"{where}: attribute '{many[0]}' has {len(columns[many[0]])} values, at most "
+            f"{MOST_VALUES} make sense: cut numbers into classes with "
+            f"exp.dataset.bins.{many[0]}=[20,40,60], or name another attribute"
+        )
     grouping = Grouping(task, tuple(attributes), classes)
     if grouping.num_groups > MOST_GROUPS:
         raise UserError(
@@ -131,7 +146,7 @@ def parse_grouping(text: str, columns: Mapping[str, Sequence[str]] | None = None
 def parse_groupings(
     texts: Iterable[str],
     training: bool = False,
-    columns: Mapping[str, Sequence[str]] | None = None,
+    columns: Columns | None = None,
 ) -> list[Grouping]:
     """Read a list of groupings and check it as a whole.
 
@@ -139,7 +154,7 @@ def parse_groupings(
         texts: groupings as written, such as `["Blond_Hair:Male", "Gray_Hair:Young"]`.
         training: each task may then occur only once (a network has one head per task), and bare
             tasks may not be mixed with `Task:Attr` (the usual cause is a comma in a grouping).
-        columns: class names of each column that exists; by default CelebA's 40 attributes.
+        columns: see `parse_grouping`.
 
     Raises:
         UserError: all problems of the list at once.

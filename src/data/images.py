@@ -34,7 +34,7 @@ class ImageFiles:
 
     def file_name(self, name: str) -> str:
         """Return the path of an image within the location."""
-        return name.rpartition(".")[0] + self.suffix if self.suffix else str(name)
+        return (name.rpartition(".")[0] or str(name)) + self.suffix if self.suffix else str(name)
 
     def read(self, name: str) -> bytes:
         """Return the bytes of an image file.

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from src.io import DAMAGE, UserError, atomic_path, did_you_mean, load_arrays
 
-_COPY_VERSION = 3
+_COPY_VERSION = 4
 SPLITS = ("train", "val", "test")
 SPLIT_WORDS = {"0": 0, "train": 0, "1": 1, "val": 1, "valid": 1, "validation": 1, "2": 2, "test": 2}
 BINARY = ("0", "1")
@@ -29,6 +29,7 @@ class Table:
         columns: names of the C columns.
         classes: class names of each column; by default all columns are binary.
         splits: names of the splits.
+        unusable: columns that cannot be a task or an attribute, with the reason.
     """
 
     names: np.ndarray
@@ -37,6 +38,7 @@ class Table:
     columns: tuple[str, ...]
     classes: tuple[tuple[str, ...], ...] = ()
     splits: tuple[str, ...] = SPLITS
+    unusable: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         if not self.classes:
@@ -57,14 +59,8 @@ class Table:
 
     def select(self, rows: np.ndarray) -> "Table":
         """Return the rows of a boolean mask (N,) or of an index array."""
-        return Table(
-            self.names[rows],
-            self.split[rows],
-            self.codes[rows],
-            self.columns,
-            self.classes,
-            self.splits,
-        )
+        own = {"names": self.names[rows], "split": self.split[rows], "codes": self.codes[rows]}
+        return replace(self, **own)
 
     def column(self, name: str) -> np.ndarray:
         """Return the class codes (N,) of a column; -1 = unknown.
@@ -85,14 +81,16 @@ class Table:
         return digest.hexdigest()[:16]
 
 
-def cached_table(path: Path, sources: Sequence[Path], read: Callable[[], Table]) -> Table:
+def cached_table(
+    path: Path, sources: Sequence[Path], read: Callable[[], Table], options: str = ""
+) -> Table:
     """Return the table of `read`, from a binary copy at `path` if there is one.
 
-    The copy is used as long as size and mtime of the source files do not change.
+    The copy is used until the options, or size or mtime of a source file, change.
     """
     stats = [(source.name, source.stat()) for source in sources]
     key = json.dumps(
-        [_COPY_VERSION, *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)]
+        [_COPY_VERSION, options, *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)]
     )
     with suppress(*DAMAGE):
         arrays = load_arrays(path)
@@ -100,11 +98,11 @@ def cached_table(path: Path, sources: Sequence[Path], read: Callable[[], Table])
         if about.pop("key") == key:
             columns, splits = tuple(about["columns"]), tuple(about["splits"])
             classes = tuple(map(tuple, about["classes"]))
-            return Table(
-                arrays["names"], arrays["split"], arrays["codes"], columns, classes, splits
-            )
+            own = arrays["names"], arrays["split"], arrays["codes"]
+            return Table(*own, columns, classes, splits, about["unusable"])
     table = read()
-    about = {"key": key, "columns": table.columns, "classes": table.classes, "splits": table.splits}
+    about = {name: getattr(table, name) for name in ("columns", "classes", "splits", "unusable")}
+    about["key"] = key
     arrays = {"names": table.names, "split": table.split, "codes": table.codes}
     with suppress(UserError), atomic_path(path) as partial, partial.open("wb") as file:
         np.savez(file, about=np.array(json.dumps(about)), **arrays)  # only a convenience

@@ -75,7 +75,8 @@ def rows_identity(names: np.ndarray, codes: np.ndarray) -> str:
     """Return the SHA-256 of a split's file names (N,) and class codes (N, C)."""
     digest = hashlib.sha256()
     digest.update("\n".join(map(str, names.tolist())).encode())
-    digest.update(np.ascontiguousarray(codes).astype(np.uint8).data)
+    kind = np.uint8 if codes.max(initial=0) < 255 else np.uint16  # -1 is the largest number
+    digest.update(np.ascontiguousarray(codes).astype(kind).data)
     return digest.hexdigest()
 
 
