@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.data.celeba import ATTRIBUTES, load_annotations
-from src.data.groupings import Grouping, parse_grouping, parse_groupings
+from src.data.groupings import CELEBA, Grouping, parse_grouping, parse_groupings
 from src.data.table import Table
 from src.io import UserError
 from tests.data.small_celeba import table_of
@@ -98,14 +98,14 @@ def test_a_grouping_is_read_back_from_its_name(names):
 )
 def test_an_error_names_the_grouping_and_what_is_allowed(text, part):
     with pytest.raises(UserError) as raised:
-        parse_grouping(text)
+        parse_grouping(text, CELEBA)
     assert f"grouping '{text}'" in str(raised.value)
     assert part in str(raised.value)
 
 
 def test_all_problems_of_a_list_are_told_at_once():
     with pytest.raises(UserError) as raised:
-        parse_groupings(["Blonde_Hair:Male", "Young:Young", "Smiling:Male"])
+        parse_groupings(["Blonde_Hair:Male", "Young:Young", "Smiling:Male"], columns=CELEBA)
     assert len(raised.value.problems) == 2
 
 
@@ -189,7 +189,8 @@ def test_only_the_columns_of_the_table_are_known():
     with pytest.raises(UserError, match="unknown attribute 'textur': did you mean 'texture'"):
         parse_grouping("shape:textur", SHAPES)
     with pytest.raises(UserError, match="unknown attribute 'shape'"):
-        parse_groupings(["shape:Male"])
+        parse_groupings(["shape:Male"], columns=CELEBA)
+    assert parse_grouping("shape:Male").num_groups == 4  # any name, two classes
 
 
 def test_a_table_selects_splits_rows_and_columns():
