@@ -17,7 +17,8 @@ from src.config.compose import launch, load_saved_config
 from src.config.saved import is_first_edition, read_yaml, save_config
 from src.config.schema import Config, dataset_options, group_options
 from src.data.groupings import Grouping, parse_groupings
-from src.io import UserError, exit_on_user_error, expand
+from src.data.table import BINARY
+from src.io import UserError, exit_on_user_error, expand, write_json
 from src.methods.options import STAGED
 from src.runs.folder import Run
 
@@ -61,7 +62,7 @@ def main(config: Config) -> None:
 def remove_unused_folder(run: Run) -> None:
     """Delete the folder of a run that failed before its first step, if nothing else is in it."""
     with suppress(OSError):
-        for name in (run.config, run.status_file, run.provenance):
+        for name in (run.config, run.status_file, run.provenance, run.classes_file):
             name.unlink(missing_ok=True)
         for lock in run.path.glob(".*lock"):
             lock.unlink()
@@ -75,6 +76,7 @@ def train(config: Config, run: Run) -> None:
     data = config.dataset
     dataset = open_dataset(**dataset_options(data), workers=config.dataloader.num_workers)
     groupings = parse_groupings(data.groupings, training=True, columns=dataset.columns)
+    write_classes(run, groupings)
     if config.method not in STAGED:
         train_network(config, run, dataset, groupings)
     else:
@@ -84,6 +86,13 @@ def train(config: Config, run: Run) -> None:
 
         stages = ConfiguredStages(config, run, dataset, groupings)
         run_graph(GRAPHS[config.method](stages), run)
+
+
+def write_classes(run: Run, groupings: list[Grouping]) -> None:
+    """Write the class names of a table's columns, so that the run can be used without the data."""
+    classes = {c: names for g in groupings for c, names in zip(g.columns, g.classes)}
+    if any(names != BINARY for names in classes.values()):
+        write_json(run.classes_file, classes)
 
 
 def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Grouping]) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from src.config.compose import load_saved_config
 from src.config.schema import dataset_options
+from src.data.dataset import LAYOUTS, choose_pixels
 from src.data.groupings import parse_groupings
-from src.data.pixels import Pixels
 from src.evaluation.predict import RunEvaluator
 from src.evaluation.trained_run import TrainedRun
 from src.io import UserError, expand
@@ -47,7 +47,7 @@ def open_evaluator(
     """
     config = load_saved_config(run.config)
     data = config.dataset
-    groupings = parse_groupings(data.groupings)
+    groupings = parse_groupings(data.groupings, columns=run.classes())
     if not data.subgroup_labels:  # classes only, as in training
         groupings = [grouping.without_attributes() for grouping in groupings]
 
@@ -107,6 +107,6 @@ def load_run(
     if checkpoint is None:
         selected = run.history()["selected"] if run.val_stats.exists() else {}
         checkpoint = "best-group" if "best-group" in selected else "best-avg"
-    resolution = load_saved_config(run.config).dataset.target_resolution
-    pixels = Pixels((resolution[0], resolution[1]), crop=178, frame=(218, 178))
+    data = load_saved_config(run.config).dataset
+    pixels = choose_pixels(LAYOUTS[data.name], data.target_resolution, data.crop, data.resize)
     return TrainedRun(evaluator, str(checkpoint), pixels)

@@ -67,7 +67,7 @@ class Dataset:
         self.layout, self.root, self.cache_folder = layout, layout.root, layout.cache_folder
         self.resolution = (resolution[0], resolution[1])
         self.cache, self.workers = cache, workers
-        self.crop, self.resize = crop, resize if isinstance(resize, int | None) else tuple(resize)
+        self.crop, self.resize = crop, resize
         self.table = layout.table()
 
     @property
@@ -93,10 +93,7 @@ class Dataset:
 
     def pixels(self, full_frame: bool = False) -> Pixels:
         """Return what is kept of each image: the crop, or the whole frame for augmentation."""
-        own = self.crop is None and self.resize is None
-        frame = self.layout.frame if own else None
-        crop = self.crop or self.layout.crop
-        return Pixels(self.resolution, full_frame, crop, self.resize, frame)
+        return choose_pixels(self.layout, self.resolution, self.crop, self.resize, full_frame)
 
     def images(self, split: str, full_frame: bool = False, **options: Any) -> Any:
         """Return the images of a split, cropped or, for augmentation, as whole frames.
@@ -109,6 +106,23 @@ class Dataset:
             return StreamedImages(self.files, names, pixels, self.workers)
         path = self.cache_folder / f"{split}-{pixels.kind}.bin"
         return open_or_build_cache(path, self.files, names, pixels, **options)
+
+
+LAYOUTS = {"celeba": CelebALayout, "synthetic": CelebALayout, "table": TableLayout}
+
+
+def choose_pixels(
+    layout: Layout | type[Layout],
+    resolution: Sequence[int],
+    crop: int | str | None,
+    resize: int | Sequence[int] | None,
+    full_frame: bool = False,
+) -> Pixels:
+    """Return what is kept of each image: what is given, or else the layout's own."""
+    frame = layout.frame if crop is None and resize is None else None
+    scale = tuple(resize) if isinstance(resize, (list, tuple)) else resize
+    size = (resolution[0], resolution[1])
+    return Pixels(size, full_frame, crop or layout.crop, scale, frame)
 
 
 def open_dataset(
@@ -133,8 +147,6 @@ def open_dataset(
     root = expand(root)
     if name == "synthetic":
         root = ensure_synthetic(root, **synthetic)
-    if name == "table":
-        layout = TableLayout(root, TableOptions(**table), cache_dir)
-    else:
-        layout = CelebALayout(root, cache_dir)
+    own = (TableOptions(**table),) if LAYOUTS[name] is TableLayout else ()
+    layout = LAYOUTS[name](root, cache_dir, *own)
     return Dataset(layout, target_resolution, cache, workers=workers, **options)

@@ -116,9 +116,7 @@ def parse_grouping(text: str, columns: Columns | None = None) -> Grouping:
         raise UserError(f"{where}: an empty part; write Task, Task:Attr or Task:Attr+Attr")
     for name in (task, *attributes) if columns is not None else ():
         if name not in columns:
-            known = "" if len(columns) > 20 else f"; the columns are {', '.join(columns)}"
-            hint = did_you_mean(name, columns) or known
-            raise UserError(f"{where}: unknown attribute '{name}'{hint}")
+            raise UserError(f"{where}: unknown attribute '{name}'{did_you_mean(name, columns)}")
         if isinstance(columns[name], str):
             raise UserError(f"{where}: {columns[name]}")
     if task in attributes:

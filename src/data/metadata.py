@@ -61,7 +61,10 @@ class TableLayout:
     crop = "square"
     frame = None
 
-    def __init__(self, root: str | Path, options: TableOptions, cache_dir: str | Path | None):
+    def __init__(
+        self, root: str | Path, cache_dir: str | Path | None, options: TableOptions | None = None
+    ):
+        options = options or TableOptions()
         self.root, self.options = expand(root), options
         self.path = self._find_table()
         tag = hashlib.sha256(f"{self.root.resolve()} {options.metadata}".encode()).hexdigest()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from src.data.dataset import Dataset
-from src.data.groupings import Grouping
+from src.data.groupings import Grouping, parse_groupings
 from src.data.table import Table
 from src.evaluation.logits import (
     Features,
@@ -242,7 +242,11 @@ class RunEvaluator:
         self, checkpoint: str, split: str, groupings: Sequence[Grouping] | None = None
     ) -> dict[str, Any]:
         """Evaluate a checkpoint for any groupings of the run's tasks, and write the JSON."""
-        groupings = self.groupings if groupings is None else groupings
+        if groupings is None:
+            groupings = self.groupings
+        else:  # with the classes of this data set
+            names = [grouping.name for grouping in groupings]
+            groupings = parse_groupings(names, columns=self.dataset.columns)
         unknown = [grouping.name for grouping in groupings if grouping.task not in self.tasks]
         if unknown:
             raise UserError(

@@ -110,7 +110,7 @@ class ReportRun:
             raise UserError(f"{run.config} cannot be used ({reason}); leave the run out") from error
         self.data = read["dataset"]
         try:
-            self.groupings = parse_groupings(self.data["groupings"])
+            self.groupings = parse_groupings(self.data["groupings"], columns=run.classes())
         except UserError as error:
             problems = [f"{run.config}: {problem}" for problem in error.problems]
             raise UserError(problems) from error

@@ -68,6 +68,14 @@ class Run:
         self.ckpts = self.path / "ckpts"
         self.status_file = self.path / "status.json"
         self.val_stats = self.results / "val_stats.json"
+        self.classes_file = self.path / "classes.json"
+
+    def classes(self) -> dict[str, list[str]] | None:
+        """Return the class names of the columns it uses; None if all are CelebA's 0 and 1."""
+        for path in (self.classes_file, self.path.parent / self.classes_file.name):  # of a stage
+            if path.exists():
+                return read_json(path, dict[str, list[str]])
+        return None
 
     def epoch_stats(self, epoch: int | str) -> Path:
         return self.results / f"val_stats_{epoch}.json"

@@ -5,13 +5,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
+import test as evaluation
+import train
+from src.config.compose import load_config
 from src.data.celeba import load_annotations
 from src.data.dataset import Dataset
 from src.data.groupings import parse_grouping
 from src.data.metadata import TableLayout, TableOptions
 from src.data.split import deal
-from src.io import UserError
+from src.evaluation.logits import load_logits
+from src.io import UserError, read_json
 from tests.data.small_celeba import draw_image
 
 
@@ -22,7 +27,7 @@ def write_table(root: Path, frame: pd.DataFrame, name: str = "metadata.csv") -> 
 
 
 def read(root: Path, **options):
-    return TableLayout(root, TableOptions(**options), root.parent / "cache").table()
+    return TableLayout(root, root.parent / "cache", TableOptions(**options)).table()
 
 
 def frame(**columns) -> pd.DataFrame:
@@ -129,7 +134,7 @@ def test_unusable_columns_are_refused_when_named(tmp_path):
         parse_grouping("y:age", columns)
     with pytest.raises(UserError, match=r"'score' holds numbers such as .*exp.dataset.bins.score="):
         parse_grouping("y:score", columns)
-    with pytest.raises(UserError, match=r"unknown attribute 'zzz'.*columns are"):
+    with pytest.raises(UserError, match=r"unknown attribute 'zzz'; allowed: score, y, age"):
         parse_grouping("y:zzz", columns)
 
 
@@ -173,7 +178,7 @@ def test_pictures_are_found_in_images_and_without_suffix(tmp_path):
     bare = frame(y=[0, 1, 0, 1]).assign(filename=["0", "1", "2", "3"])
     for data in (frame(y=[0, 1, 0, 1]), bare):
         write_table(root, data)
-        layout = TableLayout(root, TableOptions(), tmp_path / "cache")
+        layout = TableLayout(root, tmp_path / "cache", TableOptions())
         dataset = Dataset(layout, (8, 8))
         assert dataset.images("train", workers=1, progress=False).read(np.arange(2)).shape == (
             *(2, 8, 8, 3),
@@ -181,7 +186,7 @@ def test_pictures_are_found_in_images_and_without_suffix(tmp_path):
     draw_image(0).save(root / "0.webp")
     write_table(root, frame(y=[0, 1, 0, 1]).assign(filename=["x/0", "x/1", "x/2", "x/3"]))
     with pytest.raises(UserError, match="no picture 'x/0' in"):
-        Dataset(TableLayout(root, TableOptions(), tmp_path / "cache"), (8, 8)).images("train")
+        Dataset(TableLayout(root, tmp_path / "cache", TableOptions()), (8, 8)).images("train")
 
 
 def test_celeba_through_a_table_is_the_same(tiny_celeba, tmp_path):
@@ -192,9 +197,9 @@ def test_celeba_through_a_table_is_the_same(tiny_celeba, tmp_path):
     data.to_csv(tmp_path / "metadata.csv", index=False)
     options = TableOptions(metadata=str(tmp_path / "metadata.csv"))
     with pytest.raises(UserError, match="no picture"):
-        Dataset(TableLayout(tiny_celeba, options, tmp_path / "c"), (16, 16)).files  # noqa: B018
+        Dataset(TableLayout(tiny_celeba, tmp_path / "c", options), (16, 16)).files  # noqa: B018
     root = tiny_celeba / "img_align_celeba"
-    ours = Dataset(TableLayout(root, options, tmp_path / "cache"), (16, 16))
+    ours = Dataset(TableLayout(root, tmp_path / "cache", options), (16, 16))
     old = Dataset(tiny_celeba, (16, 16), cache_dir=tmp_path / "cache")
     assert ours.table.identity == old.table.identity
     grouping = parse_grouping("Blond_Hair:Male", ours.columns)
@@ -205,6 +210,54 @@ def test_celeba_through_a_table_is_the_same(tiny_celeba, tmp_path):
         assert same.all()
         groups = [grouping.group_ids(dataset.split(split)) for dataset in (ours, old)]
         assert (groups[0] == groups[1]).all()
-    whole = Dataset(TableLayout(root, options, tmp_path / "cache"), (16, 16), resize=[218, 178])
+    whole = Dataset(TableLayout(root, tmp_path / "cache", options), (16, 16), resize=[218, 178])
     frames = [data.images("train", True, workers=1) for data in (whole, old)]
     assert (frames[0].read(np.arange(9)) == frames[1].read(np.arange(9))).all()
+
+
+def test_a_run_on_a_table_masks_missing_labels(tmp_path):
+    rng = np.random.default_rng(0)
+    names = [f"{row}.{('png', 'jpg')[row % 2]}" for row in range(40)]
+    data = pd.DataFrame({"filename": names, "shape": rng.choice(["disc", "ring", "star"], 40)})
+    data["size"] = rng.integers(10, 90, 40)
+    data["split"] = ["train"] * 24 + ["val"] * 8 + ["test"] * 8
+    data.loc[::4, "shape"] = None
+    data.loc[1::4, "size"] = np.nan
+    root = write_table(tmp_path / "t", data)
+    for row, name in enumerate(names):
+        draw_image(row, (30, 20 + row % 3)).save(root / name)
+    run = tmp_path / "run"
+    overrides = [
+        "exp/dataset=table",
+        f"exp.dataset.root={root}",
+        f"exp.dataset.cache_dir={tmp_path / 'cache'}",
+        "exp.dataset.groupings=[shape:size]",
+        "exp.dataset.bins.size=[40,60]",
+        "exp.dataset.target_resolution=[32,32]",
+        "exp.model.name=shufflenet_v2_x0_5",
+        "exp.model.pretrained=false",
+        "exp.dataloader.batch_size=8",
+        "exp.train.device=cpu",
+        "exp.train.total_epochs=1",
+        "exp.train.log_every_n_steps=1",
+        "exp.train.tensorboard=false",
+        f"exp.train.log_dir={run}",
+    ]
+    train.main(load_config(overrides))
+    assert yaml.safe_load((run / "config.yaml").read_text())["exp"]["dataset"]["bins"] == {
+        "size": [40.0, 60.0]
+    }
+    evaluation.main(["--log_dir", str(run), "--ckpt_num", "1", "--split", "test"])
+    figures = read_json(run / "results" / "test_stats_1.json")["shape:size"]
+    assert len(figures["groups"]) == 9
+    assert figures["groups"][8]["name"] == "shape=star size=>=60"
+    test = data[data["split"] == "test"]
+    assert sum(group["total"] for group in figures["groups"]) == test.dropna().shape[0] == 4
+    values = load_logits(run / "results" / "test_logits_1.npz").values
+    assert values.shape == (8, 3)
+    labels = test["shape"].map({"disc": 0, "ring": 1, "star": 2})
+    known = labels.notna()
+    right = values.argmax(1)[known] == labels[known]
+    assert figures["avg_acc"] == pytest.approx(right.mean())  # of 6 labelled examples
+    losses = np.log(np.exp(values).sum(1)) - values[np.arange(8), labels.fillna(0).astype(int)]
+    assert figures["loss"] == pytest.approx(losses[known].mean(), rel=1e-5)
