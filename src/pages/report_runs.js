@@ -70,6 +70,7 @@ function runBody(run, epoch) {
     run.error ? make("p", { class: "small" }, make("span", { class: "state failed" }, "error"), run.error) : null,
     run.tasks.length > 1 ? legend(run.tasks.map((task, at) => ({ shape: "circle", tone: tones[at], text: readable(task) }))) : null,
     make("div", { class: "cards" }, ...charts.filter(Boolean)),
+    ...run.probes.map((line) => make("p", { class: "small" }, line)),
     picked ? make("p", { class: "small" }, `Epochs chosen (dotted lines, rings): ${picked}`) : null,
     make("details", {}, make("summary", {}, "configuration"),
       make("pre", {}, run.config.length ? run.config.map((at) => data.lines[at]).join("\n") : "config.yaml is not there")));

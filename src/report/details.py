@@ -10,9 +10,10 @@ from typing import Any
 
 from src.config.saved import read_config
 from src.data.groupings import parse_groupings
-from src.io import UserError
+from src.io import UserError, read_json
 from src.report.curves import run_curves
 from src.runs.folder import Run
+from src.runs.probes import ProbeFile
 
 # A second process takes as long to start as reading 300 runs.
 MANY_RUNS = 300
@@ -20,12 +21,23 @@ Details = dict[str, dict[str, Any]]  # by run folder
 
 
 def run_details(folder: Path | str, tasks: Sequence[str]) -> dict[str, Any]:
-    """Return the error (or None), the lines of the configuration and the curves of a run."""
+    """Return the error (or None), the lines of the configuration, curves and probes of a run."""
     run, error = Run(folder), None
     with suppress(UserError):
         error = run.status().get("error")
     lines = run.config.read_text().splitlines() if run.config.is_file() else []
-    return {"error": error, "config": lines, "curves": run_curves(run, tasks)}
+    curves = run_curves(run, tasks)
+    return {"error": error, "config": lines, "curves": curves, "probes": probe_lines(run)}
+
+
+def probe_lines(run: Run) -> list[str]:
+    """Return what `scripts.probe_features` found out about a run; empty if it did not look."""
+    lines = []
+    for path in sorted(run.path.glob("**/results/probes_*.json")):
+        with suppress(UserError):  # a damaged file must not hide the report
+            found = read_json(path, ProbeFile)
+            lines += [f"{p.grouping}, epoch {found.epoch}: {p.verdict}" for p in found.probes]
+    return lines
 
 
 @contextmanager

@@ -1,0 +1,81 @@
+"""Does a network lean on an attribute, in its features or in its last layer?
+
+python -m scripts.probe_features --log_dir RUN
+
+Fits linear probes for the task and for the attribute on the features of validation, and a last
+layer on equally large groups; all are measured on test. Features are saved in the run folder, so
+that a second call takes seconds. Writes results/probes_<checkpoint>.json, which report_results
+shows.
+"""
+
+import argparse
+
+from src.io import exit_on_user_error, write_json
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--log_dir", required=True, help="run folder, such as logs/erm/...")
+    parser.add_argument("--ckpt_num", help="an epoch, last, or a rule; default best-group")
+    parser.add_argument("--groupings", nargs="+", help="Task:Attr; default: those of the training")
+    parser.add_argument("--fit", default="val", choices=("train", "val"))
+    parser.add_argument("--split", default="test", choices=("val", "test"), help="to measure on")
+    parser.add_argument("--root", help="folder of the data set, if it has moved")
+    parser.add_argument("--device", help="auto, cpu or cuda")
+    args = parser.parse_args(argv)
+    with exit_on_user_error():
+        from src.api import load_run
+        from src.data.groupings import parse_groupings
+        from src.evaluation.logits import predictions
+        from src.io import UserError
+        from src.runs.probes import ProbeFile
+        from src.spurious.probes import probe
+
+        if args.fit == args.split:
+            raise UserError("--fit and --split are the same split: probes need rows they never saw")
+        run = load_run(args.log_dir, args.ckpt_num, args.root, args.device)
+        evaluator = run.evaluator
+        groupings = parse_groupings(args.groupings) if args.groupings else evaluator.groupings
+        splits = args.fit, args.split
+        features = tuple(run.features(split) for split in splits)
+        rows = tuple(evaluator.rows(split) for split in splits)
+        logits = evaluator.logits(run.checkpoint, args.split)
+        probes = []
+        for grouping in groupings:
+            own = predictions(logits.of_task(grouping.task))
+            probes.append(probe(grouping, features, rows, own))
+            show(probes[-1], args.fit, args.split)
+        found = ProbeFile(epoch=run.epoch, fit=args.fit, measured=args.split, probes=probes)
+        path = evaluator.run.results / f"probes_{run.checkpoint}.json"
+        write_json(path, found.model_dump())
+        print(path)
+
+
+def show(probes, fit: str, split: str) -> None:
+    """Print the figures in percent, and the verdict."""
+    from rich.console import Console
+    from rich.table import Table
+
+    title = (
+        f"{probes.grouping}: fitted on {fit} ({probes.group_size:,} per group), measured on {split}"
+    )
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("last layer")
+    for column in ("average %", "worst group %", "95 % interval"):
+        table.add_column(column, justify="right")
+    table.add_column("worst group")
+    for name, head in ("own", probes.own), ("balanced", probes.balanced):
+        figures = f"{100 * head.average:.1f}", f"{100 * head.worst:.1f}"
+        limits = f"{100 * head.low:.1f}-{100 * head.high:.1f}"
+        table.add_row(name, *figures, limits, head.worst_group)
+    console = Console()
+    console.print(table)
+    for column, accuracy in probes.accuracies.items():
+        print(f"linear probe of {column}: {100 * accuracy:.1f} % (mean over classes)")
+    print(f"{probes.verdict} (p = {probes.p_value:.2g})\n")
+
+
+if __name__ == "__main__":
+    main()
