@@ -37,7 +37,9 @@ def main(argv: list[str] | None = None) -> None:
             raise UserError("--fit and --split are the same split: probes need rows they never saw")
         run = load_run(args.log_dir, args.ckpt_num, args.root, args.device)
         evaluator = run.evaluator
-        groupings = parse_groupings(args.groupings) if args.groupings else evaluator.groupings
+        groupings = evaluator.groupings
+        if args.groupings:
+            groupings = parse_groupings(args.groupings, columns=evaluator.dataset.columns)
         splits = args.fit, args.split
         features = tuple(run.features(split) for split in splits)
         rows = tuple(evaluator.rows(split) for split in splits)

@@ -150,7 +150,8 @@ class TrainedRun:
         """
         import pandas as pd
 
-        parsed = None if groupings is None else parse_groupings(groupings)
+        columns = self.evaluator.dataset.columns
+        parsed = None if groupings is None else parse_groupings(groupings, columns=columns)
         rows = []
         for name, figures in task_figures(
             self.evaluator.evaluate(self.checkpoint, split, parsed)
