@@ -13,6 +13,7 @@ from src.config.saved import read_config
 from src.config.schema import Config
 from src.data.celeba import load_annotations
 from src.io import UserError
+from src.methods.options import STAGED
 
 # All of CelebA, for a machine that submits but has no data.
 CELEBA_TRAIN, CELEBA_VAL = 162_770, 19_867
@@ -47,9 +48,7 @@ def estimate(jobs: Sequence[Job], log_dir: Path, unit: str = "GPU") -> list[str]
     unknown, limited = set(), False
     for same in kinds.values():
         config = load_config(list(same[0].argv[2:]))
-        stages = [config]
-        if config.method == "jtt":
-            stages = [stage_config(config, stage) for stage in ("stage_1", "stage_2")]
+        stages = trained_stages(config)
         size += len(same) * sum(disk(stage) for stage in stages)
         key = speed_key(config.model.name, config.dataset.target_resolution)
         if key in speeds:
@@ -68,6 +67,19 @@ def estimate(jobs: Sequence[Job], log_dir: Path, unit: str = "GPU") -> list[str]
             f"({hours / count:.2f} a run), as earlier runs measured {rates} images/s"
         )
     return [line, _disk_line(size, log_dir)]
+
+
+def trained_stages(config: Config) -> list[Config]:
+    """Return the configurations of the networks that a run trains.
+
+    A stage costs no training if it is a finished run, or if what it makes is given.
+    """
+    names = STAGED.get(config.method)
+    if names is None:
+        return [config]
+    loader = config.dataloader
+    given = config.stage_1.run or loader.error_set or loader.found_groups
+    return [stage_config(config, name) for name in names if name != "stage_1" or not given]
 
 
 def _cost_key(text: str) -> str:

@@ -152,7 +152,16 @@ METHODS: dict[str, type[Options]] = {
     "eiil": EiilOptions,
     "xrm": XrmOptions,
 }
-# Methods of several stages, see src/methods/stages.py.
-STAGED = {"jtt", "dfr", "afr", "crt", "self", "dpe", "eiil", "xrm"}
+# Methods of several stages (src/methods/stages.py), and which of them train a network.
+STAGED = {
+    "jtt": ("stage_1", "stage_2"),
+    "dfr": ("stage_1",),
+    "afr": ("stage_1",),
+    "crt": ("stage_1",),
+    "self": ("stage_1",),
+    "dpe": ("stage_1",),
+    "eiil": ("stage_1", "stage_2"),
+    "xrm": ("stage_2",),
+}
 # Those whose last stage trains on groups that another stage found.
 FIND_GROUPS = {"eiil", "xrm"}

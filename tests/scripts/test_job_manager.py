@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 
 from scripts.job_manager import Job, JobManager, add_job_arguments, split_overrides
-from scripts.jobs.estimate import BACKBONES, parameters
+from scripts.jobs.estimate import BACKBONES, parameters, trained_stages
 from scripts.jobs.job import LOCK_NAME, JobProcess, tail
 from scripts.jobs.shell import environments
 from scripts.jobs.slurm import SlurmSettings, read_settings
 from scripts.jobs.states import find_runs, is_to_start, status_of
+from src.config.compose import load_config
 from src.io import UserError, exclusive, write_json
 from src.models.build import build_model
 from src.runs.folder import Run
@@ -470,6 +471,22 @@ def test_the_cost_is_said_before_anything_starts(tmp_path, capsys, monkeypatch):
     assert "CPU hours: about 0.1 (0.07 a run), as earlier runs measured 200 images/s" in (
         capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "epochs"),
+    [
+        (["exp=jtt"], [1, 3]),
+        (["exp=jtt", "exp.dataloader.error_set=set.npz"], [3]),
+        (["exp=dfr"], [3]),
+        (["exp=dfr", "exp.stage_1.run=logs/erm/a"], []),
+        (["exp=crt", "exp.stage_1.train.total_epochs=2"], [2]),
+        (["exp=xrm"], [3]),
+    ],
+)
+def test_only_stages_that_train_cost_time(overrides, epochs):
+    config = load_config([*TINY[1:], *overrides])
+    assert [stage.train.total_epochs for stage in trained_stages(config)] == epochs
 
 
 def test_a_mistake_in_the_overrides_is_found_before_a_job_starts(tmp_path):
