@@ -126,10 +126,23 @@ def _check_key(key: str, override: Any) -> str | None:
         return None
     if key not in fields:
         leaves = [path for path, field in fields.items() if section_of(field) is None]
-        return f"{given}: there is no such key{did_you_mean(key, leaves)}"
+        return f"{given}: there is no such key{_nearest_key(key, leaves)}"
     if (CONFIG_DIR / key.replace(".", "/")).is_dir() and not override.is_delete():
         return f"{key}: this is a section; choose one with {key.replace('.', '/')}=..."
     return None
+
+
+def _nearest_key(key: str, keys: list[str]) -> str:
+    """Format a hint: a key of similar spelling, else one whose last name is similar."""
+    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.8)
+    if not near:  # exp.lrr: the first key named lr, and keys of single methods last
+        of_method = {path: path.split(".")[1] in METHODS for path in keys}
+        names: dict[str, str] = {}
+        for path in sorted(keys, key=of_method.get):
+            names.setdefault(path.rpartition(".")[2], path)
+        last = key.rpartition(".")[2]
+        near = [names[name] for name in difflib.get_close_matches(last, names, n=1)]
+    return f": did you mean '{near[0]}'?" if near else "; python train.py --help lists all keys"
 
 
 def _check_choice(group: str, override: Any, sweep: bool) -> tuple[str | None, list[str]]:

@@ -89,6 +89,9 @@ def test_two_spellings_with_different_values_are_an_error():
     ("override", "message"),
     [
         ("exp.optimizer.lrr=1", "did you mean 'exp.optimizer.lr'"),
+        ("exp.lrr=1", "did you mean 'exp.optimizer.lr'"),
+        ("exp.dfr.refitt=half", "did you mean 'exp.dfr.refit'"),
+        ("exp.foo=1", "no such key; python train.py --help lists all keys"),
         ("exp.dataset.grouping=[Young]", "did you mean 'exp.dataset.groupings'"),
         ("+exp.dataset.new=1", "there is no such key"),
         ("exp=rwx", "(did you mean rwy?)"),
