@@ -12,6 +12,7 @@ import train as entrypoint
 from src.config.compose import load_config
 from src.evaluation.results import task_figures
 from src.io import UserError, read_json
+from src.report.collect import build_report
 from src.runs.folder import Run
 from src.runs.signals import Stopped
 from tests.data.small_celeba import write_celeba
@@ -65,6 +66,15 @@ def test_figures_of_black_pictures_do_not_return_for_real_ones(overrides, celeba
     assert task_figures(black)["Young:Male"]["loss"] != task_figures(real)["Young:Male"]["loss"]
     evaluate(run, "--split", "test")
     assert read_json(run.stats("test", "1")) == real
+
+
+def test_a_report_on_another_copy_measures_that_copy(overrides, celeba, tmp_path):
+    run = train(overrides)
+    evaluate(run, "--split", "test")
+    shutil.copytree(celeba, tmp_path / "black")
+    blacken(tmp_path / "black")
+    build_report([run.path], "test", ["1"], root=str(tmp_path / "black"))
+    assert len(list(run.results.glob("test_logits_1-*.npz"))) == 1
 
 
 def test_data_that_moved_are_the_same_data(overrides, celeba, tmp_path):

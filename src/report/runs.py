@@ -252,7 +252,7 @@ class Sources:
         root, device: where the data lie and logits are made, instead of each run's own.
     """
 
-    def __init__(self, root: str | None = None, device: str | None = None):
+    def __init__(self, root: str | Path | None = None, device: str | None = None):
         self.root, self.device = root, device
         self._rows: dict[str, SplitRows] = {}
 
@@ -265,6 +265,8 @@ class Sources:
 
     def logits(self, run: ReportRun, rule: str, split: str) -> Logits:
         """Read saved logits; missing ones are made in one pass and saved."""
+        if self.root is not None:  # perhaps other images with the same names and labels
+            return self._evaluator(run).logits(rule, split)
         rows = self.rows(run, split)
         saved = saved_logits(run.result, split, run.epochs[rule], rows.identity, images=None)
         return self._evaluator(run).logits(rule, split) if saved is None else saved
