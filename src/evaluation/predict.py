@@ -90,9 +90,12 @@ def predict(
     model.train(was_training)
     bad = int((~torch.isfinite(logits).all(dim=1)).sum())
     if bad:
+        other = (
+            "" if precision == "fp32" else f", or try exp.train.precision=fp32 (now {precision})"
+        )
         raise UserError(
             f"the network's output is not finite for {bad:,} of {num_examples:,} examples: lower "
-            f"exp.optimizer.lr, or try exp.train.precision=fp32 (now {precision})"
+            f"exp.optimizer.lr{other}"
         )
     return Pass(logits.cpu().numpy(), np.concatenate(kept) if with_features else None)
 
