@@ -28,7 +28,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--log_dir", required=True, help="run folder, such as logs/erm/...")
+    parser.add_argument(
+        "--log_dir", type=expand, required=True, help="run folder, such as logs/erm/..."
+    )
     parser.add_argument("--ckpt_num", help="an epoch, last, or a rule; default best-group")
     parser.add_argument("images", nargs="+", type=expand, help="image files, or folders of them")
     parser.add_argument("--out", type=expand, default=Path("outputs/predict/predictions.csv"))

@@ -5,7 +5,6 @@ python test.py --log_dir RUN --ckpt_num best-group --groupings '["Blond_Hair:Mal
 
 import argparse
 import json
-from pathlib import Path
 
 from src.data.groupings import parse_groupings
 from src.io import UserError, exit_on_user_error, expand, write_json
@@ -15,7 +14,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--log_dir", required=True, help="run folder, such as logs/erm/...")
+    parser.add_argument(
+        "--log_dir", type=expand, required=True, help="run folder, such as logs/erm/..."
+    )
     parser.add_argument(
         "--ckpt_num",
         default="best-avg",
@@ -28,8 +29,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--split", default="test", choices=("train", "val", "test"))
     parser.add_argument("--features", action="store_true", help="also save the features")
-    parser.add_argument("--save_json", type=Path, help="write the result to this file, too")
-    parser.add_argument("--root", help="folder of the data set, if it has moved")
+    parser.add_argument("--save_json", type=expand, help="write the result to this file, too")
+    parser.add_argument("--root", type=expand, help="folder of the data set, if it has moved")
     parser.add_argument("--device", help="auto, cpu or cuda")
     parser.add_argument("--batch_size", type=int, help="of the pass; changes no result")
     args = parser.parse_args(argv)
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         result = evaluator.evaluate(args.ckpt_num, args.split, groupings)
         print_evaluation(result)
         if args.save_json:
-            write_json(expand(args.save_json), result)
+            write_json(args.save_json, result)
 
 
 def read_list(pieces: list[str]) -> list[str]:

@@ -7,13 +7,12 @@ otherwise equal faces).
 """
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from src.data.groupings import ATTRIBUTES, COLUMN
-from src.io import UserError, exit_on_user_error
+from src.io import UserError, exit_on_user_error, expand
 from src.standin.attribute_table import sample_attributes
 from src.standin.faces import draw_face
 from src.standin.faces.canvas import HEIGHT, WIDTH
@@ -63,7 +62,7 @@ def example_attributes(name: str, value: int) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", default="outputs/faces", type=Path, help="default: %(default)s")
+    parser.add_argument("--out", default="outputs/faces", type=expand, help="default: %(default)s")
     parser.add_argument("--seed", default=0, type=int)
     parser.add_argument("--correlation", default=1.0, type=float, help="of the random sheet")
     arguments = parser.parse_args()

@@ -8,14 +8,14 @@ import argparse
 
 from scripts.status import print_table
 from src.evaluation.table import percent
-from src.io import UserError, exit_on_user_error
+from src.io import UserError, exit_on_user_error, expand
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--log_dir", required=True, help="run folder")
+    parser.add_argument("--log_dir", type=expand, required=True, help="run folder")
     parser.add_argument("--rule", help="best-avg, best-group, ..., last, an epoch; print its path")
     args = parser.parse_args(argv)
     with exit_on_user_error():

@@ -10,13 +10,12 @@ correlations of a Gaussian copula which give the 34 attributes their pair probab
 
 import argparse
 import json
-from pathlib import Path
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
 from src.data.celeba import ATTRIBUTES, load_annotations
-from src.io import exit_on_user_error, write_atomic
+from src.io import exit_on_user_error, expand, write_atomic
 from src.standin.attribute_table import COLOURS, REST, TABLE_PATH
 
 
@@ -119,8 +118,8 @@ def to_text(table: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", required=True, type=Path, help="folder of list_attr_celeba.txt")
-    parser.add_argument("--out", default=TABLE_PATH, type=Path, help="default: %(default)s")
+    parser.add_argument("--root", required=True, type=expand, help="folder of list_attr_celeba.txt")
+    parser.add_argument("--out", default=TABLE_PATH, type=expand, help="default: %(default)s")
     arguments = parser.parse_args()
     table = measure(load_annotations(arguments.root).codes)
     write_atomic(arguments.out, to_text(table))

@@ -35,8 +35,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         prog="python -m scripts.prepare_data", description=__doc__.splitlines()[0], epilog=EPILOG
     )
     add = parser.add_argument
-    add("--root", type=Path, default=Path("data/celeba"), help="the CelebA folder, or its parent")
-    add("--cache_dir", type=Path, default=Path("data/cache"), help="where decoded images are kept")
+    add("--root", type=expand, default=Path("data/celeba"), help="the CelebA folder, or its parent")
+    add(
+        "--cache_dir", type=expand, default=Path("data/cache"), help="where decoded images are kept"
+    )
     add("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
     add(
         "--target_resolution",

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--no_figures", action="store_true", help="write no PNG and PDF files; the page has figures"
     )
-    parser.add_argument("--root", help="folder of the data set, where it has moved since training")
+    parser.add_argument("--root", type=expand, help="folder of the data set, if it has moved")
     parser.add_argument("--device", help="auto, cpu or cuda; for logits that are not saved yet")
     args = parser.parse_args(argv)
     with exit_on_user_error():

@@ -32,8 +32,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--json_dir", default="outputs/spurious_eval")
-    parser.add_argument("--out_dir", default="outputs/svd")
+    parser.add_argument("--json_dir", type=expand, default="outputs/spurious_eval")
+    parser.add_argument("--out_dir", type=expand, default="outputs/svd")
     parser.add_argument("--gamma", type=float, default=0.9, help="share of variance to keep")
     parser.add_argument("--k", type=int, default=10, help="number of clusters")
     parser.add_argument("--tasks", nargs="+", help="default: all finished ones")
@@ -48,13 +48,13 @@ def main(argv: list[str] | None = None) -> None:
         help="show N example images of each group on the page; the page then holds images of the "
         "data set: do not pass it on (default: none)",
     )
-    parser.add_argument("--root", help="folder of the data set, if it moved")
+    parser.add_argument("--root", type=expand, help="folder of the data set, if it moved")
     args = parser.parse_args(argv)
     with exit_on_user_error():
         for name, least in (("resamples", 1), ("thumbnails", 0)):
             if getattr(args, name) < least:
                 raise UserError(f"--{name} {getattr(args, name)}: use at least {least}")
-        evaluate(args, expand(args.json_dir), expand(args.out_dir))
+        evaluate(args, args.json_dir, args.out_dir)
 
 
 def evaluate(args: argparse.Namespace, json_dir: Path, out_dir: Path) -> None:

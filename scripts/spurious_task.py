@@ -26,19 +26,23 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--log_dir", required=True, help="run folder of a trained model")
-    parser.add_argument("--json_dir", default="outputs/spurious_eval")
+    parser.add_argument(
+        "--log_dir", type=expand, required=True, help="run folder of a trained model"
+    )
+    parser.add_argument("--json_dir", type=expand, default="outputs/spurious_eval")
     parser.add_argument("--split", default="val", choices=("train", "val", "test"))
     parser.add_argument("--ckpt_num", default="best-avg")
     parser.add_argument("--tasks", nargs="+", help="only these of the run's tasks")
     parser.add_argument("--attributes", nargs="+", help="default: all binary columns")
     parser.add_argument("--figures", choices=("none", "paper", "all"), default="none")
-    parser.add_argument("--root", help="folder of the data set, if it moved since training")
+    parser.add_argument(
+        "--root", type=expand, help="folder of the data set, if it moved since training"
+    )
     parser.add_argument("--device", help="auto, cpu or cuda")
     parser.add_argument("--batch_size", type=int, help="of this pass; changes no result")
     args = parser.parse_args(argv)
     with exit_on_user_error():
-        evaluate_run(args, expand(args.json_dir))
+        evaluate_run(args, args.json_dir)
 
 
 def evaluate_run(args: argparse.Namespace, folder: Path) -> None:
@@ -68,7 +72,7 @@ def evaluate_run(args: argparse.Namespace, folder: Path) -> None:
             split=args.split,
             data=source.rows,
             root=root,
-            moved_to=args.root,
+            moved_to=None if args.root is None else str(args.root),
             logits=str(evaluator.logits_path(args.ckpt_num, args.split)),
             attributes=list(attributes),
         )

@@ -37,7 +37,10 @@ def open_run(path: str | Path) -> Run:
 
 
 def open_evaluator(
-    run: Run, root: str | None = None, device: str | None = None, batch_size: int | None = None
+    run: Run,
+    root: str | Path | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
 ) -> RunEvaluator:
     """Open a run to evaluate its checkpoints.
 
@@ -87,7 +90,7 @@ def open_evaluator(
 def load_run(
     path: str | Path,
     checkpoint: str | None = None,
-    root: str | None = None,
+    root: str | Path | None = None,
     device: str | None = None,
 ) -> TrainedRun:
     """Open a finished run to use its network.

@@ -52,7 +52,7 @@ class SlurmSettings(BaseModel):
 def add_slurm_arguments(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each setting; the file gives the values of the others."""
     group = parser.add_argument_group("with --mode sbatch, over configs/slurm.yaml")
-    group.add_argument("--slurm_config", type=Path, default=SETTINGS_FILE, metavar="FILE")
+    group.add_argument("--slurm_config", type=expand, default=SETTINGS_FILE, metavar="FILE")
     for name, field in SlurmSettings.model_fields.items():
         action = "append" if name in ("sbatch", "setup") else "store"
         group.add_argument(f"--{name}", action=action, metavar="X", help=field.description)
@@ -62,7 +62,7 @@ def read_settings(args: argparse.Namespace) -> SlurmSettings:
     """Read the settings of the file, with those of the flags over them."""
     import yaml
 
-    path, names = expand(args.slurm_config), list(SlurmSettings.model_fields)
+    path, names = args.slurm_config, list(SlurmSettings.model_fields)
     flags = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if "sbatch" in flags:
         flags["sbatch"] = dict(_option(text) for text in flags["sbatch"])

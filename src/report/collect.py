@@ -53,7 +53,7 @@ def build_report(
     split: str = "test",
     rules: Sequence[str] | None = None,
     threshold: float = 0.0,
-    root: str | None = None,
+    root: str | Path | None = None,
     device: str | None = None,
 ) -> dict[str, Any]:
     """Measure the runs in `folders`; return the dict of report.json.
