@@ -10,19 +10,21 @@ shows.
 
 import argparse
 
-from src.io import exit_on_user_error, write_json
+from src.io import exit_on_user_error, expand, write_json
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--log_dir", required=True, help="run folder, such as logs/erm/...")
+    parser.add_argument(
+        "--log_dir", type=expand, required=True, help="run folder, such as logs/erm/..."
+    )
     parser.add_argument("--ckpt_num", help="an epoch, last, or a rule; default best-group")
     parser.add_argument("--groupings", nargs="+", help="Task:Attr; default: those of the training")
     parser.add_argument("--fit", default="val", choices=("train", "val"))
     parser.add_argument("--split", default="test", choices=("val", "test"), help="to measure on")
-    parser.add_argument("--root", help="folder of the data set, if it has moved")
+    parser.add_argument("--root", type=expand, help="folder of the data set, if it has moved")
     parser.add_argument("--device", help="auto, cpu or cuda")
     args = parser.parse_args(argv)
     with exit_on_user_error():
