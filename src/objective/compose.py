@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from src.objective.across import ACROSS_LAYERS
 from src.objective.batch import Batch, TrainTables
 from src.objective.example import LOSSES, SHIFTS, WEIGHTS
+from src.objective.gradient import GradientLayer
 from src.objective.layer import Layer
 from src.objective.options import ObjectiveOptions
 from src.objective.penalties import PENALTIES
@@ -38,12 +39,14 @@ class Objective(nn.Module):
     ):
         super().__init__()
         self.tasks = tasks
-        self.captured = options.across in CAPTURED
+        solver = options.gradient != "none"
+        self.captured = options.across in CAPTURED and not solver
         self.shift = optional(SHIFTS, options.shift, options, tables)
         self.example = LOSSES[options.example](options, tables)
         self.weights = optional(WEIGHTS, options.weights, options, tables)
         self.task = TASK_LAYERS[options.task](options, tables, tasks)
         self.across = ACROSS_LAYERS[options.across](options, task_weights, lbtw_alpha)
+        self.gradient = GradientLayer(options, tables, tasks) if solver else None
         self.penalty = optional(PENALTIES, options.penalty, options, tables)
 
     def forward(self, batch: Batch, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -52,6 +55,8 @@ class Objective(nn.Module):
         Args:
             weights: (B, T), a method's own weights of the losses.
         """
+        if self.gradient is not None:
+            batch = with_float_logits(batch)
         losses, own = self._losses(batch)  # (B, T) each
         weights = own if weights is None else weights if own is None else weights * own
         if batch.partner is not None:
@@ -60,6 +65,9 @@ class Objective(nn.Module):
             batch = replace(batch, labels=torch.where(unknown, -1, batch.labels))
         scalars = self.task(losses, weights, batch)  # (T,)
         total, task_weights = self.across(scalars)
+        if self.gradient is not None:
+            total, solved = self.gradient(total, batch)
+            task_weights = task_weights * solved
         if self.penalty is not None:
             total = total + self.penalty(losses, batch)
         extra = [layer.logged() for layer in self.layers() if layer.log_names]
@@ -106,6 +114,13 @@ class Objective(nn.Module):
         """Tell all layers the validation loss of each task's groups, (T, G); NaN if empty."""
         for layer in self.layers():
             layer.end_epoch(val_losses)
+
+
+def with_float_logits(batch: Batch) -> Batch:
+    """Return the batch with float32 logits, the same tensor for the partner's."""
+    logits = batch.logits.float()
+    partner = None if batch.partner is None else replace(batch.partner, logits=logits)
+    return replace(batch, logits=logits, partner=partner)
 
 
 def optional(layers: dict[str, type[Layer]], name: str, *arguments: Any) -> Layer | None:

@@ -141,6 +141,28 @@ class FAMOOptions(Options):
     )
 
 
+class GramianOptions(Options):
+    """Which gradients a solver sees; see src/objective/gradient.py."""
+
+    gramian: Literal["adapter", "features"] = Field(
+        "adapter", description="gradients by a virtual layer before the heads, or by the features"
+    )
+    cells: bool = Field(False, description="weigh the groups of all tasks, not the tasks")
+
+
+class SolverOptions(GramianOptions):
+    """A solver whose weights are 1/T without conflict."""
+
+    rescale: bool = Field(True, description="times T, so that a learning rate of a sum still fits")
+
+
+class CAGradOptions(SolverOptions):
+    """CAGrad (Liu et al. 2021)."""
+
+    c: float = Field(0.5, ge=0, lt=1, description="how far from the mean gradient; 0: the mean")
+
+
+GRADIENT = ("upgrad", "pcgrad", "mgda", "cagrad", "imtl_g", "aligned_mtl")
 ACROSS = ("static", "lbtw", "uw", "dwa", "rlw", "gls", "log", "imtl_l", "stch", "task_dro", "famo")
 TASK = ("mean", "group_mean", "environment_mean", "dro", "cvar_groups", "worst", "cvar", "chi2")
 # Choices that need the groups of train examples.
@@ -163,6 +185,9 @@ class ObjectiveOptions(Options):
     across: Literal[ACROSS] | None = Field(
         None, description="tasks to one number; null: lbtw or static, as exp.dataset says"
     )
+    gradient: Literal[("none", *GRADIENT)] = Field(
+        "none", description="weigh tasks by the angles between their gradients"
+    )
     focal: FocalOptions = Field(default_factory=FocalOptions)
     ldam: LDAMOptions = Field(default_factory=LDAMOptions)
     vs: VSOptions = Field(default_factory=VSOptions)
@@ -180,6 +205,12 @@ class ObjectiveOptions(Options):
     stch: STCHOptions = Field(default_factory=STCHOptions)
     task_dro: TaskDROOptions = Field(default_factory=TaskDROOptions)
     famo: FAMOOptions = Field(default_factory=FAMOOptions)
+    upgrad: SolverOptions = Field(default_factory=SolverOptions)
+    pcgrad: GramianOptions = Field(default_factory=GramianOptions)
+    mgda: SolverOptions = Field(default_factory=SolverOptions)
+    cagrad: CAGradOptions = Field(default_factory=CAGradOptions)
+    imtl_g: SolverOptions = Field(default_factory=SolverOptions)
+    aligned_mtl: SolverOptions = Field(default_factory=SolverOptions)
 
     def chosen(self) -> dict[str, Any]:
         """Return the choices, and of all options only those of the chosen."""

@@ -73,6 +73,8 @@ class Step:
         self.method, self.objective, self.optimizer = method, objective, optimizer
         self.device, self.precision = device, precision
         self.model = model
+        if objective.gradient is not None:
+            objective.gradient.watch(model.head)
         self.forward = torch.compile(model) if compile_model else model
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.sums = torch.zeros(len(objective.log_names) + 2, device=device)

@@ -119,6 +119,8 @@ def test_a_run_that_ends_before_its_last_picture_is_not_done_and_draws_it_when_s
         {"objective": {"across": "stch", "stch": STCHOptions(warmup_epochs=1)}},
         {"objective": {"across": "task_dro"}},
         {"objective": {"across": "famo"}},
+        {"objective": {"gradient": "upgrad"}},
+        {"objective": {"gradient": "pcgrad", "task": "dro"}},
         {"objective": {"across": "famo", "famo": FAMOOptions(next_batch=True)}},
         {"method": Mixup, "method_options": MixupOptions()},
         {"method": Lisa, "method_options": LisaOptions(), "total_epochs": 9},

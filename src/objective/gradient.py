@@ -1,0 +1,144 @@
+"""Layer 4: weights of the tasks from the angles between their gradients.
+
+The gradients are those of a part of the network that costs nothing: with features z (B, D) before
+a linear head with rows W_c, and R = dS/df (B, C), their inner products need two small matrix
+products, and one ordinary backward pass follows. It works with batch norm, mixed precision and
+torch.compile.
+
+- `adapter`: gradients by a virtual linear layer (D, D) between z and the head, value identity.
+  With M = R^T z, G = (M M^T) * (W W^T), elementwise.
+- `features`: gradients by z, G = (R^T R) * (W W^T), as MGDA-UB (Sener and Koltun 2018). It cannot
+  see a conflict between groups of one task, because no example belongs to two of them.
+
+Both stand for the gradient of all weights; docs/several_tasks.md says how well. After a ReLU z is
+at least 0, which shifts cosines of `adapter` upwards.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from src.models.build import CosineHead
+from src.objective.batch import Batch, TrainTables, cells
+from src.objective.layer import Layer
+from src.objective.options import ObjectiveOptions
+from src.objective.solvers import aligned_mtl, cagrad, imtl_g, mgda, pcgrad, upgrad
+from src.sampling.plans import TASK_STREAM
+
+MOST_NAMED = 8  # tasks whose cosines are logged one by one
+
+
+class GradientLayer(Layer):
+    """Weighs tasks, or with `cells` the groups of all tasks, by a solver.
+
+    Args:
+        options: of the objective; its section of the solver's name holds the solver's.
+    """
+
+    def __init__(self, options: ObjectiveOptions, tables: TrainTables, tasks: list[str]):
+        super().__init__()
+        self.name, self.options = options.gradient, getattr(options, options.gradient)
+        self.tasks, num_tasks = tasks, len(tasks)
+        self.size = tables.group_counts.shape[1] if self.options.cells else 1  # G
+        task_of_column = [
+            task for task, place in enumerate(tables.layout.columns)
+            for _ in range(place.start, place.stop)
+        ]  # fmt: skip
+        self.register_buffer("task_of_column", torch.tensor(task_of_column), persistent=False)
+        rows = num_tasks * self.size
+        self.register_buffer("orders", torch.zeros(rows, rows, dtype=torch.int64), persistent=False)
+        self.pairs = [(a, b) for a in range(num_tasks) for b in range(a)]
+        self.register_buffer("cosines", torch.zeros(len(self.pairs)), persistent=False)
+        self.seen: tuple[nn.Linear, Tensor] | None = None  # the head, and its last input (B, D)
+
+    def watch(self, head: nn.Linear) -> None:
+        """Note what the head sees in each forward pass."""
+        head.register_forward_hook(self._note)
+
+    def _note(self, head: nn.Linear, inputs: tuple[Tensor], logits: Tensor) -> None:
+        self.seen = (head, inputs[0].detach())
+
+    def draw(self, seed: int, step: int) -> None:
+        if self.name == "pcgrad":
+            rng = np.random.default_rng([seed, TASK_STREAM, step])
+            orders = rng.permuted(
+                np.tile(np.arange(len(self.orders)), (len(self.orders), 1)), axis=1
+            )
+            self.orders.copy_(torch.from_numpy(orders))
+
+    def forward(self, total: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the scalar whose gradient is the solver's, and the weights of the tasks (T,).
+
+        Args:
+            total: sum_t S_t, a function of the logits of the batch.
+        """
+        (residuals,) = torch.autograd.grad(total, batch.logits, retain_graph=True)  # (B, C)
+        members = torch.ones_like(residuals)[..., None]  # (B, C, 1)
+        if self.options.cells:
+            members = cells(batch.groups, self.size)[:, self.task_of_column]  # (B, C, G)
+        rows = residuals.float()[..., None] * members  # (B, C, G): dS_tg / df
+        gramian = self.gramian(rows)  # (T, G, T, G)
+        count = len(self.tasks) * self.size
+        flat = gramian.reshape(count, count)
+        present = flat.diagonal() > 0
+        weights = self.solve(flat, present).float().view(-1, self.size)  # (T, G)
+        self._measure(gramian.sum((1, 3)))
+        # Its value is that of `total`; its derivative by a logit is weighted by the logit's cell.
+        factor = (members * weights[self.task_of_column]).sum(2)  # (B, C)
+        surrogate = ((factor * residuals).detach() * batch.logits).sum()
+        return total.detach() + surrogate - surrogate.detach(), weights.mean(1)
+
+    def gramian(self, rows: Tensor) -> Tensor:
+        """Return the inner products of the gradients, (T, G, T, G) float64, from rows (B, C, G)."""
+        head, features = self.seen
+        features, heads = features.float(), head.weight.detach().float()
+        if isinstance(head, CosineHead):
+            features, heads = normalize(features), normalize(heads)
+        num_columns, size, num_tasks = rows.shape[1], rows.shape[2], len(self.tasks)
+        left = rows.flatten(1).T  # (C G, B)
+        if self.options.gramian == "adapter":
+            left = left @ features  # (C G, D)
+        products = (left @ left.T).double().view(num_columns, size, num_columns, size)
+        products = products * (heads @ heads.T).double()[:, None, :, None]
+        sums = products.new_zeros(num_tasks, size, num_columns, size)
+        sums.index_add_(0, self.task_of_column, products)
+        gramian = products.new_zeros(num_tasks, size, num_tasks, size)
+        return gramian.index_add_(2, self.task_of_column, sums)
+
+    def solve(self, gramian: Tensor, present: Tensor) -> Tensor:
+        """Return the weights of the rows; with `rescale` on the scale of a sum over the rows."""
+        if self.name == "pcgrad":
+            return pcgrad(gramian, present, self.orders)
+        if self.name == "cagrad":
+            weights = cagrad(gramian, present, self.options.c)
+        else:
+            weights = SOLVERS[self.name](gramian, present)
+        return weights * present.sum() if self.options.rescale else weights
+
+    def _measure(self, gramian: Tensor) -> None:
+        """Keep the cosines between the tasks of G (T, T) for the log."""
+        norms = gramian.diagonal().clamp(min=1e-24).sqrt()
+        cosines = gramian / norms[:, None] / norms
+        if self.pairs:
+            self.cosines.copy_(torch.stack([cosines[pair] for pair in self.pairs]))
+
+    @property
+    def log_names(self) -> list[str]:
+        """The share of pairs of tasks whose gradients conflict; of few tasks also the cosines."""
+        named = [f"{self.tasks[a]}/cosine/{self.tasks[b]}" for a, b in self.pairs]
+        return ["conflicts", *(named if len(self.tasks) <= MOST_NAMED else [])]
+
+    def logged(self) -> Tensor:
+        share = (self.cosines < 0).float().sum() / max(len(self.pairs), 1)
+        return torch.cat([share[None], self.cosines])[: len(self.log_names)]
+
+
+SOLVERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "upgrad": upgrad,
+    "mgda": mgda,
+    "imtl_g": imtl_g,
+    "aligned_mtl": aligned_mtl,
+}
