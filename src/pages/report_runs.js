@@ -65,6 +65,8 @@ function runBody(run, epoch) {
     curves({ title: "Training loss", xs: of.steps, series: [{ name: "loss", tone: "other", ys: of.loss }], low: 0, xLabel: "step" }),
     Object.keys(of.weights).length ? curves({ title: "Task weights", xs: of.steps, low: 0, xLabel: "step",
       series: run.tasks.map((task, at) => ({ name: readable(task), tone: tones[at], ys: of.weights[task] })) }) : null,
+    Object.keys(of.cosines).length ? curves({ title: "Cosines of task gradients", xs: of.steps, low: -1, high: 1, xLabel: "step",
+      series: Object.keys(of.cosines).map((pair, at) => ({ name: pair.split(", ").map(readable).join(", "), tone: TONES[at % TONES.length], ys: of.cosines[pair] })) }) : null,
   ] : [make("p", { class: "soft" }, "nothing logged yet")];
   return make("div", { class: "body" }, make("p", { class: "small" }, facts),
     run.error ? make("p", { class: "small" }, make("span", { class: "state failed" }, "error"), run.error) : null,

@@ -15,7 +15,7 @@ def run_curves(run: Run, tasks: Sequence[str]) -> dict[str, Any]:
     """Return a run's thinned curves: validation by epoch, loss and task weights by step.
 
     Those of JTT are of its second stage. Values that were not logged are None; constant weights
-    are left out.
+    are left out. Cosines are those between the gradients of two tasks.
     """
     second = Run(run.path / "stage_2")
     lines = read_lines(second if second.config.exists() else run)
@@ -29,6 +29,12 @@ def run_curves(run: Run, tasks: Sequence[str]) -> dict[str, Any]:
         return [round(value, DECIMALS) if type(value) in (int, float) else None for value in values]
 
     weights = {task: column(trained, f"train/{task}/weight") for task in tasks}
+    cosines = {
+        f"{task}, {other}": column(trained, f"train/{task}/cosine/{other}")
+        for task in tasks
+        for other in tasks
+        if trained and f"train/{task}/cosine/{other}" in trained[-1]
+    }
     constant = all(len(set(values)) <= 1 for values in weights.values())
     return {
         "epochs": [record["epoch"] for record in validated],
@@ -37,6 +43,7 @@ def run_curves(run: Run, tasks: Sequence[str]) -> dict[str, Any]:
         "steps": [record["step"] for record in trained],
         "loss": column(trained, "train/loss"),
         "weights": {} if constant else weights,
+        "cosines": cosines,
     }
 
 

@@ -16,6 +16,7 @@ from src.data.table import Table
 from src.evaluation.logits import Logits, rows_identity
 from src.evaluation.predict import RunEvaluator, saved_logits
 from src.io import UserError, validation_problems
+from src.objective.options import ACROSS, GRADIENT
 from src.report.rows import CUT
 from src.runs.folder import Run
 
@@ -25,13 +26,15 @@ OF_A_SEED = ("seed", "error_set", "run")
 SHOWN_ELSEWHERE = {
     *("name", "method", "dataloader.sampler", "dataset.subsample", "dataset.subsample_type"),
     *("dataset.groupings", "dataset.task_weights", "dataset.loss_balanced_task_weighting"),
-    *("objective.across", "optimizer.lr", "optimizer.weight_decay", "dataloader.batch_size"),
+    *("objective.across", "objective.gradient"),
+    *("optimizer.lr", "optimizer.weight_decay", "dataloader.batch_size"),
     *("train.total_epochs", "train.max_steps", "model.name", "model.pretrained"),
     *("dataset.target_resolution", "dataset.data_augmentation"),
 }
 # What may differ where a task alone is compared with the same task among others.
 OF_SEVERAL_TASKS = ("groupings", "task_weights", "loss_balanced_task_weighting", "lbtw_alpha")
-OF_SEVERAL_TASKS += ("across", "mtl_join_type", "name")
+OF_SEVERAL_TASKS += ("across", "gradient", "mtl_join_type", "name")
+OPTIONS_OF_SEVERAL_TASKS = tuple(f"objective.{name}." for name in (*ACROSS, *GRADIENT))
 # Methods that are a sampler or a subset; exp=erm with a sampler counts as one of them.
 PLANS = ("erm", "rwy", "rwg", "suby", "subg")
 
@@ -136,7 +139,11 @@ class ReportRun:
     def comparable(self) -> dict[str, Any]:
         """Equal where a task alone measures the effect of the other tasks, and nothing else."""
         values = _without(self.leaves, OF_A_SEED + OF_SEVERAL_TASKS)
-        return {key: value for key, value in values.items() if ".lbtw." not in key}
+        return {
+            key: value
+            for key, value in values.items()
+            if not key.startswith(OPTIONS_OF_SEVERAL_TASKS)
+        }
 
     @property
     def epochs(self) -> dict[str, int]:
@@ -214,8 +221,12 @@ def name_differences(runs: Sequence[ReportRun]) -> None:
 
 
 def weighting_of(config: RunConfig) -> str:
-    """Name how a run's tasks are weighted, by the names of --mtl_weighting or of the layer."""
+    """Name how a run's tasks are weighted, by the names of --mtl_weighting or of the layers."""
     data, objective = config.dataset, (config.model_extra or {}).get("objective") or {}
+    gradient = objective.get("gradient", "none")
+    if gradient != "none":
+        scaled = data.loss_balanced_task_weighting or set(data.task_weights or [1.0]) != {1.0}
+        return f"{gradient}_scaled" if scaled else gradient
     if data.loss_balanced_task_weighting:
         return "dynamic"
     across = objective.get("across", "static")

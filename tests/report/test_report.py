@@ -145,19 +145,21 @@ def test_published_results_are_complete():
 
 
 @pytest.mark.parametrize(
-    "changes, across, name",
+    "changes, across, name, gradient",
     [
-        ({}, "static", "static_equal"),
-        ({"task_weights": [1.0, 1.0]}, "static", "static_equal"),
-        ({"task_weights": [0.4, 0.6]}, "static", "static_delta"),
-        ({"loss_balanced_task_weighting": True}, "lbtw", "dynamic"),
-        ({}, "uw", "uw"),
+        ({}, "static", "static_equal", "none"),
+        ({"task_weights": [1.0, 1.0]}, "static", "static_equal", "none"),
+        ({"task_weights": [0.4, 0.6]}, "static", "static_delta", "none"),
+        ({"loss_balanced_task_weighting": True}, "lbtw", "dynamic", "none"),
+        ({}, "uw", "uw", "none"),
+        ({"task_weights": [1.0, 1.0]}, "static", "upgrad", "upgrad"),
+        ({"task_weights": [0.4, 0.6]}, "static", "upgrad_scaled", "upgrad"),
     ],
 )
-def test_weightings_are_named(changes, across, name):
+def test_weightings_are_named(changes, across, name, gradient):
     data = {"loss_balanced_task_weighting": False, "task_weights": None} | changes
     config = RunConfig.model_construct(
-        dataset=SimpleNamespace(**data), objective={"across": across}
+        dataset=SimpleNamespace(**data), objective={"across": across, "gradient": gradient}
     )
     assert weighting_of(config) == name
 

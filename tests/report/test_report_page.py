@@ -74,6 +74,13 @@ def test_a_run_that_logged_nothing_has_empty_curves(tmp_path):
     assert curves["epochs"] == curves["steps"] == []
 
 
+def test_cosines_between_tasks_are_a_curve_for_each_pair(tmp_path):
+    (tmp_path / "config.yaml").write_text("exp: {}\n")
+    line = {"step": 5, "train/loss": 1.0, "train/Bald/cosine/Young": -0.25}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    assert run_curves(Run(tmp_path), ["Young", "Bald"])["cosines"] == {"Bald, Young": [-0.25]}
+
+
 def test_a_jtt_run_shows_its_second_stage(tmp_path):
     for stage, epoch in (("stage_1", 1), ("stage_2", 7)):
         folder = tmp_path / stage
