@@ -76,7 +76,7 @@ def test_a_run_that_logged_nothing_has_empty_curves(tmp_path):
 
 def test_cosines_between_tasks_are_a_curve_for_each_pair(tmp_path):
     (tmp_path / "config.yaml").write_text("exp: {}\n")
-    line = {"step": 5, "train/loss": 1.0, "train/Bald/cosine/Young": -0.25}
+    line = {"step": 5, "epoch": 1, "train/loss": 1.0, "train/Bald/cosine/Young": -0.25}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     assert run_curves(Run(tmp_path), ["Young", "Bald"])["cosines"] == {"Bald, Young": [-0.25]}
 
