@@ -77,7 +77,7 @@ def train(config: Config, run: Run) -> None:
     dataset = open_dataset(**dataset_options(data), workers=config.dataloader.num_workers)
     groupings = parse_groupings(data.groupings, training=True, columns=dataset.columns)
     write_classes(run, groupings)
-    if config.method not in STAGED:
+    if config.method not in STAGED or config.stage is not None:
         train_network(config, run, dataset, groupings)
     else:
         from src.config.stages import ConfiguredStages

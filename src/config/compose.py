@@ -181,7 +181,7 @@ def validate(values: dict[str, Any]) -> Config:
     """
     try:
         config = Config.model_validate(values)
-        if config.method in STAGED:
+        if config.method in STAGED and config.stage is None:
             found = {"found_groups": "found_groups.npz"} if config.method in FIND_GROUPS else {}
             stage_config(config, "stage_1")
             stage_config(config, "stage_2", dataloader=found)
@@ -190,18 +190,22 @@ def validate(values: dict[str, Any]) -> Config:
     return config
 
 
-def stage_config(config: Config, stage: str, **fixed: dict[str, Any]) -> Config:
+def stage_config(
+    config: Config, stage: str, own_step: bool = False, **fixed: dict[str, Any]
+) -> Config:
     """Return the configuration of one stage: that of the run, with the stage's differences.
 
     Args:
         stage: stage_1 or stage_2.
+        own_step: whether the stage trains by the method's own step; else by plain training.
         fixed: values by section that the method sets, under the user's.
     """
     values = to_dict(config)
     changes: StageConfig = getattr(config, stage)
     for section in ("optimizer", "dataloader", "objective", "train"):
         values[section] = values[section] | fixed.get(section, {}) | getattr(changes, section)
-    values |= {"stage_1": {}, "stage_2": {}, "method": None, "name": f"{config.name}_{stage}"}
+    values |= {"stage_1": {}, "stage_2": {}, "name": f"{config.name}_{stage}"}
+    values |= {"stage": stage} if own_step else {"method": None}
     try:
         return Config.model_validate(values)
     except ValidationError as error:

@@ -38,7 +38,8 @@ def to_dict(config: Config) -> dict[str, Any]:
         if data[name] == fields[name].get_default(call_default_factory=True):
             del data[name]
     unused = [method for method in METHODS if method in values and method != config.method]
-    if config.method not in STAGED:
+    unused += ["stage"] * (config.stage is None)
+    if config.method not in STAGED or config.stage is not None:
         unused += ["stage_1", "stage_2"]
     return {key: value for key, value in values.items() if key not in unused}
 

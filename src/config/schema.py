@@ -268,6 +268,9 @@ class Config(MethodSections):
     method: Literal[tuple(METHODS)] | None = Field(
         None, description="code in src/methods that it needs"
     )
+    stage: Text | None = Field(
+        None, description="set by methods with stages: this one trains by the method's own step"
+    )
     model: ModelConfig
     optimizer: OptimizerConfig
     dataset: DatasetConfig
@@ -301,6 +304,8 @@ class Config(MethodSections):
             )
         else:
             objective.across = objective.across or seed_choice
+        if self.method == "cnc" and (objective.task, objective.across) != ("mean", "static"):
+            problems.append("exp=cnc takes objective.task=mean and objective.across=static only")
         if problems:
             raise ValueError("\n".join(problems))
         return self

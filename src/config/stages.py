@@ -35,13 +35,14 @@ class ConfiguredStages:
         stage: str,
         inputs: tuple[Node, ...] = (),
         epochs: Sequence[int] = (),
+        own_step: bool = False,
         **fixed: dict[str, Any],
     ) -> Node:
         given = getattr(self.config, stage)
         if given.run is not None:
             return self._finished(stage, Run(given.run), given.checkpoint, epochs, fixed)
         run = Run(self.run.path / stage)
-        config = stage_config(self.config, stage, **fixed)
+        config = stage_config(self.config, stage, own_step, **fixed)
         if epochs and config.train.keep_ckpts != "all":
             kept = config.train.keep_ckpts
             config.train.keep_ckpts = sorted({*epochs, *(kept if kept != "best" else ())})

@@ -116,6 +116,26 @@ class EiilOptions(Options):
     steps: int = Field(10_000, ge=1, description="of adam")
 
 
+class CncOptions(Options):
+    """CnC (Zhang et al. 2022)."""
+
+    temperature: float = Field(0.05, gt=0, description="tau of the contrastive loss")
+    contrastive_weight: float = Field(
+        0.75, ge=0, le=1, description="of the contrastive loss; the rest is that of the objective"
+    )
+    rows: int = Field(
+        64, ge=1, description="of a unit: anchors, positives, negatives, easy negatives, each"
+    )
+    units: int = Field(32, ge=1, description="of a step; the batch is units * 4 * rows images")
+    anchor_share: float = Field(
+        0.1, gt=0, le=1, description="share of the anchors that an epoch has units of"
+    )
+    max_units: int | None = Field(None, ge=1, description="of an epoch, at most")
+    batch_norm: Literal["eval", "train"] = Field(
+        "eval", description="eval: the backbone keeps its first statistics, as in their code"
+    )
+
+
 class XrmOptions(Options):
     """XRM (Pezeshki et al. 2024)."""
 
@@ -151,6 +171,7 @@ METHODS: dict[str, type[Options]] = {
     "dpe": DpeOptions,
     "eiil": EiilOptions,
     "xrm": XrmOptions,
+    "cnc": CncOptions,
 }
 # Methods of several stages (src/methods/stages.py), and which of them train a network.
 STAGED = {
@@ -162,6 +183,7 @@ STAGED = {
     "dpe": ("stage_1",),
     "eiil": ("stage_1", "stage_2"),
     "xrm": ("stage_2",),
+    "cnc": ("stage_1", "stage_2"),
 }
 # Those whose last stage trains on groups that another stage found.
 FIND_GROUPS = {"eiil", "xrm"}

@@ -3,7 +3,8 @@
 This is not in `__init__.py`, so that reading options loads no torch.
 """
 
-from src.methods import afr, crt, dfr, dpe, eiil, jtt, self_disagreement, xrm
+from src.methods import afr, cnc, crt, dfr, dpe, eiil, jtt, self_disagreement, xrm
+from src.methods.cnc import CnC
 from src.methods.lff import LfF
 from src.methods.mixup import Lisa, Mixup
 from src.methods.pde import PDE
@@ -18,5 +19,6 @@ GRAPHS = {
     "dpe": dpe.graph,
     "eiil": eiil.graph,
     "xrm": xrm.graph,
+    "cnc": cnc.graph,
 }
-IN_LOOP = {None: Method, "mixup": Mixup, "lisa": Lisa, "lff": LfF, "pde": PDE}
+IN_LOOP = {None: Method, "mixup": Mixup, "lisa": Lisa, "lff": LfF, "pde": PDE, "cnc": CnC}

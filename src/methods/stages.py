@@ -64,9 +64,12 @@ class Stages(Protocol):
         stage: str,
         inputs: tuple[Node, ...] = (),
         epochs: Sequence[int] = (),
+        own_step: bool = False,
         **fixed: dict[str, Any],
     ) -> Node:
         """Return a training node: the run's settings, with `fixed` values by section.
+
+        With `own_step` it trains by the method's class in src/methods/registry.py, else plainly.
 
         A finished run that the user names instead must have these values, and have kept `epochs`.
         """

@@ -112,7 +112,7 @@ class Trainer:
         self.device_lr = torch.zeros((), device=device)
         self.run_step: Callable[..., None] = self.compute
         # fp16's scaler takes decisions on the CPU, so its steps cannot be recorded.
-        captured = settings.precision != "fp16" and self.objective.captured
+        captured = settings.precision != "fp16" and self.objective.captured and method.captured
         if settings.cuda_graph and device.type == "cuda" and captured:
             self.run_step = CapturedStep(self.compute, schedule.rows(settings.batch_size))
 

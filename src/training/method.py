@@ -20,7 +20,13 @@ class Method(Layer):
         tasks: names of the tasks, for the log.
         batch_size: as configured.
         resolution: (height, width) of the images.
+
+    Attributes:
+        parts: of a batch, whose gradients are averaged before the optimizer's step.
+        captured: whether a CUDA graph may record its steps.
     """
+
+    parts, captured = 1, True
 
     def __init__(
         self,

@@ -87,12 +87,18 @@ class Step:
             return self.forward(images)
 
     def __call__(self, images: Tensor, positions: Tensor) -> None:
-        total, logged = self.method.loss(self.network, self.objective, images, positions)
+        parts = self.method.parts
         self.optimizer.zero_grad(set_to_none=True)
-        # fp16's scaler sets found_inf from the gradients, where overflow is no error; an infinite
-        # logit can have a finite gradient, which is made NaN here.
-        finite = torch.isfinite(total.detach())
-        self.scaler.scale(total * torch.where(finite, 1.0, math.nan)).backward()
+        numbers = []
+        for some, rows in zip(images.chunk(parts), positions.chunk(parts)):
+            total, logged = self.method.loss(self.network, self.objective, some, rows)
+            # fp16's scaler sets found_inf from the gradients, where overflow is no error; an
+            # infinite logit can have a finite gradient, which is made NaN here.
+            factor = torch.where(torch.isfinite(total.detach()), 1.0 / parts, math.nan)
+            self.scaler.scale(total * factor).backward()
+            numbers.append(torch.cat([logged, total.detach()[None]]))
+        logged = torch.stack(numbers).mean(0)
+        finite = torch.isfinite(logged[-1])
         if not self.scaler.is_enabled():
             self.optimizer.found_inf = (~finite).float()
         self.scaler.step(self.optimizer)
@@ -103,7 +109,7 @@ class Step:
             self._look_again(images, positions, finite)
         self.count += 1
         self.bad_step += ((self.bad_step == 0) & ~finite) * self.count
-        self.sums += torch.cat([logged, total.detach()[None], finite[None]])
+        self.sums += torch.cat([logged, finite[None]])
 
     @torch.no_grad()
     def _look_again(self, images: Tensor, positions: Tensor, finite: Tensor) -> None:
