@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PACKAGE = re.compile(r"([a-z0-9-]+)>=([0-9.]+)(,<[0-9.]+)?")
+PACKAGE = re.compile(r"([a-z0-9-]+)(?:\[[a-z_]+\])?>=([0-9.]+)(,<[0-9.]+)?")
 
 
 def lines(name: str) -> list[str]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from src.objective.across import ACROSS_LAYERS
 from src.objective.batch import Batch, TrainTables
 from src.objective.example import LOSSES, SHIFTS, WEIGHTS
-from src.objective.gradient import GradientLayer
+from src.objective.gradient import GradientLayer, GramianLayer
 from src.objective.layer import Layer
 from src.objective.options import ObjectiveOptions
 from src.objective.penalties import PENALTIES
@@ -46,7 +46,7 @@ class Objective(nn.Module):
         self.weights = optional(WEIGHTS, options.weights, options, tables)
         self.task = TASK_LAYERS[options.task](options, tables, tasks)
         self.across = ACROSS_LAYERS[options.across](options, task_weights, lbtw_alpha)
-        self.gradient = GradientLayer(options, tables, tasks) if solver else None
+        self.gradient = make_gradient_layer(options, tables, tasks) if solver else None
         self.penalty = optional(PENALTIES, options.penalty, options, tables)
 
     def forward(self, batch: Batch, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -66,7 +66,7 @@ class Objective(nn.Module):
         scalars = self.task(losses, weights, batch)  # (T,)
         total, task_weights = self.across(scalars)
         if self.gradient is not None:
-            total, solved = self.gradient(total, batch)
+            total, solved = self.gradient(task_weights * scalars, batch)
             task_weights = task_weights * solved
         if self.penalty is not None:
             total = total + self.penalty(losses, batch)
@@ -114,6 +114,16 @@ class Objective(nn.Module):
         """Tell all layers the validation loss of each task's groups, (T, G); NaN if empty."""
         for layer in self.layers():
             layer.end_epoch(val_losses)
+
+
+def make_gradient_layer(
+    options: ObjectiveOptions, tables: TrainTables, tasks: list[str]
+) -> GradientLayer:
+    if options.gradient != "torchjd":
+        return GramianLayer(options, tables, tasks)
+    from src.objective.jacobian import JacobianLayer  # its library is optional
+
+    return JacobianLayer(options, tables, tasks)
 
 
 def with_float_logits(batch: Batch) -> Batch:

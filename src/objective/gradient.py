@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from src.models.build import CosineHead
+from src.models.build import CosineHead, Network
 from src.objective.batch import Batch, TrainTables, cells
 from src.objective.layer import Layer
 from src.objective.options import ObjectiveOptions
@@ -32,31 +32,63 @@ MOST_NAMED = 8  # tasks whose cosines are logged one by one
 
 
 class GradientLayer(Layer):
-    """Weighs tasks, or with `cells` the groups of all tasks, by a solver.
+    """Called with S (T,) and the batch; returns a scalar of value sum_t S_t, and weights (T,).
 
-    Args:
-        options: of the objective; its section of the solver's name holds the solver's.
+    The gradient of the scalar is what the layer makes of the tasks' gradients.
     """
 
     def __init__(self, options: ObjectiveOptions, tables: TrainTables, tasks: list[str]):
         super().__init__()
+        # The solver's own options are in the section of its name.
         self.name, self.options = options.gradient, getattr(options, options.gradient)
-        self.tasks, num_tasks = tasks, len(tasks)
+        self.tasks = tasks
+        self.pairs = [(a, b) for a in range(len(tasks)) for b in range(a)]
+        self.register_buffer("cosines", torch.zeros(len(self.pairs)), persistent=False)
+
+    def watch(self, network: Network) -> None:
+        """Prepare for the gradients of a network."""
+        raise NotImplementedError
+
+    def measure(self, gramian: Tensor) -> None:
+        """Keep the cosines between the tasks for the log, from their Gramian (T, T)."""
+        norms = gramian.diagonal().clamp(min=1e-24).sqrt()
+        cosines = gramian / norms[:, None] / norms
+        if self.pairs:
+            self.cosines.copy_(torch.stack([cosines[pair] for pair in self.pairs]))
+
+    @property
+    def log_names(self) -> list[str]:
+        """The share of pairs of tasks whose gradients conflict; of few tasks also the cosines."""
+        named = [f"{self.tasks[a]}/cosine/{self.tasks[b]}" for a, b in self.pairs]
+        return ["conflicts", *(named if len(self.tasks) <= MOST_NAMED else [])]
+
+    def logged(self) -> Tensor:
+        share = (self.cosines < 0).float().sum() / max(len(self.pairs), 1)
+        return torch.cat([share[None], self.cosines])[: len(self.log_names)]
+
+
+def replace_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
+    """Return a scalar with the value of one and the gradient of another."""
+    return value.detach() + surrogate - surrogate.detach()
+
+
+class GramianLayer(GradientLayer):
+    """Weighs tasks, or with `cells` the groups of all tasks, by a solver."""
+
+    def __init__(self, options: ObjectiveOptions, tables: TrainTables, tasks: list[str]):
+        super().__init__(options, tables, tasks)
         self.size = tables.group_counts.shape[1] if self.options.cells else 1  # G
         task_of_column = [
             task for task, place in enumerate(tables.layout.columns)
             for _ in range(place.start, place.stop)
         ]  # fmt: skip
         self.register_buffer("task_of_column", torch.tensor(task_of_column), persistent=False)
-        rows = num_tasks * self.size
+        rows = len(tasks) * self.size
         self.register_buffer("orders", torch.zeros(rows, rows, dtype=torch.int64), persistent=False)
-        self.pairs = [(a, b) for a in range(num_tasks) for b in range(a)]
-        self.register_buffer("cosines", torch.zeros(len(self.pairs)), persistent=False)
         self.seen: tuple[nn.Linear, Tensor] | None = None  # the head, and its last input (B, D)
 
-    def watch(self, head: nn.Linear) -> None:
-        """Note what the head sees in each forward pass."""
-        head.register_forward_hook(self._note)
+    def watch(self, network: Network) -> None:
+        network.head.register_forward_hook(self._note)
 
     def _note(self, head: nn.Linear, inputs: tuple[Tensor], logits: Tensor) -> None:
         self.seen = (head, inputs[0].detach())
@@ -69,12 +101,8 @@ class GradientLayer(Layer):
             )
             self.orders.copy_(torch.from_numpy(orders))
 
-    def forward(self, total: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the scalar whose gradient is the solver's, and the weights of the tasks (T,).
-
-        Args:
-            total: sum_t S_t, a function of the logits of the batch.
-        """
+    def forward(self, scalars: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        total = scalars.sum()
         (residuals,) = torch.autograd.grad(total, batch.logits, retain_graph=True)  # (B, C)
         members = torch.ones_like(residuals)[..., None]  # (B, C, 1)
         if self.options.cells:
@@ -85,11 +113,11 @@ class GradientLayer(Layer):
         flat = gramian.reshape(count, count)
         present = flat.diagonal() > 0
         weights = self.solve(flat, present).float().view(-1, self.size)  # (T, G)
-        self._measure(gramian.sum((1, 3)))
-        # Its value is that of `total`; its derivative by a logit is weighted by the logit's cell.
+        self.measure(gramian.sum((1, 3)))
+        # The derivative by a logit is weighted by the logit's cell.
         factor = (members * weights[self.task_of_column]).sum(2)  # (B, C)
         surrogate = ((factor * residuals).detach() * batch.logits).sum()
-        return total.detach() + surrogate - surrogate.detach(), weights.mean(1)
+        return replace_gradient(total, surrogate), weights.mean(1)
 
     def gramian(self, rows: Tensor) -> Tensor:
         """Return the inner products of the gradients, (T, G, T, G) float64, from rows (B, C, G)."""
@@ -117,23 +145,6 @@ class GradientLayer(Layer):
         else:
             weights = SOLVERS[self.name](gramian, present)
         return weights * present.sum() if self.options.rescale else weights
-
-    def _measure(self, gramian: Tensor) -> None:
-        """Keep the cosines between the tasks of G (T, T) for the log."""
-        norms = gramian.diagonal().clamp(min=1e-24).sqrt()
-        cosines = gramian / norms[:, None] / norms
-        if self.pairs:
-            self.cosines.copy_(torch.stack([cosines[pair] for pair in self.pairs]))
-
-    @property
-    def log_names(self) -> list[str]:
-        """The share of pairs of tasks whose gradients conflict; of few tasks also the cosines."""
-        named = [f"{self.tasks[a]}/cosine/{self.tasks[b]}" for a, b in self.pairs]
-        return ["conflicts", *(named if len(self.tasks) <= MOST_NAMED else [])]
-
-    def logged(self) -> Tensor:
-        share = (self.cosines < 0).float().sum() / max(len(self.pairs), 1)
-        return torch.cat([share[None], self.cosines])[: len(self.log_names)]
 
 
 SOLVERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

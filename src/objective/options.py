@@ -162,7 +162,25 @@ class CAGradOptions(SolverOptions):
     c: float = Field(0.5, ge=0, lt=1, description="how far from the mean gradient; 0: the mean")
 
 
-GRADIENT = ("upgrad", "pcgrad", "mgda", "cagrad", "imtl_g", "aligned_mtl")
+AGGREGATORS = (
+    *("UPGrad", "DualProj", "AlignedMTL", "CAGrad", "ConFIG", "FairGrad", "GradDrop", "GradVac"),
+    *("IMTLG", "Mean", "MGDA", "NashMTL", "PCGrad", "Random", "Sum", "TrimmedMean"),
+)
+
+
+class TorchJDOptions(Options):
+    """Aggregators of TorchJD on full Jacobians; see src/objective/jacobian.py."""
+
+    aggregator: Literal[AGGREGATORS] = Field("UPGrad", description="pip install torchjd")
+    rescale: bool = Field(True, description="times T where its scale is that of a mean")
+    c: float = Field(0.5, ge=0, lt=1, description="of CAGrad")
+    alpha: float = Field(1.0, gt=0, description="of FairGrad")
+    beta: float = Field(0.5, ge=0, le=1, description="of GradVac")
+    trim_number: int = Field(1, ge=0, description="of TrimmedMean: rows left out at each end")
+
+
+SOLVERS = ("upgrad", "pcgrad", "mgda", "cagrad", "imtl_g", "aligned_mtl")
+GRADIENT = (*SOLVERS, "torchjd")
 ACROSS = ("static", "lbtw", "uw", "dwa", "rlw", "gls", "log", "imtl_l", "stch", "task_dro", "famo")
 TASK = ("mean", "group_mean", "environment_mean", "dro", "cvar_groups", "worst", "cvar", "chi2")
 # Choices that need the groups of train examples.
@@ -211,6 +229,7 @@ class ObjectiveOptions(Options):
     cagrad: CAGradOptions = Field(default_factory=CAGradOptions)
     imtl_g: SolverOptions = Field(default_factory=SolverOptions)
     aligned_mtl: SolverOptions = Field(default_factory=SolverOptions)
+    torchjd: TorchJDOptions = Field(default_factory=TorchJDOptions)
 
     def chosen(self) -> dict[str, Any]:
         """Return the choices, and of all options only those of the chosen."""

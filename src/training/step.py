@@ -74,7 +74,7 @@ class Step:
         self.device, self.precision = device, precision
         self.model = model
         if objective.gradient is not None:
-            objective.gradient.watch(model.head)
+            objective.gradient.watch(model)
         self.forward = torch.compile(model) if compile_model else model
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.sums = torch.zeros(len(objective.log_names) + 2, device=device)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from src.models.build import CosineHead
-from src.objective.options import GRADIENT, CAGradOptions, GramianOptions, SolverOptions
+from src.objective.options import SOLVERS, CAGradOptions, GramianOptions, SolverOptions
 from tests.objective.build import make_objective, make_tables, whole_batch
 
 LABELS = [[1, 0], [0, 0], [1, 1], [0, 1], [1, 0]]
@@ -32,7 +32,7 @@ def make(tables, net: Net, name: str = "upgrad", **options):
     kind = {"pcgrad": GramianOptions, "cagrad": CAGradOptions}.get(name, SolverOptions)
     more = {key: options.pop(key) for key in ("task", "example", "across") if key in options}
     objective = make_objective(tables, gradient=name, **{name: kind(**options)}, **more)
-    objective.gradient.watch(net.head)
+    objective.gradient.watch(net)
     net()  # notes the features
     objective.draw(0, 0)
     return objective
@@ -116,7 +116,7 @@ def test_a_cosine_head_sees_normalised_features():
 
 
 @pytest.mark.parametrize("cells", [False, True])
-@pytest.mark.parametrize("name", GRADIENT)
+@pytest.mark.parametrize("name", SOLVERS)
 def test_the_backward_pass_is_the_weighted_one(name, cells):
     tables, net = make_tables(LABELS, GROUPS), Net()
     logits = net()
@@ -130,7 +130,7 @@ def test_the_backward_pass_is_the_weighted_one(name, cells):
         torch.testing.assert_close(torch.autograd.grad(total, net.adapter), expected)
 
 
-@pytest.mark.parametrize("name", GRADIENT)
+@pytest.mark.parametrize("name", SOLVERS)
 def test_tasks_without_conflict_or_alone_keep_weight_1(name):
     tables, net = make_tables([row[:1] for row in LABELS]), Net(columns=1)
     _, logged = make(tables, net, name)(whole_batch(tables, net()))

@@ -14,7 +14,13 @@ from src.methods.lff import LfF
 from src.methods.mixup import Lisa, Mixup
 from src.methods.options import LffOptions, LisaOptions, MixupOptions, PdeOptions
 from src.methods.pde import PDE
-from src.objective.options import FAMOOptions, GroupDROOptions, LDAMOptions, STCHOptions
+from src.objective.options import (
+    FAMOOptions,
+    GroupDROOptions,
+    LDAMOptions,
+    STCHOptions,
+    TorchJDOptions,
+)
 from src.runs.folder import Run
 from src.runs.selection import find_best_ckpt
 from src.runs.signals import Stopped
@@ -120,6 +126,7 @@ def test_a_run_that_ends_before_its_last_picture_is_not_done_and_draws_it_when_s
         {"objective": {"across": "task_dro"}},
         {"objective": {"across": "famo"}},
         {"objective": {"gradient": "upgrad"}},
+        {"objective": {"gradient": "torchjd", "torchjd": TorchJDOptions(aggregator="PCGrad")}},
         {"objective": {"gradient": "pcgrad", "task": "dro"}},
         {"objective": {"across": "famo", "famo": FAMOOptions(next_batch=True)}},
         {"method": Mixup, "method_options": MixupOptions()},
