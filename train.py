@@ -117,10 +117,13 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
     precision = choose_precision(config.train.precision, device)
     tasks = [grouping.task for grouping in groupings]
     layout = LogitLayout([grouping.num_classes for grouping in groupings])
+    kind, options = IN_LOOP[config.method], getattr(config, config.method or "", None)
+    labels = GroupLabels(dataset, groupings, **group_options(config))
+    group_labels = kind.data(labels, options)
+    dataset = group_labels.dataset
     rows, val_rows = dataset.split("train"), dataset.split("val")
     images = dataset.images("train", full_frame=data.data_augmentation)
 
-    group_labels = GroupLabels(dataset, groupings, **group_options(config))
     plan = index_plan(config, group_labels)
     tables = TrainTables(
         layout,
@@ -128,10 +131,7 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
         torch.from_numpy(group_labels.groups("train")).to(device),
         [grouping.num_groups for grouping in group_labels.split("train")[1]],
     )
-    method = IN_LOOP[config.method](
-        getattr(config, config.method or "", None),
-        *(tables, tasks, loader.batch_size, data.target_resolution),
-    )
+    method = kind(options, tables, tasks, loader.batch_size, data.target_resolution)
     schedule = method.schedule(plan, config.seed)
     for note in schedule.notes:
         print(note, flush=True)

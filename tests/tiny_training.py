@@ -62,7 +62,7 @@ class MemoryDataset:
         return Table(names, np.ones(16, np.uint8), attributes, ATTRIBUTES)
 
     def images(self, split: str) -> MemoryImages:
-        return MemoryImages(16)
+        return MemoryImages(NUM_TRAIN if split == "train" else 16)
 
 
 def tiny_network(num_logits: int, dropout: float = 0.0) -> Network:

@@ -202,8 +202,9 @@ def stage_config(
     """
     values = to_dict(config)
     changes: StageConfig = getattr(config, stage)
-    for section in ("optimizer", "dataloader", "objective", "train"):
-        values[section] = values[section] | fixed.get(section, {}) | getattr(changes, section)
+    for section in {"optimizer", "dataloader", "objective", "train", *fixed}:
+        given = getattr(changes, section, {})
+        values[section] = values[section] | fixed.get(section, {}) | given
     values |= {"stage_1": {}, "stage_2": {}, "name": f"{config.name}_{stage}"}
     values |= {"stage": stage} if own_step else {"method": None}
     try:

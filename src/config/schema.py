@@ -304,6 +304,11 @@ class Config(MethodSections):
             )
         else:
             objective.across = objective.across or seed_choice
+        if self.method == "ssa" and (self.stage_1.run or not data.subgroup_labels):
+            problems.append(
+                "exp=ssa learns attributes from validation: it needs dataset.subgroup_labels=true, "
+                "and takes no stage_1.run"
+            )
         if self.method == "cnc" and (objective.task, objective.across) != ("mean", "static"):
             problems.append("exp=cnc takes objective.task=mean and objective.across=static only")
         if problems:

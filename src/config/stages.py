@@ -25,6 +25,7 @@ class ConfiguredStages:
         self.dataset, self.groupings = dataset, groupings
         self.tasks = [grouping.task for grouping in groupings]
         self.settings, self.seed = config.dataloader, config.seed
+        self.max_steps = config.train.max_steps
 
     @property
     def options(self) -> Any:
@@ -36,12 +37,13 @@ class ConfiguredStages:
         inputs: tuple[Node, ...] = (),
         epochs: Sequence[int] = (),
         own_step: bool = False,
+        folder: str | None = None,
         **fixed: dict[str, Any],
     ) -> Node:
         given = getattr(self.config, stage)
         if given.run is not None:
             return self._finished(stage, Run(given.run), given.checkpoint, epochs, fixed)
-        run = Run(self.run.path / stage)
+        run = Run(self.run.path / (folder or stage))
         config = stage_config(self.config, stage, own_step, **fixed)
         if epochs and config.train.keep_ckpts != "all":
             kept = config.train.keep_ckpts
@@ -52,7 +54,7 @@ class ConfiguredStages:
                 f"needed: raise exp.train.total_epochs, or set exp.self.early_epochs"
             )
         config.train.log_dir = str(run.path)
-        name = f"{stage.replace('_', ' ')}: training in {run.path}"
+        name = f"{run.path.name.replace('_', ' ')}: training in {run.path}"
         return training_node(name, run, lambda: save_config(config, run.config), inputs)
 
     def frozen(self, stage: str) -> Node:

@@ -66,7 +66,7 @@ def load_found_groups(path: Path, tasks: Sequence[str], dataset: Dataset) -> Fou
         if "train" not in found or any(e.shape[1] != len(saved_tasks) for e in found.values()):
             raise ValueError("its arrays do not fit together")
     except FileNotFoundError as error:
-        raise UserError(f"found groups {path} are missing: train exp=eiil or exp=xrm") from error
+        raise UserError(f"found groups {path} are missing: train exp=eiil, xrm or ssa") from error
     except (*DAMAGE, TypeError) as error:
         raise UserError(
             f"found groups {path} cannot be read ({error}): delete the file and train again"

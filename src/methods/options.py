@@ -136,6 +136,18 @@ class CncOptions(Options):
     )
 
 
+class SsaOptions(Options):
+    """SSA (Nam et al. 2022)."""
+
+    folds: int = Field(3, ge=2, description="parts of train, with a network each")
+    steps: int = Field(2000, ge=1, description="of each of these networks")
+    interval: int = Field(200, ge=1, description="steps between two validations")
+    threshold: float = Field(
+        0.95, gt=0, le=1, description="confidence that predictions of the smallest group need"
+    )
+    fold: int = Field(0, ge=0, description="set by the method: the part of this network")
+
+
 class XrmOptions(Options):
     """XRM (Pezeshki et al. 2024)."""
 
@@ -171,6 +183,7 @@ METHODS: dict[str, type[Options]] = {
     "dpe": DpeOptions,
     "eiil": EiilOptions,
     "xrm": XrmOptions,
+    "ssa": SsaOptions,
     "cnc": CncOptions,
 }
 # Methods of several stages (src/methods/stages.py), and which of them train a network.
@@ -184,6 +197,7 @@ STAGED = {
     "eiil": ("stage_1", "stage_2"),
     "xrm": ("stage_2",),
     "cnc": ("stage_1", "stage_2"),
+    "ssa": ("stage_2",),
 }
 # Those whose last stage trains on groups that another stage found.
-FIND_GROUPS = {"eiil", "xrm"}
+FIND_GROUPS = {"eiil", "xrm", "ssa"}

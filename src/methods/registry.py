@@ -3,11 +3,12 @@
 This is not in `__init__.py`, so that reading options loads no torch.
 """
 
-from src.methods import afr, cnc, crt, dfr, dpe, eiil, jtt, self_disagreement, xrm
+from src.methods import afr, cnc, crt, dfr, dpe, eiil, jtt, self_disagreement, ssa, xrm
 from src.methods.cnc import CnC
 from src.methods.lff import LfF
 from src.methods.mixup import Lisa, Mixup
 from src.methods.pde import PDE
+from src.methods.ssa_fold import SsaFold
 from src.training.method import Method
 
 GRAPHS = {
@@ -20,5 +21,14 @@ GRAPHS = {
     "eiil": eiil.graph,
     "xrm": xrm.graph,
     "cnc": cnc.graph,
+    "ssa": ssa.graph,
 }
-IN_LOOP = {None: Method, "mixup": Mixup, "lisa": Lisa, "lff": LfF, "pde": PDE, "cnc": CnC}
+IN_LOOP = {
+    None: Method,
+    "mixup": Mixup,
+    "lisa": Lisa,
+    "lff": LfF,
+    "pde": PDE,
+    "cnc": CnC,
+    "ssa": SsaFold,
+}

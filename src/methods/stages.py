@@ -53,6 +53,7 @@ class Stages(Protocol):
     groupings: list[Grouping]
     tasks: list[str]
     seed: int
+    max_steps: int | None
     settings: Any  # plain values of exp.dataloader
     options: Any  # plain values of exp.<method>
 
@@ -65,11 +66,13 @@ class Stages(Protocol):
         inputs: tuple[Node, ...] = (),
         epochs: Sequence[int] = (),
         own_step: bool = False,
+        folder: str | None = None,
         **fixed: dict[str, Any],
     ) -> Node:
         """Return a training node: the run's settings, with `fixed` values by section.
 
         With `own_step` it trains by the method's class in src/methods/registry.py, else plainly.
+        The run is in `folder` of the run folder, by default in that of the stage's name.
 
         A finished run that the user names instead must have these values, and have kept `epochs`.
         """

@@ -53,6 +53,7 @@ METHODS = {
     "eiil": Method("Creager et al. 2021", "val", 2, "1", "group DRO on inferred environments"),
     "xrm": Method("Pezeshki et al. 2024", "none", 2, "1", "group DRO on flips of twin classifiers"),
     "cnc": Method("Zhang et al. 2022", "val", 2, "> 10", "contrast what stage 1 confuses"),
+    "ssa": Method("Nam et al. 2022", "val", 2, "1.2", "group DRO on predicted attributes"),
     "dpe": Method("To et al. 2025", "val", 2, "1", "an ensemble of class prototypes"),
 }
 HEAD = ("exp=", "paper", "group labels", "stages", "cost", "CelebA", "Waterbirds", "idea")

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -246,6 +247,7 @@ class Trainer:
         total = self.settings.total_epochs
         print(f"epoch {epoch}/{total}  loss {loss:.4f}  {validated.summary}", flush=True)
         self.objective.end_epoch(torch.from_numpy(validated.group_losses))
+        self.method.end_epoch(partial(self.validation.train_logits, self.model))
         # An epoch cut short by max_steps counts as finished: it is the last one.
         self.epoch, self.batch = epoch, 0
         self.heartbeat.update(epoch=epoch)

@@ -1,7 +1,11 @@
 """How a step is computed. Methods that no layer of the objective holds override parts of this."""
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +13,9 @@ from src.objective.batch import TrainTables
 from src.objective.compose import Objective
 from src.objective.layer import Layer
 from src.sampling.plans import IndexPlan, Schedule
+
+if TYPE_CHECKING:
+    from src.methods.found_groups import GroupLabels
 
 
 class Method(Layer):
@@ -40,6 +47,11 @@ class Method(Layer):
         self.options, self.tables, self.tasks = options, tables, list(tasks)
         self.batch_size, self.resolution = batch_size, tuple(resolution)
 
+    @classmethod
+    def data(cls, labels: GroupLabels, options: object) -> GroupLabels:
+        """Return the data set to train on with its groups, from that of the configuration."""
+        return labels
+
     def wrap(self, model: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
         """Return what is trained, from the network; `build` makes another one."""
         return model
@@ -51,6 +63,9 @@ class Method(Layer):
     def lr_factor(self, epoch: int) -> float:
         """Return the factor of the learning rate in an epoch (from 1)."""
         return 1.0
+
+    def end_epoch(self, predict: Callable[[np.ndarray], Tensor]) -> None:
+        """Use predictions: `predict` returns logits (n, C) on the CPU of train rows (n,)."""
 
     def draw(self, seed: int, step: int, size: int) -> None:
         """Draw the random numbers of a step into fixed tensors, for a batch of `size` rows."""

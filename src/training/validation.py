@@ -9,6 +9,7 @@ import torch
 
 from src.data.dataset import Dataset
 from src.data.groupings import Grouping
+from src.data.image_views import ImageView
 from src.data.table import Table
 from src.evaluation.logits import Logits, Source, log_losses, rows_identity, save_logits
 from src.evaluation.predict import image_identity, predict
@@ -56,7 +57,7 @@ class Validation:
         device: torch.device,
         precision: str,
     ):
-        self.run, self.by_group = run, by_group
+        self.run, self.dataset, self.by_group = run, dataset, by_group
         self.rows, self.groupings = rows, list(groupings)
         self.layout = LogitLayout([grouping.num_classes for grouping in groupings])
         self.images, own = dataset.images("val"), dataset.split("val")
@@ -86,6 +87,16 @@ class Validation:
         write_json(self.run.epoch_stats(epoch), report)
         losses = group_losses(logits, self.groupings, self.rows)
         return Validated(flat_metrics(figures), summary_line(figures), losses)
+
+    def train_logits(self, model: Any, rows: np.ndarray) -> torch.Tensor:
+        """Return the logits (n, C) of rows (n,) of train in eval mode, without augmentation."""
+        images = ImageView([(self.dataset.images("train"), rows)])
+        passed = predict(
+            *(model, images, len(rows), self.layout.width),
+            *(self.device, self.precision, self.batch_size),
+            progress="train",
+        )
+        return torch.from_numpy(passed.logits)
 
     def select(self, epoch: int) -> dict[str, int]:
         """Add a validated epoch, whose checkpoint exists, to val_stats.json.

@@ -64,7 +64,7 @@ def overrides(data: Path, folder: Path, method: str, tasks: int) -> list[str]:
 
 
 def test_all_methods_are_found():
-    assert len(METHODS) == 30
+    assert len(METHODS) == 31
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3])
@@ -97,6 +97,7 @@ SMALL = {
     "dfr": ["exp.dfr.num_retrains=2"],
     "jtt": [],
     "eiil": [],
+    "ssa": ["exp.ssa.folds=2", "exp.ssa.interval=1"],
     "cnc": ["exp.cnc.rows=2", "exp.cnc.units=3"],
     "xrm": ["exp.xrm.settings=2", "exp.xrm.steps=5"],
     "crt": ["exp.stage_2.train.total_epochs=2"],

@@ -1,0 +1,97 @@
+"""SSA (Nam et al. 2022, "Spread Spurious Attribute"): attributes of train from those of validation.
+
+Train is cut in K parts. For each part a network learns the attributes from half of validation,
+where they are known, and from the other parts, where it trusts its own confident predictions
+(src/methods/ssa_fold.py). The other half of validation selects its epoch. It then predicts the
+attributes of its part, and group DRO follows on (class, predicted attributes), selected by the true
+groups of validation. No attribute of train is used.
+
+One network predicts the attributes of all tasks. An attribute of several tasks is learnt once, and
+its groups are those of the attribute with the classes of all these tasks.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from src.data.groupings import Grouping
+from src.evaluation.logits import load_logits, predictions
+from src.io import UserError
+from src.methods.found_groups import FoundGroups, identify, save_found_groups
+from src.methods.options import SsaOptions
+from src.methods.stages import Node, Stages
+from src.objective.options import ObjectiveOptions
+from src.sampling.plans import FOLD_STREAM
+
+
+def graph(stages: Stages) -> Node:
+    """Return SSA's graph: a network per part, its logits on train, pseudo groups, stage 2."""
+    options: SsaOptions = stages.options
+    path = stages.run.path / "found_groups.npz"
+    attributes = attribute_groupings(stages.groupings)
+    steps = min(options.steps, stages.max_steps or options.steps)
+    folds = [
+        stages.train(
+            "stage_1",
+            own_step=True,
+            folder=f"stage_1_fold_{fold + 1}",
+            dataset={
+                "groupings": attributes,
+                "task_weights": None,
+                "loss_balanced_task_weighting": False,
+            },
+            objective=ObjectiveOptions(across="static").model_dump(),
+            train={"total_epochs": math.ceil(steps / options.interval), "max_steps": steps},
+            ssa={"fold": fold},
+        )
+        for fold in range(options.folds)
+    ]
+    folds = [replace(node, checkpoint="best-group") for node in folds]
+    logits = tuple(stages.export(node, "train") for node in folds)
+
+    def make(*_: object) -> None:
+        save_found_groups(path, stages.tasks, pseudo_groups(stages, folds))
+
+    found = Node(path.name, path.exists, make, logits)
+    return stages.train("stage_2", (found,), dataloader={"found_groups": str(path)})
+
+
+def attribute_groupings(groupings: Sequence[Grouping]) -> list[str]:
+    """Return a grouping per attribute: `Male:Young+Smiling` for Young:Male and Smiling:Male."""
+    tasks: dict[str, list[str]] = {}
+    for grouping in groupings:
+        for attribute in grouping.attributes:
+            tasks.setdefault(attribute, []).append(grouping.task)
+    if not all(grouping.attributes for grouping in groupings):
+        raise UserError("exp=ssa predicts attributes: write groupings as Task:Attr")
+    return [f"{attribute}:{'+'.join(own)}" for attribute, own in tasks.items()]
+
+
+def train_parts(num_examples: int, folds: int, seed: int) -> list[np.ndarray]:
+    """Return the positions of each part of train."""
+    rng = np.random.default_rng([seed, FOLD_STREAM])
+    return np.array_split(rng.permutation(num_examples), folds)
+
+
+def pseudo_groups(stages: Stages, folds: Sequence[Node]) -> FoundGroups:
+    """Return the predicted attribute values of each train example, as environments.
+
+    An environment is numbered as in the groups of the data set.
+    """
+    rows = stages.dataset.split("train")
+    parts = train_parts(len(rows), len(folds), stages.seed)
+    logits = [load_logits(node.run.logits("train", node.epoch())) for node in folds]
+    columns = []
+    for grouping in stages.groupings:
+        code = np.zeros(len(rows), np.int64)
+        for attribute, classes in zip(grouping.attributes, grouping.classes[1:]):
+            predicted = np.empty(len(rows), np.int64)
+            for part, own in zip(parts, logits):
+                predicted[part] = predictions(own.of_task(attribute)[part])
+            code = code * len(classes) + predicted
+        columns.append(code)
+    sizes = tuple(grouping.num_groups // grouping.num_classes for grouping in stages.groupings)
+    data = {"train": identify(stages.dataset, "train")}
+    return FoundGroups({"train": np.stack(columns, axis=1)}, sizes, data)
