@@ -14,6 +14,7 @@ import pandas as pd
 
 from src.data.groupings import Grouping
 from src.evaluation.logits import load_logits, predictions, rows_identity
+from src.evaluation.metrics import count_groups
 from src.evaluation.results import read_evaluation, task_figures
 from src.io import DAMAGE, UserError, atomic_path, load_arrays, write_atomic
 from src.methods.stages import Node, Stages
@@ -197,8 +198,8 @@ def error_table(
     rows = []
     for column, grouping in enumerate(groupings):
         ids, loss = groups[:, column], error_set.task_losses[column]
-        total = np.bincount(ids, minlength=grouping.num_groups)
-        wrong = np.bincount(ids[error_set.errors[:, column]], minlength=grouping.num_groups)
+        errors = error_set.errors[:, column]
+        wrong, total = count_groups(errors, ids, grouping.num_groups)
         for group, name in enumerate(grouping.group_names):
             rows.append((grouping.name, group, name, wrong[group], total[group], loss))
     return pd.DataFrame(rows, columns=["grouping", "group", "name", "errors", "total", "val_loss"])

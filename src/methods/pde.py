@@ -27,7 +27,8 @@ class PDE(Method):
             values = [
                 g // k for g, k in zip(self.tables.num_groups, self.tables.layout.num_classes)
             ]
-            grown = equal_classes_within(labels, groups % values, self.tasks, seed)
+            values = np.where(groups >= 0, groups % values, -1)
+            grown = equal_classes_within(labels, values, self.tasks, seed)
         notes = (*warmup.notes, f"pde expands the subset to {len(grown):,} examples")
         plans = [(1, IndexPlan(warmup.positions, None, notes))]
         epoch, rng = self.options.warmup_epochs + 1, np.random.default_rng([seed, EXPAND_STREAM])
@@ -54,15 +55,16 @@ def equal_classes_within(
     """Return positions of a subset with equal classes in each joint pattern of attribute values.
 
     Args:
-        labels: (N, T) classes.
+        labels: (N, T) classes; rows with a -1 (unknown) are left out, here and below.
         values: (N, T) attribute values.
     """
-    _, cell = np.unique(values, axis=0, return_inverse=True)
+    known = np.flatnonzero(((labels >= 0) & (values >= 0)).all(1))
+    _, cell = np.unique(values[known], axis=0, return_inverse=True)
     chosen = []
-    for number in range(cell.max() + 1):
-        rows = np.flatnonzero(cell.ravel() == number)
+    for number in range(cell.max(initial=-1) + 1):
+        rows = known[cell.ravel() == number]
         own = labels[rows]
-        if any(len(np.unique(column)) < len(np.unique(labels[:, task]))
+        if any(len(np.unique(column)) < len(np.unique(labels[known, task]))
                for task, column in enumerate(own.T)):  # fmt: skip
             continue  # a class is missing here
         names = tuple(tuple(f"{task}={k}" for k in range(own.max() + 1)) for task in tasks)

@@ -313,7 +313,7 @@ def _levels(
     order = sorted(range(len(groupings)), key=lambda task: groupings[task].name)
     if method.endswith("y"):
         tasks = tuple(groupings[t].task for t in order)
-        names = tuple((f"{task}=0", f"{task}=1") for task in tasks)
+        names = tuple(tuple(groupings[t].without_attributes().group_names) for t in order)
         return Levels(method, labels[:, order].astype(np.int64), tasks, names)
     if groups is None:
         raise UserError(f"{method} needs group labels: set exp.dataset.subgroup_labels=true")
