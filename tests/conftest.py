@@ -13,6 +13,7 @@ from hypothesis import settings
 # whatever the machine. It must be set before torch is loaded.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+from src.standin.shapes import draw_shapes
 from tests.data.small_celeba import write_celeba
 
 REPOSITORY = Path(__file__).parent.parent
@@ -29,6 +30,14 @@ def tiny_celeba(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CelebA folder of 64 train, 24 val and 24 test images with random attributes."""
     root = tmp_path_factory.mktemp("data") / "celeba"
     write_celeba(root, [0] * 64 + [1] * 24 + [2] * 24)
+    return root
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a metadata.csv: 120 train, 60 val and 60 test pictures of three shapes."""
+    root = tmp_path_factory.mktemp("shapes")
+    draw_shapes(root, num_train=120, num_test=60, usual=0.5)
     return root
 
 

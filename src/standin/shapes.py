@@ -17,14 +17,19 @@ from src.io import write_atomic
 
 SHAPES = ("disc", "square", "triangle")
 TEXTURES = ("checks", "dots", "stripes")
-USUAL = 0.9  # share of train pictures whose shape and texture go together
+USUAL = 0.9
 UNLABELLED = 0.05  # share of shapes, and of textures, that the table does not name
 SIDES = (64, 72, 80)  # of the pictures
 COLOURS = ((150, 90, 80), (80, 140, 90), (85, 95, 150))  # of the textures
 
 
-def draw_shapes(root: Path, num_train: int = 600, num_test: int = 300, seed: int = 0) -> None:
+def draw_shapes(
+    root: Path, num_train: int = 600, num_test: int = 300, seed: int = 0, usual: float = USUAL
+) -> None:
     """Draw the pictures and write metadata.csv into `root`; val is as large as test.
+
+    Args:
+        usual: share of train pictures whose texture is that of their shape; others draw theirs.
 
     Raises:
         OSError: the folder cannot be written.
@@ -37,8 +42,8 @@ def draw_shapes(root: Path, num_train: int = 600, num_test: int = 300, seed: int
     for number, split in enumerate(splits):
         rng = np.random.default_rng([seed, number])
         shape = int(rng.integers(3))
-        usual = split == "train" and rng.random() < USUAL
-        texture = shape if usual else int(rng.integers(3))
+        drawn, chance = int(rng.integers(3)), rng.random()
+        texture = shape if split == "train" and chance < usual else drawn
         size = int(rng.integers(20, 41))
         picture = draw_picture(rng, shape, texture, size)
         name = f"{number:05d}.{('png', 'jpg')[number % 2]}"

@@ -48,7 +48,7 @@ def tiny_network(monkeypatch):
 def overrides(data: Path, folder: Path, method: str, tasks: int) -> list[str]:
     return [
         f"exp={method}",
-        f"exp.dataset.groupings=[{','.join(GROUPINGS[:tasks])}]",
+        *([f"exp.dataset.groupings=[{','.join(GROUPINGS[:tasks])}]"] if tasks else []),
         f"exp.dataset.root={data}",
         f"exp.dataset.cache_dir={data / 'cache'}",
         "exp.dataset.target_resolution=[16,16]",
@@ -135,3 +135,25 @@ def test_a_method_trains_with_a_share_of_known_groups(data, tmp_path, monkeypatc
     arguments = overrides(data, tmp_path / "run", method, 2) + SMALL.get(method, [])
     entrypoint.main(load_config([*arguments, "exp.dataset.groups_known=0.5"]))
     check_finished(open_run(tmp_path / "run"))
+
+
+def on_shapes(shapes: Path, folder: Path, method: str) -> list[str]:
+    """Two tasks, of three and of two classes, with attributes of two and of three values."""
+    return [
+        *overrides(shapes, folder, method, 0),
+        "exp/dataset=table",
+        "exp.dataset.groupings=[shape:texture,size:texture]",
+        "exp.dataset.bins.size=[30]",
+        *SMALL.get(method, []),
+    ]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_trains_on_three_classes(shapes, tmp_path, monkeypatch, method):
+    monkeypatch.setattr(stages, "run_child", run_in_this_process)
+    entrypoint.main(load_config(on_shapes(shapes, tmp_path / "run", method)))
+    run = open_run(tmp_path / "run")
+    check_finished(run)
+    assert load_logits(run.logits("val", 1)).values.shape == (60, 4)
+    figures = task_figures(read_json(run.epoch_stats(1)))
+    assert len(next(iter(figures.values()))["groups"]) in (9, 6)  # six: class and environment
