@@ -44,6 +44,8 @@ def main(config: Config) -> None:
             print(f"{run.path} is done already", flush=True)
         else:
             print(f"{run.path}", flush=True)
+            for note in config.notes():
+                print(f"note: {note}", flush=True)
             try:
                 train(config, run)
             except Exception as error:

@@ -22,7 +22,8 @@ from pydantic import (
 from src.data.groupings import CELEBA, parse_groupings
 from src.io import UserError, expand
 from src.methods.options import FIND_GROUPS, METHODS, STAGED
-from src.objective.options import NEED_GROUPS, ObjectiveOptions, Options
+from src.objective.combinations import Choices, check
+from src.objective.options import NEED_GROUPS, SOLVERS, ObjectiveOptions, Options
 
 MOST = 10**9  # of whole numbers that count something
 
@@ -311,9 +312,30 @@ class Config(MethodSections):
             )
         if self.method == "cnc" and (objective.task, objective.across) != ("mean", "static"):
             problems.append("exp=cnc takes objective.task=mean and objective.across=static only")
+        problems += check(self._choices(), "error")
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def notes(self) -> list[str]:
+        """List what is allowed and hardly meant; see src/objective/combinations.py."""
+        return check(self._choices(), "note")
+
+    def _choices(self) -> Choices:
+        data, sampler = self.dataset, self.dataloader.sampler
+        balanced = {sampler, data.subsample_type}
+        return Choices(
+            self.objective,
+            num_tasks=len(data.groupings),
+            static=not data.loss_balanced_task_weighting
+            and set(data.task_weights or [1.0]) == {1.0},
+            method=self.method,
+            head=self.model.head,
+            balanced_by="groups" if balanced & {"rwg", "subg"}
+            else "classes" if balanced & {"rwy", "suby"} else None,
+            precision=self.train.precision,
+            compile=self.train.compile,
+        )  # fmt: skip
 
     def _group_problems(self) -> list[str]:
         """List what needs the groups of the data set, if they are switched off."""
@@ -321,6 +343,9 @@ class Config(MethodSections):
         found = loader.found_groups is not None or self.method in FIND_GROUPS
         train = [f"objective.{layer}={c}" for layer, c in self.objective.chosen().items()
                  if isinstance(c, str) and c in NEED_GROUPS]  # fmt: skip
+        gradient = self.objective.gradient
+        if gradient in SOLVERS and getattr(self.objective, gradient).cells:
+            train.append(f"objective.{gradient}.cells")
         train += ["dataloader.sampler=rwg"] * (loader.sampler == "rwg")
         train += ["dataset.subsample_type=subg"] * (data.subsample_type == "subg")
         train += [f"exp={self.name}"] * (self.method in {"lisa", "pde"})

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from src.io import UserError
 from src.models.build import CosineHead, Network
 from src.objective.batch import Batch, TrainTables, cells
 from src.objective.layer import Layer
@@ -28,6 +29,7 @@ from src.objective.options import ObjectiveOptions
 from src.objective.solvers import aligned_mtl, cagrad, imtl_g, mgda, pcgrad, upgrad
 from src.sampling.plans import TASK_STREAM
 
+MOST_CELLS = 64  # the noise of one batch hides more
 MOST_NAMED = 8  # tasks whose cosines are logged one by one
 
 
@@ -84,6 +86,11 @@ class GramianLayer(GradientLayer):
         ]  # fmt: skip
         self.register_buffer("task_of_column", torch.tensor(task_of_column), persistent=False)
         rows = len(tasks) * self.size
+        if rows > MOST_CELLS and self.options.cells:
+            raise UserError(
+                f"exp.objective.{self.name}.cells: {rows} groups of all tasks, at most {MOST_CELLS}"
+                f"; use fewer tasks, or cells=false"
+            )
         self.register_buffer("orders", torch.zeros(rows, rows, dtype=torch.int64), persistent=False)
         self.seen: tuple[nn.Linear, Tensor] | None = None  # the head, and its last input (B, D)
 

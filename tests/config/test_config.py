@@ -246,6 +246,15 @@ def test_lbtw_and_another_weighting_at_once_are_an_error():
     assert load_config(["exp.objective.across=famo"]).objective.chosen()["famo"]["lr"] == 0.025
 
 
+def test_combinations_of_the_objective_are_checked():
+    problems = problems_of("exp.objective.across=uw", "exp.objective.gradient=upgrad")
+    assert problems[0].startswith("exp.objective.across=uw and objective.gradient=upgrad both")
+    assert "plain descent" in load_config(["exp.objective.gradient=upgrad"]).notes()[0]
+    weights = "exp.objective.weights=group_weights"
+    assert "a second time" in load_config(["exp=rwg", weights]).notes()[0]
+    assert load_config([]).notes() == []
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

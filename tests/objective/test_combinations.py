@@ -1,0 +1,74 @@
+"""The table of combinations: what is refused, and what gets a note."""
+
+import pytest
+
+from src.objective.combinations import RULES, Choices, check
+from src.objective.options import (
+    ACROSS,
+    GRADIENT,
+    GroupDROOptions,
+    ObjectiveOptions,
+    SolverOptions,
+    TorchJDOptions,
+)
+
+JOINT = GroupDROOptions(scope="joint")
+
+
+def choices(objective: dict | None = None, **changes) -> Choices:
+    defaults = {"num_tasks": 2, "static": True, "method": None, "head": "linear"}
+    defaults |= {"balanced_by": None, "precision": "auto", "compile": False}
+    return Choices(ObjectiveOptions(**(objective or {})), **{**defaults, **changes})
+
+
+ERRORS = [
+    (choices({"across": "uw", "gradient": "upgrad"}), "both weigh the tasks"),
+    (choices({"task": "dro", "dro": JOINT, "across": "famo"}), "scope=joint"),
+    (choices({"task": "dro", "dro": JOINT}, static=False), "scope=joint"),
+    (choices({"task": "dro", "dro": JOINT, "gradient": "mgda"}), "scope=joint"),
+    (choices({"gradient": "mgda"}, head="prototypes"), "model.head=linear"),
+    (choices({"gradient": "mgda"}, method="cnc"), "contrastive"),
+    (choices({"gradient": "mgda", "mgda": SolverOptions(cells=True)}, method="lisa"), "mixes"),
+    (choices({"gradient": "torchjd"}, compile=True), "train.compile=false"),
+    (choices({"gradient": "torchjd"}, precision="fp16"), "fp16"),
+]
+NOTES = [
+    (choices({"weights": "group_weights"}, balanced_by="groups"), "a second time"),
+    (choices({"shift": "class_shift"}, balanced_by="classes"), "a second time"),
+    (choices({"task": "dro", "across": "uw"}), "against each other"),
+    (choices({"gradient": "upgrad"}, num_tasks=1), "plain descent"),
+    (
+        choices({"gradient": "torchjd", "torchjd": TorchJDOptions(aggregator="NashMTL")}),
+        "hidden state",
+    ),
+]
+
+
+@pytest.mark.parametrize(("chosen", "reason"), ERRORS)
+def test_what_contradicts_itself_is_refused_with_the_reason(chosen, reason):
+    (problem,) = check(chosen, "error")
+    assert reason in problem
+
+
+@pytest.mark.parametrize(("chosen", "reason"), NOTES)
+def test_what_is_hardly_meant_gets_a_note(chosen, reason):
+    (note,) = check(chosen, "note")
+    assert reason in note and check(chosen, "error") == []
+
+
+def test_every_rule_has_an_example_here():
+    texts = [rule for rule in RULES if any(rule.applies(chosen) for chosen, _ in ERRORS + NOTES)]
+    assert len(texts) == len(RULES)
+
+
+@pytest.mark.parametrize("task", ["mean", "group_mean", "dro", "cvar_groups", "worst", "cvar"])
+@pytest.mark.parametrize("name", [*ACROSS, *GRADIENT])
+def test_all_weightings_go_with_all_layers_of_a_task(task, name):
+    layer = "gradient" if name in GRADIENT else "across"
+    assert check(choices({"task": task, layer: name}), "error") == []
+
+
+@pytest.mark.parametrize("across", ["static", "lbtw"])
+def test_static_weights_and_lbtw_go_with_a_solver(across):
+    chosen = choices({"across": across, "gradient": "upgrad"}, static=False)
+    assert check(chosen, "error") == []
