@@ -189,6 +189,12 @@ def index_plan(config: Config, group_labels: GroupLabels) -> IndexPlan:
         identity = rows_identity(own.names, own.codes)
         tasks = [grouping.task for grouping in groupings]
         errors = load_error_set(expand(loader.error_set), rows.names, tasks, identity)
+        if not errors.errors.any():
+            print(
+                f"warning: {loader.error_set} holds no error, so this is plain ERM: lower "
+                f"exp.stage_1.train.total_epochs, or raise exp.stage_1.optimizer.weight_decay",
+                flush=True,
+            )
         join = loader.mtl_join_type
         times = multiplicities(errors.errors, loader.lambda_up, join, errors.task_losses)
     return make_plan(

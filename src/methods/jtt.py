@@ -72,12 +72,6 @@ def make_error_set(stages: Stages, first: Node, path: Path) -> None:
         np.array([losses[grouping.task] for grouping in groupings]),
         rows_identity(rows.names, rows.codes),
     )
-    if not errors.errors.any():
-        print(
-            "warning: stage 1 makes no error on train, so stage 2 is plain ERM: lower "
-            "exp.stage_1.train.total_epochs, or raise exp.stage_1.optimizer.weight_decay",
-            flush=True,
-        )
     groups = np.stack([grouping.group_ids(rows) for grouping in groupings], axis=1)
     table = error_table(errors, groups, groupings)
     write_atomic(path.with_suffix(".csv"), table.to_csv(index=False))

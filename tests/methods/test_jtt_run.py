@@ -16,11 +16,14 @@ import train as entrypoint
 from src.api import open_run
 from src.config.compose import load_config, load_saved_config, stage_config
 from src.config.saved import effective
+from src.config.schema import dataset_options
 from src.data.celeba import load_annotations
-from src.data.groupings import COLUMN
+from src.data.dataset import open_dataset
+from src.data.groupings import COLUMN, parse_groupings
 from src.evaluation.logits import load_logits, rows_identity
 from src.io import UserError, exclusive, read_json
-from src.methods.jtt import load_error_set
+from src.methods.found_groups import GroupLabels
+from src.methods.jtt import ErrorSet, load_error_set, save_error_set
 from src.runs.folder import Run
 from src.runs.process import run_child
 from src.runs.signals import Stopped
@@ -202,6 +205,20 @@ def test_a_loaded_error_set_skips_stage_1_and_gives_the_same_second_network(
     loaded = train(overrides, tmp_path / "jtt", f"exp.load_error_set={run.path / 'error_set.npz'}")
     assert not (loaded.path / "stage_1").exists()
     assert weights(loaded) == weights(run)
+
+
+def test_an_error_set_without_errors_is_said_to_be_erm(
+    tiny_overrides, tiny_celeba, tmp_path, capsys
+):
+    rows = load_annotations(tiny_celeba, tmp_path).of_split("train")
+    no_errors = ErrorSet(np.zeros((64, 1), bool), np.ones(1), rows_identity(rows.names, rows.codes))
+    path = tmp_path / "set.npz"
+    save_error_set(path, rows.names, ["Young"], no_errors)
+    own = ["exp.groupings=[Young:Male]", f"exp.load_error_set={path}"]
+    config = load_config([*tiny_overrides, *own])
+    dataset = open_dataset(**dataset_options(config.dataset), workers=1)
+    entrypoint.index_plan(config, GroupLabels(dataset, parse_groupings(["Young:Male"])))
+    assert "set.npz holds no error, so this is plain ERM" in capsys.readouterr().out
 
 
 def weights(run: Run) -> dict:
