@@ -134,6 +134,10 @@ def show(report: dict[str, Any], split: str) -> None:
         print(f"\nup to {several} settings alone fit equally well; the one with most seeds is used")
     states = [run["state"] for run in report["runs"]]
     print(f"\n{len(states)} runs: {count_states(states)}")
+    unchecked = [(run["run"],) for run in report["runs"] if not run["has_validation"]]
+    if unchecked:
+        print("no held-out validation figure, as the last fit used all of validation:")
+        print_table([("run",), *unchecked])
     rest = [(run["state"], run["run"]) for run in report["runs"] if run["state"] != "done"]
     if rest:
         print("not in the table, unfinished:")

@@ -92,6 +92,7 @@ def _runs(parent: str, method: str, groupings: list[str]) -> list[dict[str, Any]
             "seed": seed,
             "settings": _settings(method, several),
             "state": "done",
+            "has_validation": True,
             "repeats": None,
             "step": 400,
             "epochs": 4,

@@ -67,13 +67,14 @@ function runBody(run, epoch) {
       series: run.tasks.map((task, at) => ({ name: readable(task), tone: tones[at], ys: of.weights[task] })) }) : null,
     Object.keys(of.cosines).length ? curves({ title: "Cosines of task gradients", xs: of.steps, low: -1, high: 1, xLabel: "step",
       series: Object.keys(of.cosines).map((pair, at) => ({ name: pair.split(", ").map(readable).join(", "), tone: TONES[at % TONES.length], ys: of.cosines[pair] })) }) : null,
-  ] : [make("p", { class: "soft" }, "nothing logged yet")];
+  ] : [make("p", { class: "soft" }, run.state === "done" ? "no curves: no network was trained here" : "nothing logged yet")];
   return make("div", { class: "body" }, make("p", { class: "small" }, facts),
     run.error ? make("p", { class: "small" }, make("span", { class: "state failed" }, "error"), run.error) : null,
     run.tasks.length > 1 ? legend(run.tasks.map((task, at) => ({ shape: "circle", tone: tones[at], text: readable(task) }))) : null,
     make("div", { class: "cards" }, ...charts.filter(Boolean)),
     ...run.probes.map((line) => make("p", { class: "small" }, line)),
-    picked ? make("p", { class: "small" }, `Epochs chosen (dotted lines, rings): ${picked}`) : null,
+    run.has_validation ? null : make("p", { class: "small" }, "No held-out validation figure: the last fit used all of validation. Every rule shows the same network."),
+    picked && run.has_validation ? make("p", { class: "small" }, `Epochs chosen (dotted lines, rings): ${picked}`) : null,
     make("details", {}, make("summary", {}, "configuration"),
       make("pre", {}, run.config.length ? run.config.map((at) => data.lines[at]).join("\n") : "config.yaml is not there")));
 }

@@ -59,6 +59,7 @@ def build_report(
     """Measure the runs in `folders`; return the dict of report.json.
 
     Args:
+        split: on val, heads that were fitted on validation examples have no row.
         rules: selection rules, `last` or numbers of epochs; None takes all rules that the runs'
             validation has.
         threshold: a logit above it counts as class 1.
@@ -78,6 +79,8 @@ def build_report(
     alone: dict[tuple, list[Measured]] = {}
     # Tasks alone come first: the others are compared with them.
     in_order = sorted(settings, key=lambda same: len(same[0].groupings) > 1)
+    if split == "val":
+        in_order = [same for same in in_order if not same[0].is_fitted_on_val]
     for same in bar(in_order, "measuring", unit="setting"):
         measured = measure(same, rules, split, threshold, sources)
         rows += [of.row for of in measured]

@@ -15,7 +15,7 @@ from src.data.groupings import Grouping, parse_groupings
 from src.data.table import Table
 from src.evaluation.logits import Logits, rows_identity
 from src.evaluation.predict import RunEvaluator, saved_logits
-from src.io import UserError, validation_problems
+from src.io import UserError, read_json, validation_problems
 from src.objective.options import ACROSS, GRADIENT
 from src.report.rows import CUT
 from src.runs.folder import Run
@@ -71,6 +71,10 @@ class _Data(_Section):
     loss_balanced_task_weighting: bool
     target_resolution: list[int]
     data_augmentation: bool
+
+
+class _Head(BaseModel):
+    fit_rows: list[int]
 
 
 class RunConfig(_Section):
@@ -152,6 +156,18 @@ class ReportRun:
         last = {"last": numbers[-1]} if numbers else {}
         return self.history["selected"] | last | {str(epoch): epoch for epoch in numbers}
 
+    @property
+    def has_validation(self) -> bool:
+        """Whether validation kept examples that its last fit did not use; see HeadInfo."""
+        values = [value for epoch in self.history["epochs"].values() for value in epoch.values()]
+        return not values or any(value is not None for value in values)
+
+    @cached_property
+    def is_fitted_on_val(self) -> bool:
+        """Whether it is a head fitted on validation, whose accuracy there measures nothing."""
+        path = self.result.path / "head.json"
+        return path.exists() and bool(read_json(path, _Head).fit_rows)
+
     def describe(self) -> dict[str, Any]:
         """Return the run as it stands in report.json."""
         return {
@@ -166,6 +182,7 @@ class ReportRun:
             "step": self.step,
             "epochs": len(self.history["epochs"]),
             "selected": self.history["selected"],
+            "has_validation": self.has_validation,
             "repeats": None if self.repeats is None else str(self.repeats),
         }
 

@@ -7,10 +7,11 @@ import yaml
 
 from scripts import find_best_ckpt, run_hparam_grid_eval
 from scripts.report_results import main
-from src.io import UserError, read_json
+from src.io import UserError, read_json, write_json
 from src.report.collect import build_report
 from src.report.text import result_table
 from src.runs.folder import Run
+from src.runs.selection import record_validation
 from tests.report_folders import four_groups, write_data, write_run
 
 YOUNG, BLOND = "Young:Male", "Blond_Hair:Male"
@@ -185,6 +186,24 @@ def test_last_and_the_number_of_an_epoch_are_rules(data, tmp_path):
     assert shown == [("last", [3], 0.3), ("2", [2], 0.2)]
     with pytest.raises(UserError, match=r"--rules best-gruop: .* use best-avg, best-group, last"):
         build_report([folder], rules=["last", "best-gruop"])
+
+
+def test_a_head_fitted_on_all_of_validation_has_test_rows_only(data, tmp_path, capsys):
+    folder = tmp_path / "run"
+    write_run(folder, data, [YOUNG], {"val": counts(8), "test": counts(4)})
+    write_json(folder / "head.json", {"fit_rows": list(range(40))})
+    record_validation(Run(folder), 1, {"best-avg": None, "best-group": None})
+    (row,) = rows_of([folder], rule="best-group")
+    assert row["worst_group"]["mean"] == 0.4
+    assert rows_of([folder], "val") == []
+    assert main(["--log_dirs", str(folder), "--out_dir", str(tmp_path), "--no_figures"]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        f"no held-out validation figure, as the last fit used all of validation:\nrun\n{folder}"
+        in ("\n".join(line.strip() for line in shown.splitlines() if line.strip()))
+    )
+    (run,) = read_json(tmp_path / "report.json")["runs"]
+    assert not run["has_validation"]
 
 
 def test_unfinished_runs_are_listed_with_their_state(data, tmp_path, capsys):
