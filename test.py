@@ -28,6 +28,15 @@ def main(argv: list[str] | None = None) -> None:
         help="of the run's tasks, as a JSON list or one by one; default: those of its training",
     )
     parser.add_argument("--split", default="test", choices=("train", "val", "test"))
+    parser.add_argument(
+        "--logit_adjustment", type=float, metavar="TAU", help="lower logits by TAU x log priors"
+    )
+    parser.add_argument(
+        "--adjust_by",
+        default="class",
+        choices=("class", "group"),
+        help="the priors: of classes, or of classes among equal attributes, which are needed then",
+    )
     parser.add_argument("--features", action="store_true", help="also save the features")
     parser.add_argument("--save_json", type=expand, help="write the result to this file, too")
     parser.add_argument("--root", type=expand, help="folder of the data set, if it has moved")
@@ -38,6 +47,8 @@ def main(argv: list[str] | None = None) -> None:
     with exit_on_user_error():
         if args.batch_size is not None and args.batch_size < 1:
             raise UserError(f"--batch_size {args.batch_size}: use at least 1")
+        if args.logit_adjustment is not None and not 0 <= args.logit_adjustment < float("inf"):
+            raise UserError(f"--logit_adjustment {args.logit_adjustment}: use a number >= 0")
         groupings = parse_groupings(read_list(args.groupings)) if args.groupings else None
         # Imported here so that a mistake above is reported before torch is loaded.
         from src.api import open_evaluator, open_run
@@ -46,7 +57,9 @@ def main(argv: list[str] | None = None) -> None:
         evaluator = open_evaluator(open_run(args.log_dir), args.root, args.device, args.batch_size)
         if args.features:
             evaluator.features(args.ckpt_num, args.split)
-        result = evaluator.evaluate(args.ckpt_num, args.split, groupings)
+        tau = args.logit_adjustment
+        adjustment = None if tau is None else (tau, args.adjust_by)
+        result = evaluator.evaluate(args.ckpt_num, args.split, groupings, adjustment)
         print_evaluation(result)
         if args.save_json:
             write_json(args.save_json, result)

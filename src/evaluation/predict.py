@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from src.data.dataset import Dataset
 from src.data.groupings import Grouping, parse_groupings
 from src.data.table import Table
+from src.evaluation.adjustment import adjust
 from src.evaluation.logits import (
     Features,
     Logits,
@@ -25,6 +26,7 @@ from src.evaluation.logits import (
 from src.evaluation.results import evaluate, evaluation_json, read_evaluation
 from src.io import UserError, read_json, write_json
 from src.runs.folder import Run
+from src.runs.head_info import HeadInfo, head_file
 from src.runs.provenance import Provenance, data_identity, differences
 from src.runs.selection import find_best_ckpt
 
@@ -170,7 +172,11 @@ class RunEvaluator:
             features = _saved(load_features, features_path, self.run, epoch, *identity)
         if logits is not None and (features is not None or not with_features):
             return logits, features
-        passed, source = self._pass(epoch, split, with_features)
+        base = None if with_features or tag else self._base_features(split, identity)
+        if base is not None:
+            passed, source = self._head_alone(epoch, base)
+        else:
+            passed, source = self._pass(epoch, split, with_features)
         logits = Logits(passed.logits, self.tasks, self.num_classes, source)
         save_logits(logits_path, logits)
         if with_features:
@@ -201,6 +207,28 @@ class RunEvaluator:
         known = read_json(self.run.provenance, Provenance).data
         now = {"val": data_identity(self.rows("val"), self.dataset.images("val"))}
         return bool(differences(known, now))
+
+    def _base_features(self, split: str, identity: tuple[str, str | None]) -> Features | None:
+        """Return saved features of the network whose head this run replaced, if it has one."""
+        if not head_file(self.run).exists():
+            return None
+        info = read_json(head_file(self.run), HeadInfo)
+        base = Run(info.base)
+        saved = _saved(load_features, base.features(split, info.epoch), base, info.epoch, *identity)
+        return saved if saved is not None and saved.source.checkpoint == info.weights else None
+
+    def _head_alone(self, epoch: int | str, features: Features) -> tuple[Pass, Source]:
+        """Predict from saved features, without the images."""
+        import torch
+
+        from src.training.checkpoints import load_checkpoint, model_hash
+
+        weights = load_checkpoint(self.run.checkpoint(epoch))["model"]
+        head = self.network(epoch, weights).head.eval()
+        with torch.inference_mode():
+            logits = head(torch.from_numpy(features.values.astype(np.float32))).numpy()
+        source = replace(features.source, epoch=str(epoch), checkpoint=model_hash(weights))
+        return Pass(logits), source
 
     def _pass(self, epoch: int | str, split: str, features: bool) -> tuple[Pass, Source]:
         from src.training.checkpoints import load_checkpoint, model_hash
@@ -242,9 +270,17 @@ class RunEvaluator:
             ) from error
 
     def evaluate(
-        self, checkpoint: str, split: str, groupings: Sequence[Grouping] | None = None
+        self,
+        checkpoint: str,
+        split: str,
+        groupings: Sequence[Grouping] | None = None,
+        adjustment: tuple[float, str] | None = None,
     ) -> dict[str, Any]:
-        """Evaluate a checkpoint for any groupings of the run's tasks, and write the JSON."""
+        """Evaluate a checkpoint for any groupings of the run's tasks, and write the JSON.
+
+        Args:
+            adjustment: tau and level (class or group) of a logit adjustment by train's priors.
+        """
         if groupings is None:
             groupings = self.groupings
         else:  # with the classes of this data set
@@ -257,10 +293,23 @@ class RunEvaluator:
                 f"its tasks are {', '.join(self.tasks)}"
             )
         logits = self.logits(checkpoint, split)
+        name = f"{checkpoint}{self._tag(split)}"
+        if adjustment is not None:
+            tau, by = adjustment
+            logits = adjust(logits, self._one_per_task(groupings), self.rows("train"),
+                            self.rows(split), tau, by)  # fmt: skip
+            name += f"-adjusted-by-{by}-{tau:g}"
         figures = evaluate(logits, groupings, self.rows(split))
         result = evaluation_json(self.run.path, logits, checkpoint, figures)
-        write_json(self.run.stats(split, f"{checkpoint}{self._tag(split)}"), result)
+        if adjustment is not None:
+            result["logit_adjustment"] = {"tau": tau, "by": by}
+        write_json(self.run.stats(split, name), result)
         return result
+
+    def _one_per_task(self, groupings: Sequence[Grouping]) -> list[Grouping]:
+        """Return the first grouping of each task of the logits; else the run's own."""
+        first = {grouping.task: grouping for grouping in [*self.groupings, *reversed(groupings)]}
+        return [first[task] for task in self.tasks]
 
 
 def image_identity(images: Any) -> str:

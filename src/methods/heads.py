@@ -8,12 +8,10 @@ that other splits need no pass of the network where their features are at hand.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel
 from torch import Tensor, nn
 
 from src.evaluation.logits import (
@@ -30,6 +28,7 @@ from src.methods.found_groups import GroupLabels
 from src.models import build
 from src.objective.logits import LogitLayout
 from src.runs.folder import Heartbeat, Run
+from src.runs.head_info import HeadInfo, head_file
 from src.runs.selection import record_validation, scores
 from src.sampling.plans import stack_labels, stratified_halves
 from src.training.checkpoints import (
@@ -53,19 +52,6 @@ class Head:
     module: nn.Module
     fit_rows: np.ndarray = field(default_factory=lambda: np.arange(0))
     chosen: dict[str, Any] = field(default_factory=dict)
-
-
-class HeadInfo(BaseModel):
-    """The contents of head.json."""
-
-    base: str
-    epoch: int | str
-    fit_rows: list[int]
-    chosen: dict[str, Any]
-
-
-def head_file(run: Run) -> Path:
-    return run.path / "head.json"
 
 
 class HeadData:
@@ -169,6 +155,7 @@ def write_head_run(
     info = HeadInfo(
         base=base_path,
         epoch=data.epoch,
+        weights=model_hash(base),
         fit_rows=head.fit_rows.tolist(),
         chosen=head.chosen,
     )

@@ -13,6 +13,7 @@ from src.api import open_run
 from src.config.compose import load_config
 from src.config.overrides import CONFIG_DIR
 from src.evaluation.logits import load_logits
+from src.evaluation.predict import RunEvaluator
 from src.evaluation.results import task_figures
 from src.io import read_json
 from src.methods import stages
@@ -157,3 +158,26 @@ def test_a_method_trains_on_three_classes(shapes, tmp_path, monkeypatch, method)
     assert load_logits(run.logits("val", 1)).values.shape == (60, 4)
     figures = task_figures(read_json(run.epoch_stats(1)))
     assert len(next(iter(figures.values()))["groups"]) in (9, 6)  # six: class and environment
+
+
+def test_a_head_is_evaluated_on_saved_features(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "run_child", run_in_this_process)
+    arguments = overrides(data, tmp_path / "run", "dfr", 2) + SMALL["dfr"]
+    entrypoint.main(load_config(arguments))
+    command = ["--split", "test", "--ckpt_num", "last", "--log_dir"]
+    run = open_run(tmp_path / "run")
+    evaluation.main([*command, str(run.path)])  # one pass over the images
+    passed = load_logits(run.logits("test", 1))
+    run.logits("test", 1).unlink()
+    evaluation.main([*command, str(tmp_path / "run" / "stage_1"), "--features"])
+    monkeypatch.setattr(RunEvaluator, "_pass", None)
+    evaluation.main([*command, str(run.path)])
+    alone = load_logits(run.logits("test", 1))
+    assert alone.values == pytest.approx(passed.values, abs=1e-2)
+    assert alone.source.checkpoint == passed.source.checkpoint
+    evaluation.main([*command, str(run.path), "--logit_adjustment", "1", "--adjust_by", "group"])
+    adjusted = read_json(run.stats("test", "last-adjusted-by-group-1"))
+    assert adjusted["logit_adjustment"] == {"tau": 1.0, "by": "group"}
+    assert (
+        adjusted["Young:Male"]["loss"] != read_json(run.stats("test", "last"))["Young:Male"]["loss"]
+    )
