@@ -43,6 +43,8 @@ const worstNames = (row) => uniq((row.worst_group.groups || []).map((name, at) =
 const seedText = (row) => row.seeds.length > 1 ? `seeds ${row.seeds.join(", ")}` : `seed ${row.seeds[0]}: ${row.interval}`;
 const times100 = (share) => share === null || share === undefined ? null : 100 * share;
 const inPercent = ({ mean: middle, low, high }) => ({ mean: times100(middle), low: times100(low), high: times100(high) });
+// The last fit used all of validation, so no rule chose anything.
+const withoutValidation = (row) => row.runs.some((at) => at !== null && !runs[at].has_validation);
 const isAlone = (row) => row.groupings.length === 1;
 const shapeOf = (row) => SHAPES[row.weighting] || "circle";
 const titleOf = (row) => `${taskName(row.grouping)}, ${company(row)}`;
@@ -103,7 +105,7 @@ const CELLS = {
   difference: differenceCell,
   reference: referenceCell,
   seeds: (row) => [String(row.seeds.length), make("span", { class: "under" }, row.seeds.length > 1 ? "" : row.interval)],
-  epochs: (row) => [uniq(row.epochs).join(", ")],
+  epochs: (row) => [uniq(row.epochs).join(", "), make("span", { class: "under" }, withoutValidation(row) ? "no held-out validation" : "")],
 };
 
 function buildHead() {

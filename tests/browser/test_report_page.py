@@ -329,3 +329,14 @@ def test_one_seed_and_a_group_without_images_are_named_and_never_0(tmp_path, ope
     assert "no images" in page.locator(".detail svg").first.inner_html()
     assert page.locator(".detail svg").first.locator(".mark").count() == 3
     sort_by(page, "worst group %")
+
+
+def test_a_row_without_held_out_validation_says_so(tmp_path, open_page):
+    report = example_report(str(tmp_path / "logs"))
+    for run in report["runs"]:
+        run["has_validation"] = run["method"] != "suby"
+    page = open_page(write_report_page(report, tmp_path, FAMILIES, None))
+    methods = texts(page, columns(page).index("method") + 1)
+    cells = page.locator("#table tbody tr.line > td:last-child").all_inner_texts()
+    marked = ["no held-out validation" in text for text in cells]
+    assert marked == [method == "SUBY" for method in methods] and any(marked) and not all(marked)
