@@ -4,6 +4,7 @@ Training, evaluation and reports find a run by the same function that named it.
 """
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,10 +105,11 @@ def read_delta(grouping: Grouping, folder: Path) -> float:
     """Read the delta of one pair, in points."""
     path = folder / grouping.task / f"{'+'.join(grouping.attributes)}.json"
     if not path.exists():
+        make = ["python", "-m", "scripts.run_create_spurious_matrix", "--json_dir", str(folder)]
         raise UserError(
             f"static_delta needs the delta of {grouping.name}, and {path} is missing: "
-            f"python -m scripts.run_create_spurious_matrix --json_dir {folder} --mode shell makes "
-            "it from the runs of scripts.run_spurious_train"
+            f"{shlex.join([*make, '--mode', 'shell'])} makes it from the runs of "
+            "scripts.run_spurious_train"
         )
     pair = read_json(path, _Pair)
     if pair.split == "test":

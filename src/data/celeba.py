@@ -9,6 +9,7 @@ nested in it once more, in `Img/`, or in `img_align_celeba.zip`; as JPEG or, re-
 """
 
 import hashlib
+import shlex
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,11 +88,12 @@ def find_root(root: str | Path) -> Path:
     for folder in (root, root / "celeba"):
         if _find_annotations(folder, "list_attr_celeba"):
             return folder
+    get = shlex.join(["python", "-m", "scripts.prepare_data", "--download", "--root", str(root)])
     raise UserError(
         f"no CelebA in '{root}': list_attr_celeba.txt (or .csv) is neither there nor in Anno/ or "
-        f"celeba/. Get it with `python -m scripts.prepare_data --download --root {root}` or by "
-        f"hand from {HOMEPAGE} (list_attr_celeba.txt, list_eval_partition.txt, {IMAGES}.zip), "
-        "name its folder with exp.dataset.root=..., or try drawn faces: exp/dataset=synthetic"
+        f"celeba/. Get it with `{get}` or by hand from {HOMEPAGE} (list_attr_celeba.txt, "
+        f"list_eval_partition.txt, {IMAGES}.zip), name its folder with exp.dataset.root=..., "
+        "or try drawn faces: exp/dataset=synthetic"
     )
 
 

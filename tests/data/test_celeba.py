@@ -1,4 +1,5 @@
 import os
+import re
 import time
 from pathlib import Path
 
@@ -367,3 +368,8 @@ def test_every_real_row_has_its_image(real_root, tmp_path):
 def test_official_text_holds_what_the_parser_is_tested_with():
     text = official_attributes(["000001.jpg"], np.zeros((1, 40), np.uint8))
     assert text == f"1\n{HEADER} \n000001.jpg{MINUS}\n"
+
+
+def test_the_command_that_gets_celeba_can_be_pasted(tmp_path):
+    with pytest.raises(UserError, match=re.escape(f"--download --root '{tmp_path}/a b'")):
+        find_root(tmp_path / "a b")
