@@ -158,7 +158,8 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
         "val": data_identity(val_rows, validation.images),
     }
     record_provenance(run, identity, describe_session(device, precision))
-    settings = config.train.model_dump(exclude={"log_dir"})
+    settings = config.train.model_dump(exclude={"log_dir", "tensorboard", "tracker"})
+    settings |= {"trackers": config.train.trackers}
     settings |= config.optimizer.model_dump(exclude={"name"})
     settings |= {"device": device, "precision": precision, "optimizer": config.optimizer.name}
     settings |= {"batch_size": loader.batch_size, "device_cache": loader.device_cache}

@@ -113,7 +113,7 @@ def make_trainer(
             "log_every_n_steps": 2,
             "save_every_minutes": 10.0,
             "keep_ckpts": "all",
-            "tensorboard": False,
+            "trackers": [],
             **changes,
         }
     )

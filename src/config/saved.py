@@ -26,6 +26,7 @@ WITHOUT_EFFECT = {
     "train.save_every_minutes",
     "train.keep_ckpts",
     "train.tensorboard",
+    "train.tracker",
 }
 
 

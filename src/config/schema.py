@@ -209,7 +209,20 @@ class TrainConfig(Options):
     keep_ckpts: Literal["best", "all"] | list[Count] = Field(
         description="best: the last and the best by each rule; a list: these epochs, too; all"
     )
-    tensorboard: bool
+    tensorboard: bool = Field(description="the same as tracker: [tensorboard]")
+    tracker: (
+        Annotated[
+            list[Literal["tensorboard", "wandb", "mlflow"]],
+            BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+        ]
+        | None
+    ) = Field(None, description="where metrics also go; null: as tensorboard says")
+
+    @property
+    def trackers(self) -> list[str]:
+        """Names of the trackers."""
+        from_flag = ["tensorboard"] if self.tensorboard else []
+        return from_flag if self.tracker is None else list(dict.fromkeys(self.tracker))
 
 
 # Options of tables and pictures; saved only where they differ from the default.

@@ -60,7 +60,7 @@ class Settings:
     log_every_n_steps: int
     save_every_minutes: float
     keep_ckpts: str | list[int]
-    tensorboard: bool
+    trackers: list[str]
 
 
 class Trainer:
@@ -126,7 +126,7 @@ class Trainer:
             print(f"resuming at step {self.step}", flush=True)
             if self.run.epoch_stats(self.epoch).exists():
                 self._select()  # again, in case of a kill between saving and selecting
-        self.log = MetricsLog(self.run, self.step, self.epoch, settings.tensorboard)
+        self.log = MetricsLog(self.run, self.step, self.epoch, settings.trackers)
         reads = (self.total_steps - self.step) * settings.batch_size
         self.images = keep_on_device(
             *(self.images, self.schedule.positions(), settings.device),

@@ -1,16 +1,17 @@
-"""Write and read metrics.jsonl: one JSON object per line, with a copy for TensorBoard."""
+"""Write and read metrics.jsonl: one JSON object per line, with a copy for trackers."""
 
 import json
 import os
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from src.io import UserError, write_atomic, write_error
 from src.runs.folder import Run
+from src.runs.signals import Stopped
+from src.training.trackers import open_trackers
 
 _REQUIRED = ("step", "epoch")  # in every record
 
@@ -51,18 +52,19 @@ def parse_record(line: str) -> dict[str, Any] | None:
 
 
 class MetricsLog:
-    """Append metrics to metrics.jsonl and, optionally, to TensorBoard.
+    """Append metrics to metrics.jsonl and to trackers.
 
     Opening the log at a checkpoint drops the lines written after this checkpoint.
 
     Args:
         step, finished_epochs: state of the checkpoint; 0 for a new run.
+        trackers: names; see src/training/trackers.py.
 
     Raises:
         UserError: the disk is full or fails; every method can raise it.
     """
 
-    def __init__(self, run: Run, step: int, finished_epochs: int, tensorboard: bool):
+    def __init__(self, run: Run, step: int, finished_epochs: int, trackers: Sequence[str] = ()):
         def is_kept(record: dict[str, Any]) -> bool:
             # The validation of an unfinished epoch is repeated.
             validation = any(key.startswith("val/") for key in record)
@@ -71,14 +73,10 @@ class MetricsLog:
 
         kept = filter(is_kept, read_metrics(run))
         write_atomic(run.metrics, "".join(json.dumps(record) + "\n" for record in kept))
-        self._path, self._board, self._hook = run.metrics, None, threading.excepthook
+        self._path, self.state = run.metrics, "done"
         with self._disk_errors():
             self._file = run.metrics.open("a")
-            if tensorboard:
-                from torch.utils.tensorboard import SummaryWriter
-
-                threading.excepthook = self._ignore_disk_errors
-                self._board = SummaryWriter(str(run.path), purge_step=step + 1 if step else None)
+            self._trackers = open_trackers(trackers, run, step)
 
     def write(self, step: int, epoch: int, **values: Any) -> None:
         """Append a line with step, epoch (from 1) and flat keys like `val/Blond_Hair/avg_acc`."""
@@ -86,9 +84,9 @@ class MetricsLog:
         with self._disk_errors():
             self._file.write(json.dumps(record, allow_nan=False) + "\n")
             self._file.flush()
-            for key, value in values.items():
-                if self._board is not None and isinstance(value, float):
-                    self._board.add_scalar(key, value, step)
+            numbers = {key: value for key, value in values.items() if isinstance(value, float)}
+            for tracker in self._trackers:
+                tracker.log(step, numbers)
 
     @contextmanager
     def _disk_errors(self) -> Iterator[None]:
@@ -101,22 +99,17 @@ class MetricsLog:
     def close(self) -> None:
         with self._disk_errors():
             try:
-                if self._board is not None:
-                    self._board.close()
+                for tracker in self._trackers:
+                    tracker.close(self.state)
             finally:
                 self._file.close()
-        # Kept if closing failed: TensorBoard's thread may be about to report the same error.
-        threading.excepthook = self._hook
-
-    def _ignore_disk_errors(self, failure: threading.ExceptHookArgs) -> None:
-        """Silence disk errors in TensorBoard's thread, which raises them in the next call, too."""
-        if not issubclass(failure.exc_type, OSError):
-            self._hook(failure)
 
     def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(self, kind: type | None, *_: Any) -> None:
+        if kind is not None:
+            self.state = "stopped" if issubclass(kind, (Stopped, KeyboardInterrupt)) else "failed"
         # If another error ends the run, a failed flush must not hide it.
         with suppress(UserError) if kind else nullcontext():
             self.close()

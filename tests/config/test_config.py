@@ -359,13 +359,25 @@ def test_a_folder_of_another_config_is_refused_and_the_differences_are_listed(tm
     assert path.read_text() == before
 
 
+def test_tensorboard_is_the_tracker_unless_others_are_named():
+    def trackers(*overrides):
+        return load_config(list(overrides)).train.trackers
+
+    assert trackers() == ["tensorboard"]
+    assert trackers("exp.train.tensorboard=false") == []
+    assert trackers("exp.train.tracker=wandb") == ["wandb"]
+    assert trackers("exp.train.tracker=[mlflow,tensorboard]") == ["mlflow", "tensorboard"]
+    with pytest.raises(UserError, match="use tensorboard, wandb or mlflow"):
+        trackers("exp.train.tracker=[comet]")
+
+
 def test_settings_without_effect_on_the_result_do_not_make_another_run(tmp_path):
     overrides = ["exp.train.log_dir=y", "exp.dataset.cache=none", "exp.train.device=cpu"]
     overrides += ["exp.dataset.cache_dir=z", "exp.train.log_every_n_steps=3"]
     overrides += ["exp.train.keep_ckpts=all", "exp.train.tensorboard=false"]
     overrides += ["exp.train.save_every_minutes=1", "exp.dataloader.num_workers=1"]
     overrides += ["exp.dataloader.eval_batch_size=5", "exp.train.cuda_graph=false"]
-    overrides += ["exp.dataloader.device_cache=true"]
+    overrides += ["exp.dataloader.device_cache=true", "exp.train.tracker=[wandb]"]
     assert len(overrides) == len(WITHOUT_EFFECT)
     path = tmp_path / "config.yaml"
     save_config(load_config(["exp.train.log_dir=x"]), path)

@@ -36,7 +36,7 @@ def measure(folder: Path) -> None:
             known = figures.setdefault(when, now)
             figures[when] = {name: min(value, known[name]) for name, value in now.items()}
 
-    options = {"keep_ckpts": "best", "tensorboard": True}
+    options = {"keep_ckpts": "best", "trackers": ["tensorboard"]}
     make_trainer(folder, total_epochs=500, hook=look, **options).train()
     print(json.dumps(figures))
 

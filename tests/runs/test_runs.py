@@ -263,14 +263,14 @@ def lines(run: Run) -> list[dict]:
 
 
 def test_metrics_are_one_json_object_a_line(run):
-    log = MetricsLog(run, 0, 0, tensorboard=False)
+    log = MetricsLog(run, 0, 0)
     log.write(10, 1, **{"train/loss": 0.5, "val/Young/g3_acc": None})
     log.close()
     assert lines(run) == [{"step": 10, "epoch": 1, "train/loss": 0.5, "val/Young/g3_acc": None}]
 
 
 def test_nan_never_goes_into_the_log(run):
-    log = MetricsLog(run, 0, 0, tensorboard=False)
+    log = MetricsLog(run, 0, 0)
     with pytest.raises(ValueError):
         log.write(1, 1, **{"train/loss": float("nan")})
     log.close()
@@ -286,7 +286,7 @@ def test_a_line_of_the_log_that_is_no_record_is_left_out(run):
 
 
 def test_what_was_logged_after_the_checkpoint_is_dropped(run):
-    log = MetricsLog(run, 0, 0, tensorboard=False)
+    log = MetricsLog(run, 0, 0)
     for step, epoch in ((1, 1), (2, 1), (3, 2), (4, 2)):
         log.write(step, epoch, **{"train/loss": 1.0})
         if step % 2 == 0:
@@ -295,7 +295,7 @@ def test_what_was_logged_after_the_checkpoint_is_dropped(run):
     with run.metrics.open("a") as file:
         file.write('{"step": 5, "ep')  # a killed process
     # Step 4 is in the checkpoint, but epoch 2 has not been validated there.
-    MetricsLog(run, 4, 1, tensorboard=False).close()
+    MetricsLog(run, 4, 1).close()
     assert [(line["step"], "val/Young/loss" in line) for line in lines(run)] == [
         (1, False),
         (2, False),
@@ -303,7 +303,7 @@ def test_what_was_logged_after_the_checkpoint_is_dropped(run):
         (3, False),
         (4, False),
     ]
-    MetricsLog(run, 2, 0, tensorboard=False).close()
+    MetricsLog(run, 2, 0).close()
     assert [(line["step"], "val/Young/loss" in line) for line in lines(run)] == [
         (1, False),
         (2, False),
@@ -313,7 +313,7 @@ def test_what_was_logged_after_the_checkpoint_is_dropped(run):
 def test_the_same_numbers_go_to_tensorboard(run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    log = MetricsLog(run, 0, 0, tensorboard=True)
+    log = MetricsLog(run, 0, 0, ["tensorboard"])
     log.write(10, 1, **{"train/loss": 0.5, "val/Young/g3_acc": None})
     log.close()
     events = EventAccumulator(str(run.path)).Reload()
@@ -321,8 +321,8 @@ def test_the_same_numbers_go_to_tensorboard(run):
     assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(10, 0.5)]
 
 
-@pytest.mark.parametrize("tensorboard", [False, True])
-def test_a_metrics_file_that_cannot_be_opened_is_a_user_error(run, tensorboard, monkeypatch):
+@pytest.mark.parametrize("trackers", [[], ["tensorboard"]])
+def test_a_metrics_file_that_cannot_be_opened_is_a_user_error(run, trackers, monkeypatch):
     def full(path, *args, **options):
         if path == run.metrics:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
@@ -331,7 +331,7 @@ def test_a_metrics_file_that_cannot_be_opened_is_a_user_error(run, tensorboard, 
     plain = Path.open
     monkeypatch.setattr(Path, "open", full)
     with pytest.raises(UserError, match=r"metrics\.jsonl cannot be read \(No space"):
-        MetricsLog(run, 0, 0, tensorboard)
+        MetricsLog(run, 0, 0, trackers)
 
 
 def test_an_error_of_tensorboards_thread_is_told_once_however_late_the_thread_ends(
@@ -352,7 +352,10 @@ def test_an_error_of_tensorboards_thread_is_told_once_however_late_the_thread_en
     noted = property(lambda thread: thread.__dict__["exception"], note_and_wait)
     monkeypatch.setattr(threading, "excepthook", reported.append)
     monkeypatch.setattr(event_file_writer._AsyncWriterThread, "exception", noted, raising=False)
-    with pytest.raises(UserError, match="the disk is full"), MetricsLog(run, 0, 0, True) as log:
+    with (
+        pytest.raises(UserError, match="the disk is full"),
+        MetricsLog(run, 0, 0, ["tensorboard"]) as log,
+    ):
         thread = next(t for t in threading.enumerate() if "AsyncWriter" in type(t).__name__)
         monkeypatch.setattr(RecordWriter, "write", fail)
         while True:
@@ -363,7 +366,7 @@ def test_an_error_of_tensorboards_thread_is_told_once_however_late_the_thread_en
 
 
 def test_what_cannot_be_flushed_at_the_end_does_not_hide_the_error_that_ended_the_run(run):
-    with pytest.raises(UserError, match="the first one"), MetricsLog(run, 0, 0, False) as log:
+    with pytest.raises(UserError, match="the first one"), MetricsLog(run, 0, 0) as log:
         os.close(log._file.fileno())
         log._file.write("buffered")
         raise UserError("the first one")

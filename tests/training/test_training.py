@@ -142,7 +142,7 @@ def test_logging_saving_and_reading_ahead_do_not_change_the_weights(tmp_path, mo
         "log": {"log_every_n_steps": 1},
         "save": {"save_every_minutes": 1e-9},
         "keep": {"keep_ckpts": "best"},
-        "board": {"tensorboard": True},
+        "board": {"trackers": ["tensorboard"]},
     }
     for name, change in variants.items():
         assert weights_of(trained(tmp_path / name, **change)) == weights_of(reference), name
