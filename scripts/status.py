@@ -1,15 +1,22 @@
 """Show run status: python -m scripts.status [logs/...]
 
 State, progress, images/s, time left, best validation accuracies and log of each run. Long folder
-names are shortened; --full shows them whole.
+names are shortened; --full shows them whole. --watch keeps the table up to date until all runs have
+ended; without a terminal it prints the lines that change.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
 
 from scripts.jobs.job import LOG_NAME
 from scripts.jobs.states import count_states, find_runs, slurm_jobs, status_of
@@ -28,15 +35,67 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("paths", nargs="*", type=expand, default=[Path("logs")])
     parser.add_argument("--state", choices=STATES, action="append", help="only runs in this state")
     parser.add_argument("--full", action="store_true", help="do not shorten folder names")
+    parser.add_argument(
+        "--watch", nargs="?", type=float, const=10.0, metavar="SECONDS", help="every 10 seconds"
+    )
     args = parser.parse_args(argv)
     with exit_on_user_error():
-        runs = find_runs(args.paths)
-        alive = slurm_jobs()
-        statuses = [(run, status_of(run, alive)) for run in runs]
-        shown = [(r, s) for r, s in statuses if not args.state or s["state"] in args.state]
-        if shown:
-            print_table([COLUMNS, *(row(run, status, args.full) for run, status in shown)])
-        print(f"{len(runs)} runs: {count_states(s['state'] for _, s in statuses) or 'none'}")
+        if args.watch is None:
+            table, summary, _ = snapshot(args.paths, args.state, args.full)
+            if table:
+                print_table([COLUMNS, *table])
+            print(summary)
+        else:
+            with suppress(KeyboardInterrupt):
+                watch(lambda: snapshot(args.paths, args.state, args.full), max(args.watch, 0.1))
+
+
+Snapshot = tuple[list[tuple[str, ...]], str, bool]
+
+
+def snapshot(paths: Sequence[Path], states: Sequence[str] | None, full: bool) -> Snapshot:
+    """Return the lines of the runs, a summary, and whether any run may still change."""
+    alive = slurm_jobs()
+    statuses = [(run, status_of(run, alive)) for run in find_runs(paths)]
+    table = [row(r, s, full) for r, s in statuses if not states or s["state"] in states]
+    counts = count_states(s["state"] for _, s in statuses)
+    active = any(s["state"] in ("running", "queued") for _, s in statuses)
+    return table, f"{len(statuses)} runs: {counts or 'none'}", active
+
+
+def watch(look: Callable[[], Snapshot], seconds: float) -> None:
+    """Show snapshots until no run is active: a live table, or changed lines without a terminal."""
+    console, known = Console(), set()
+    live = Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext()
+    with live:
+        while True:
+            table, summary, active = look()
+            if console.is_terminal:
+                live.update(live_table(table, summary), refresh=True)
+            else:
+                changed = [line for line in table if line not in known]
+                if changed:
+                    print(time.strftime("%T"), summary)
+                    print_table(changed)
+                    sys.stdout.flush()
+                known = set(table)
+            if not active:
+                return
+            time.sleep(seconds)
+
+
+def live_table(lines: Sequence[tuple[str, ...]], summary: str) -> Table:
+    """Return lines as a table that fits a terminal, active and failed runs first."""
+    table = Table(caption=f"{time.strftime('%T')}  {summary}", caption_justify="left", box=None)
+    for place, column in enumerate(COLUMNS):
+        widest = max(len(line[place]) for line in [COLUMNS, *lines])
+        least = min(widest, 18) if column in ("run", "note") else widest  # may be cut short
+        table.add_column(column, no_wrap=True, min_width=least)
+    styles = {"running": "bold", "failed": "red", "done": "dim"}
+    order = ("running", "failed", "queued", "stopped", "new", "done")
+    for line in sorted(lines, key=lambda line: order.index(line[0])):
+        table.add_row(*map(escape, line), style=styles.get(line[0]))
+    return table
 
 
 def shorten(path: Path) -> str:

@@ -1,9 +1,11 @@
 """One line per run: state, progress, speed, time left, best figures and where the log is."""
 
+import io
 import socket
 import time
 
 import pytest
+from rich.console import Console
 
 from scripts import status
 from src.io import write_json
@@ -106,3 +108,35 @@ def test_a_folder_without_runs_and_one_that_is_missing(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         status.main([str(tmp_path / "none")])
     assert ended.value.code == 2
+
+
+def test_watching_without_a_terminal_prints_lines_that_change(tmp_path, capsys, monkeypatch):
+    run, other = Run(tmp_path / "a"), Run(tmp_path / "b")
+    running(run)
+    running(other)
+    other.set_status(state="done")
+    looks = []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 2:  # nothing changed in between
+            run.set_status(state="done")
+
+    monkeypatch.setattr(status.time, "sleep", sleep)
+    lines = show(capsys, tmp_path, "--watch", "3")
+    states = [line.split()[0] for line in lines if str(tmp_path)[:9] in line]
+    assert states == ["running", "done", "done"] and looks == [3, 3]
+    assert [line[9:] for line in lines if "2 runs" in line] == [
+        "2 runs: 1 running, 1 done",
+        "2 runs: 2 done",
+    ]
+
+
+def test_the_live_table_keeps_figures_and_shortens_names():
+    line = ("running", "3/25", "12 %", "100", "5:00 min", "95.0", "40.0", "logs/" + "x" * 90, "log")
+    failed = ("failed", *[""] * 6, "logs/a", "[error] of a kind")
+    console = Console(width=100, file=io.StringIO())
+    console.print(status.live_table([failed, line], "2 runs"))
+    shown = console.file.getvalue()
+    assert shown.index("5:00 min") < shown.index("[error]") and "…" in shown
+    assert "2 runs" in shown and all(len(text) <= 100 for text in shown.splitlines())
