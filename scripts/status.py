@@ -87,10 +87,9 @@ def watch(look: Callable[[], Snapshot], seconds: float) -> None:
 def live_table(lines: Sequence[tuple[str, ...]], summary: str) -> Table:
     """Return lines as a table that fits a terminal, active and failed runs first."""
     table = Table(caption=f"{time.strftime('%T')}  {summary}", caption_justify="left", box=None)
-    for place, column in enumerate(COLUMNS):
-        widest = max(len(line[place]) for line in [COLUMNS, *lines])
-        least = min(widest, 18) if column in ("run", "note") else widest  # may be cut short
-        table.add_column(column, no_wrap=True, min_width=least)
+    for column in COLUMNS:
+        long = column in ("run", "note")
+        table.add_column(column, no_wrap=not long, overflow="ellipsis")
     styles = {"running": "bold", "failed": "red", "done": "dim"}
     order = ("running", "failed", "queued", "stopped", "new", "done")
     for line in sorted(lines, key=lambda line: order.index(line[0])):
