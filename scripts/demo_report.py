@@ -17,6 +17,7 @@ import pandas as pd
 
 from src.api import open_evaluator, open_run
 from src.data.groupings import Grouping
+from src.evaluation.logits import log_losses, predictions
 from src.evaluation.metrics import wilson
 from src.evaluation.plots import (
     Accuracies,
@@ -121,7 +122,11 @@ def draw(outcomes: list[Outcome], grouping: Grouping, out: Path) -> None:
     evaluator, rng = first.evaluator, np.random.default_rng(0)
     rows, images = evaluator.rows("test"), evaluator.dataset.images("test")
     logits = evaluator.logits("last", "test").of_task(grouping.task)  # (N,)
-    ids, wrong = grouping.group_ids(rows), (logits > 0) != (grouping.labels(rows) == 1)
+    labels, ids = grouping.labels(rows), grouping.group_ids(rows)
+    wrong, what = predictions(logits) != labels, f"{grouping.task}=1"
+    if logits.ndim == 2:  # (N, K); with the loss -log p, the log odds of p are -log(1/p - 1)
+        losses = log_losses(logits, labels.clip(min=0))
+        logits, what = -np.log(np.expm1(losses.clip(1e-12))), "the true class"
     members = (np.flatnonzero(ids == group) for group in range(grouping.num_groups))
     shown = [rng.choice(of, min(IMAGES_PER_GROUP, len(of)), replace=False) for of in members]
     shown = [of[np.argsort(logits[of], kind="stable")] for of in shown]
@@ -131,8 +136,8 @@ def draw(outcomes: list[Outcome], grouping: Grouping, out: Path) -> None:
         [images.read(of) for of in shown],
         [wrong[of] for of in shown],
         [[f"{100 / (1 + np.exp(-logits[k])):.0f} %" for k in of] for of in shown],
-        f"{note}A random sample of each group of the test split, by the probability of "
-        f"{grouping.task}=1; red: mistakes.",
+        f"{note}A random sample of each group of the test split, by the probability of {what}; "
+        f"red: mistakes.",
     )
     save_figure(sheet, out / f"{first.method.lower()}_mistakes.png")
 

@@ -20,6 +20,7 @@ from src.io import atomic_path
 
 # Distinct for colour-blind readers; of four groups class 0 is blue and class 1 is warm.
 COLOURS = ("#8fbfe0", "#2f5f93", "#e3b23c", "#b8304f", "#5aa469", "#7b5ea7", "#8c8c8c", "#c77f4a")
+COLOURS += ("#d98cb3", "#3d8f8f", "#a8a03a", "#4a4a4a")
 INK, FAINT, GRID = "#222222", "#8a8a8a", "#e6e6e6"
 WRONG = "#d21f3c"
 _CELL, _STRIP = 1.02, 1.62  # inches: width of a face, height of a group's row

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from src.data.groupings import Grouping
 from src.evaluation.intervals import differences, over_seeds
-from src.evaluation.logits import Logits
+from src.evaluation.logits import Logits, predictions
 from src.evaluation.resampled import Right
 from src.io import UserError
 from src.report.published import reference
@@ -159,8 +159,8 @@ def right_by_group(
     logits: Sequence[Logits], grouping: Grouping, threshold: float, rows: SplitRows
 ) -> Right:
     """Return for each group which predictions of S networks are right, (S, N_g) bool."""
-    positive = rows.table.column(grouping.task) == 1  # (N,)
-    right = np.stack([(of.of_task(grouping.task) > threshold) == positive for of in logits])
+    labels = rows.table.column(grouping.task)  # (N,)
+    right = np.stack([predictions(of.of_task(grouping.task), threshold) == labels for of in logits])
     return [right.take(members, axis=1) for members in rows.members(grouping)]
 
 

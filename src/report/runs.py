@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from src.api import open_evaluator, open_run
 from src.config.saved import effective, read_config
+from src.config.schema import TABLE_OPTIONS
 from src.data.groupings import Grouping, parse_groupings
 from src.data.table import Table
 from src.evaluation.logits import Logits, rows_identity
@@ -285,7 +286,8 @@ class Sources:
         self._rows: dict[str, SplitRows] = {}
 
     def rows(self, run: ReportRun, split: str) -> SplitRows:
-        about = [run.data.get(key) for key in ("name", "root", "cache_dir", "synthetic")]
+        options = ("name", "root", "cache_dir", "synthetic", *sorted(TABLE_OPTIONS))
+        about = [run.data.get(key) for key in options]
         key = json.dumps([split, *about], default=str)
         if key not in self._rows:
             self._rows[key] = SplitRows(self._evaluator(run).rows(split))
