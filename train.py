@@ -146,7 +146,8 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
     model = method.wrap(build(config.seed), lambda: build(config.seed + 1))
     model.to(device, memory_format=torch.channels_last)
     with explain_out_of_memory():
-        check_resolution(model, config.model.name, data.target_resolution)
+        if data.features is None:
+            check_resolution(model, config.model.name, data.target_resolution)
     weights = data.task_weights or [1.0] * len(tasks)
     objective = Objective(config.objective, tables, tasks, weights, data.lbtw_alpha)
     validation = Validation(

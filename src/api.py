@@ -67,7 +67,8 @@ def open_evaluator(
         width = sum(1 if g.num_classes == 2 else g.num_classes for g in groupings)
         kind = config.model.head
         linear = "linear" if kind == "prototypes" else kind
-        model = build_model(config.model.name, width, False, None, 0, linear)
+        inputs = config.model.inputs
+        model = build_model(config.model.name, width, False, None, 0, linear, inputs)
         if kind == "prototypes":
             members, _, size = state["head.prototypes"].shape[1:]
             model.head = PrototypeEnsemble([g.num_classes for g in groupings], members, size)

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from src.config.overrides import CONFIG_DIR, prepare_overrides
 from src.config.saved import WITHOUT_EFFECT, read_config, to_dict
 from src.config.schema import Config, StageConfig, flatten, schema_keys, section_of
+from src.data.features import open_features
 from src.io import UserError, did_you_mean, exit_on_user_error
 from src.methods.options import FIND_GROUPS, STAGED
 from src.objective.options import ObjectiveOptions
@@ -168,6 +169,8 @@ def _build(composed: DictConfig, overrides: list[str]) -> Config:
         # `@table.csv:top5`: the saved configuration holds the pairs, not the table.
         values["dataset"]["groupings"] = expand_groupings([str(text) for text in groupings])
     config = validate(values)
+    if config.dataset.features is not None and config.model.inputs is None:
+        config.model.inputs = open_features(config.dataset.features).shape[1]
     if config.train.log_dir is None:
         config.train.log_dir = str(_default_log_dir(config, values, overrides))
     return config

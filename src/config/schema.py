@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from src.data.features import FEATURE_MODELS
 from src.data.groupings import CELEBA, parse_groupings
 from src.io import UserError, expand
 from src.methods.options import FIND_GROUPS, METHODS, STAGED
@@ -47,6 +48,10 @@ class ModelConfig(Options):
     head: Literal["linear", "cosine", "prototypes"] = Field(
         "linear",
         description="cosine: normalised features and rows, no bias (LDAM); prototypes: set by DPE",
+    )
+
+    inputs: Count | None = Field(
+        None, description="width of the features that linear and mlp see; null: that of the file"
     )
 
 
@@ -107,6 +112,9 @@ class DatasetConfig(Options):
     )
     bins: dict[str, Annotated[list[float], Field(min_length=1)]] = Field(
         default_factory=dict, description="of table: limits that cut a column of numbers"
+    )
+    features: PathText | None = Field(
+        None, description="of table: (N,D) numbers instead of pictures, in a .npy or .safetensors"
     )
     missing: list[Text] = Field(
         default_factory=list, description="of table: values that mean unknown, as empty cells do"
@@ -226,7 +234,7 @@ class TrainConfig(Options):
 
 
 # Options of tables and pictures; saved only where they differ from the default.
-TABLE_OPTIONS = {"metadata", "bins", "missing", "split_shares", "split_seed"}
+TABLE_OPTIONS = {"metadata", "features", "bins", "missing", "split_shares", "split_seed"}
 PICTURE_OPTIONS = {"crop", "resize"}
 
 
@@ -301,6 +309,14 @@ class Config(MethodSections):
         for stage in ("stage_1", "stage_2"):
             if self.method not in STAGED and getattr(self, stage) != StageConfig():
                 problems.append(f"{stage} has no effect: exp={self.name} has no stages")
+        if (data.features is not None) != (self.model.name in FEATURE_MODELS):
+            problems.append(
+                "dataset.features needs exp/model=linear or mlp, and these need dataset.features"
+            )
+        if data.features is not None and data.data_augmentation:
+            problems.append("dataset.data_augmentation needs images, not dataset.features")
+        if data.features is not None and self.method == "lisa" and self.lisa.mix == "cutmix":
+            problems.append("lisa.mix=cutmix needs images: set lisa.mix=mixup for features")
         if self.dataloader.train_fraction < 1 and data.subsample:
             problems.append("dataloader.train_fraction and dataset.subsample: set one of them")
         problems += self._group_problems()

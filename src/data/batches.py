@@ -41,12 +41,18 @@ class Transform:
     """Called with the pixels and positions of one batch after the other; see `iterate_batches`."""
 
     def __init__(self, source: ImageSource, augment: tuple[int, int] | None):
-        if (augment is not None) != source.pixels.full_frame:
+        full_frame = source.pixels is not None and source.pixels.full_frame
+        if (augment is not None) != full_frame:
             raise ValueError("full frames need augment, cropped images must not have it")
         self._source, self._augment = source, augment
 
     def __call__(self, images: torch.Tensor, positions: np.ndarray) -> torch.Tensor:
-        """Return (B, H, W, 3) uint8 as (B, 3, H, W) float32, in memory of its own."""
+        """Return (B, H, W, 3) uint8 as (B, 3, H, W) float32, in memory of its own.
+
+        Features (B, D) stay as they are.
+        """
+        if images.ndim == 2:
+            return images.clone()
         if self._augment is not None:
             seed, step = self._augment
             sizes, resolution = self._source.sizes[positions], self._source.pixels.resolution

@@ -10,6 +10,7 @@ import numpy as np
 from src.data.cache import open_or_build_cache
 from src.data.celeba import CelebALayout
 from src.data.decode import StreamedImages
+from src.data.features import FeatureRows, open_features
 from src.data.images import ImageFiles
 from src.data.metadata import TableLayout, TableOptions
 from src.data.pixels import Pixels
@@ -49,6 +50,7 @@ class Dataset:
         cache: `records` decodes each image once, `none` at every access.
         cache_dir: where decoded images and parsed annotations are kept, if `layout` is a folder.
         workers: threads that decode with cache `none`.
+        features: file of features (N, D) that take the place of images.
         crop, resize: instead of the layout's own; see `Pixels`.
     """
 
@@ -61,6 +63,7 @@ class Dataset:
         workers: int = 4,
         crop: int | str | None = None,
         resize: int | Sequence[int] | None = None,
+        features: str | None = None,
     ):
         if isinstance(layout, (str, Path)):
             layout = CelebALayout(layout, cache_dir)
@@ -69,6 +72,12 @@ class Dataset:
         self.cache, self.workers = cache, workers
         self.crop, self.resize = crop, resize
         self.table = layout.table()
+        self.features = None if features is None else open_features(features)
+        if self.features is not None and len(self.features) != len(self.table):
+            raise UserError(
+                f"exp.dataset.features={features} has {len(self.features):,} rows, but the table "
+                f"has {len(self.table):,}: make both from the same rows, in the same order"
+            )
 
     @property
     def columns(self) -> dict[str, Sequence[str] | str]:
@@ -101,6 +110,9 @@ class Dataset:
         Args:
             options: of `open_or_build_cache`.
         """
+        if self.features is not None:
+            own = np.flatnonzero(self.table.split == self.table.splits.index(split))
+            return FeatureRows(self.features, own)
         names, pixels = self.split(split).names, self.pixels(full_frame)
         if self.cache == "none":
             return StreamedImages(self.files, names, pixels, self.workers)
@@ -149,4 +161,5 @@ def open_dataset(
         root = ensure_synthetic(root, **synthetic)
     own = (TableOptions(**table),) if LAYOUTS[name] is TableLayout else ()
     layout = LAYOUTS[name](root, cache_dir, *own)
+    options["features"] = table["features"]
     return Dataset(layout, target_resolution, cache, workers=workers, **options)

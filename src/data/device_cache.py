@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
+from src.data.features import input_type
 from src.data.read_ahead import ImageSource, ReadAhead
 
 
@@ -24,7 +25,8 @@ class DeviceImages:
         self.source, self.pixels, self.sizes = source, source.pixels, source.sizes
         self.positions = np.unique(positions)  # (U,): row u of the memory is for position u
         shape = (len(self.positions), *source.shape)
-        self.memory = torch.empty(shape, dtype=torch.uint8, device=device)  # (U, H, W, 3)
+        kind = torch.float32 if input_type(source) is np.float32 else torch.uint8
+        self.memory = torch.empty(shape, dtype=kind, device=device)  # (U, H, W, 3) or (U, D)
         self.filled = np.zeros(len(self.positions), bool)  # (U,)
 
     @property
@@ -115,7 +117,7 @@ def keep_on_device(
         reads: images that the run needs, repeats included.
     """
     count = len(np.unique(positions))
-    size = count * int(np.prod(source.shape))
+    size = count * int(np.prod(source.shape)) * np.dtype(input_type(source)).itemsize
     automatic = wanted == "auto"
     if not wanted or (automatic and (device.type != "cuda" or reads <= count)):
         return source

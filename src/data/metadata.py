@@ -39,12 +39,14 @@ class TableOptions:
     Attributes:
         metadata: the table's file, if it is not FILES in the root.
         bins: limits that cut a column of numbers into classes, by column.
+        features: file of features (N, D) that take the place of pictures.
         missing: values that count as missing, besides empty cells.
         split_shares: of train, val and test, if the table has no split column.
         split_seed: of that split.
     """
 
     metadata: str | None = None
+    features: str | None = None
     bins: dict[str, list[float]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     split_shares: tuple[float, ...] = (0.7, 0.1, 0.2)
@@ -136,6 +138,8 @@ def make_table(
     """
     frame = frame.drop(columns=[name for name in frame if str(name).startswith("Unnamed:")])
     frame.columns = [str(name).strip() for name in frame.columns]
+    if options.features is not None and not {*NAME_COLUMNS} & {*frame}:
+        frame["filename"] = [f"row {row}" for row in range(len(frame))]
     name_column = _name_column(path, frame)
     split_column = next((name for name in SPLIT_COLUMNS if name in frame), None)
     empty = frame[name_column].isna()

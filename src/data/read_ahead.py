@@ -15,11 +15,14 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from src.data.features import input_type
 from src.data.pixels import Pixels
 
 
 class ImageSource(Protocol):
     """The images of a split, read by position: decoded records, or images decoded when needed.
+
+    Features (src/data/features.py) are read in the same way.
 
     Attributes:
         pixels: what is kept of each image.
@@ -66,10 +69,11 @@ class ReadAhead(Iterator[tuple[torch.Tensor, torch.Tensor]]):
         # The thread blocks only on `free`, so a None there always ends it.
         self._free, self._ready = queue.SimpleQueue(), queue.SimpleQueue()
         shape = (max(map(len, batches), default=0), *source.shape)
+        kind = torch.float32 if input_type(source) is np.float32 else torch.uint8
         on_gpu = self._device.type == "cuda"
         used = torch.cuda.current_stream(self._device).record_event() if on_gpu else None
         for _ in range(min(prefetch, len(batches))):
-            buffer = torch.empty(shape, dtype=torch.uint8, pin_memory=on_gpu)
+            buffer = torch.empty(shape, dtype=kind, pin_memory=on_gpu)
             self._free.put((buffer, None, None, used))
         self._thread = threading.Thread(
             target=_read_ahead,

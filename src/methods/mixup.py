@@ -103,8 +103,8 @@ class Lisa(Method):
 
 
 def blend(images: Tensor, others: Tensor, share: Tensor) -> Tensor:
-    """Return share x + (1 - share) x_other; images (B, 3, H, W), share (B,)."""
-    share = share[:, None, None, None]
+    """Return share x + (1 - share) x_other; images (B, 3, H, W) or features (B, D), share (B,)."""
+    share = share.view(-1, *[1] * (images.ndim - 1))
     return share * images + (1 - share) * others
 
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from src.data.features import FEATURE_MODELS
 from src.io import UserError
+from src.models.on_features import feature_backbone
 from src.models.tensor_files import read_tensors
 
 # What torchvision calls the last layer of its families.
@@ -57,6 +59,7 @@ def build_model(
     weights: str | None,
     seed: int,
     head: str = "linear",
+    inputs: int | None = None,
 ) -> Network:
     """Build a network with `num_logits` logits.
 
@@ -66,6 +69,7 @@ def build_model(
         weights: a local .safetensors or .pt backbone in torchvision's names, used instead.
         seed: of the random initial weights (always of the head, of all without `pretrained`).
         head: linear or cosine.
+        inputs: width of the features that `linear` and `mlp` see instead of images.
 
     Raises:
         UserError: an unknown name, no network connection and no file, or a file that does not fit.
@@ -73,6 +77,11 @@ def build_model(
     import torchvision.models as zoo
 
     check_name(name)
+    if inputs is not None:
+        backbone, width = feature_backbone(name, inputs, seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return Network(backbone, HEAD_KINDS[head](width, num_logits))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         # Some families (inception, googlenet) return extra outputs in training unless disabled.
@@ -101,7 +110,7 @@ def model_names() -> list[str]:
 def check_name(name: str) -> None:
     """Raise a UserError for a name that `build_model` does not know."""
     names = model_names()
-    if name not in names:
+    if name not in (*names, *FEATURE_MODELS):
         near = difflib.get_close_matches(name, names, n=1)
         hint = (
             f"did you mean '{near[0]}'?" if near else "use resnet18, resnet50, convnext_tiny, ..."

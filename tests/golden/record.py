@@ -77,7 +77,13 @@ def train(patch: pytest.MonkeyPatch, preset: str, work: Path, folder: Path) -> N
 
 
 def build_small_network(
-    name: str, num_logits: int, pretrained: bool, weights: None, seed: int, head: str = "linear"
+    name: str,
+    num_logits: int,
+    pretrained: bool,
+    weights: None,
+    seed: int,
+    head: str = "linear",
+    **_,
 ) -> nn.Module:
     """Two convolutions with batch norm; unlike a random ResNet it does not amplify rounding."""
     from src.models.build import Network

@@ -36,7 +36,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def tiny_network(monkeypatch):
-    def build_tiny(name, num_logits, pretrained, weights, seed, head="linear"):
+    def build_tiny(name, num_logits, pretrained, weights, seed, head="linear", **_):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             body = [nn.Conv2d(3, 8, 5, 4), nn.BatchNorm2d(8), nn.ReLU()]
