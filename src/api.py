@@ -68,7 +68,7 @@ def open_evaluator(
         kind = config.model.head
         linear = "linear" if kind == "prototypes" else kind
         inputs = config.model.inputs
-        model = build_model(config.model.name, width, False, None, 0, linear, inputs)
+        model = build_model(config.model.name, width, False, None, 0, linear, inputs=inputs)
         if kind == "prototypes":
             members, _, size = state["head.prototypes"].shape[1:]
             model.head = PrototypeEnsemble([g.num_classes for g in groupings], members, size)
