@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -28,7 +29,9 @@ def problems_of(*overrides: str) -> list[str]:
 # ---------------------------------------------------------------------------- the files
 
 
-def test_every_config_file_composes():
+def test_every_config_file_composes(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((4, 3)))
+    on_features = [f"exp.dataset.features={tmp_path / 'x.npy'}"]
     files = sorted(path.relative_to(CONFIGS / "exp") for path in (CONFIGS / "exp").rglob("*.yaml"))
     methods = [path.stem for path in files if path.parent == Path()]
     parts = [f"exp/{path.parent}={path.stem}" for path in files if path.parent != Path()]
@@ -36,7 +39,8 @@ def test_every_config_file_composes():
     for method in methods:
         assert load_config([f"exp={method}"]).name == method
     for part in parts:
-        load_config(["exp=jtt", part])
+        more = on_features if part in ("exp/model=linear", "exp/model=mlp") else []
+        load_config(["exp=jtt", part, *more])
 
 
 def test_the_yaml_files_set_every_key_of_the_schema():
