@@ -49,9 +49,10 @@ golden: $(INSTALLED)  ## losses of all presets bit by bit as in another commit: 
 faults: $(INSTALLED)  ## kill runs 200 times, fail their disk, damage their files (an hour)
 	FAULT_KILLS=200 $(BIN)/python -m pytest -q tests/faults
 
-lint: $(INSTALLED)  ## check style
+lint: $(INSTALLED)  ## check style, and the types of the public API
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(INSTALLED)  ## put style right
 	$(BIN)/ruff check --fix .

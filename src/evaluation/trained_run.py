@@ -150,8 +150,8 @@ class TrainedRun:
         """
         import pandas as pd
 
-        columns = self.evaluator.dataset.columns
-        parsed = None if groupings is None else parse_groupings(groupings, columns=columns)
+        known = self.evaluator.dataset.columns
+        parsed = None if groupings is None else parse_groupings(groupings, columns=known)
         rows = []
         for name, figures in task_figures(
             self.evaluator.evaluate(self.checkpoint, split, parsed)
@@ -195,8 +195,8 @@ class TrainedRun:
         if isinstance(images, torch.Tensor):
             batch = images[None] if images.ndim == 3 else images
             return list(range(len(batch))), batch.split(BATCH)
-        single = isinstance(images, (str, Path, Image.Image))
-        pictures = [images] if single else list(images)
+        is_one = isinstance(images, (str, Path, Image.Image))
+        pictures: list[Picture] = [images] if is_one else list(images)  # type: ignore
         if not pictures:
             raise UserError("there are no pictures: give at least one")
         names = [at if isinstance(p, Image.Image) else str(p) for at, p in enumerate(pictures)]

@@ -27,7 +27,7 @@ class Network(nn.Module):
         head: features to logits (B, C).
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Linear):
+    def __init__(self, backbone: nn.Module, head: nn.Module):
         super().__init__()
         self.backbone, self.head = backbone, head
 
