@@ -85,7 +85,9 @@ def train(config: Config, run: Run) -> None:
         from src.config.stages import ConfiguredStages
         from src.methods.registry import GRAPHS
         from src.methods.stages import run_graph
+        from src.runs.provenance import record_data
 
+        record_data(run, dataset)
         stages = ConfiguredStages(config, run, dataset, groupings)
         run_graph(GRAPHS[config.method](stages), run)
 

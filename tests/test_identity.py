@@ -10,10 +10,12 @@ from PIL import Image
 import test as evaluate_entrypoint
 import train as entrypoint
 from src.config.compose import load_config
+from src.data.dataset import Dataset
 from src.evaluation.results import task_figures
 from src.io import UserError, read_json
 from src.report.collect import build_report
 from src.runs.folder import Run
+from src.runs.provenance import record_data
 from src.runs.signals import Stopped
 from tests.data.small_celeba import write_celeba
 
@@ -46,8 +48,8 @@ def evaluate(run: Run, *arguments: str) -> None:
     evaluate_entrypoint.main(["--log_dir", str(run.path), "--ckpt_num", "1", *arguments])
 
 
-def blacken(folder: Path) -> None:
-    for path in folder.rglob("*.jpg"):
+def blacken(folder: Path, first: int = 0) -> None:
+    for path in sorted(folder.rglob("*.jpg"))[first:]:
         Image.new("RGB", (178, 218)).save(path)
 
 
@@ -66,6 +68,17 @@ def test_figures_of_black_pictures_do_not_return_for_real_ones(overrides, celeba
     assert task_figures(black)["Young:Male"]["loss"] != task_figures(real)["Young:Male"]["loss"]
     evaluate(run, "--split", "test")
     assert read_json(run.stats("test", "1")) == real
+
+
+def test_black_test_pictures_alone_are_other_data(overrides, celeba, tmp_path):
+    run = train(overrides)
+    evaluate(run, "--split", "test")
+    real = read_json(run.stats("test", "1"))
+    shutil.copytree(celeba, tmp_path / "black")
+    blacken(tmp_path / "black", SPLIT.index(2))
+    evaluate(run, "--split", "test", "--root", str(tmp_path / "black"))
+    assert read_json(run.stats("test", "1")) == real
+    assert len(list(run.results.glob("test_stats_1-*.json"))) == 1
 
 
 def test_a_report_on_another_copy_measures_that_copy(overrides, celeba, tmp_path):
@@ -136,6 +149,15 @@ def test_a_run_is_not_resumed_on_other_data(overrides, celeba, change, message):
     change(celeba)
     with pytest.raises(UserError, match=message):
         train(longer)
+
+
+def test_a_staged_run_is_not_resumed_with_other_labels(celeba, tmp_path):
+    run, data = Run(tmp_path / "run"), (celeba, (32, 32), "none", tmp_path / "cache")
+    record_data(run, Dataset(*data))
+    record_data(run, Dataset(*data))
+    flip_labels(celeba, "val")
+    with pytest.raises(UserError, match="number of its val examples changed"):
+        record_data(run, Dataset(*data))
 
 
 def test_a_run_records_what_it_ran_with(overrides):

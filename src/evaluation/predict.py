@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from src.evaluation.results import evaluate, evaluation_json, read_evaluation
 from src.io import UserError, read_json, write_json
 from src.runs.folder import Run
 from src.runs.head_info import HeadInfo, head_file
-from src.runs.provenance import Provenance, data_identity, differences
+from src.runs.provenance import DataIdentity, Provenance, data_identity, differences
 from src.runs.selection import find_best_ckpt
 
 
@@ -177,6 +177,8 @@ class RunEvaluator:
             passed, source = self._head_alone(epoch, base)
         else:
             passed, source = self._pass(epoch, split, with_features)
+        if identity[1] is not None:
+            self._record_data(split)
         logits = Logits(passed.logits, self.tasks, self.num_classes, source)
         save_logits(logits_path, logits)
         if with_features:
@@ -193,20 +195,34 @@ class RunEvaluator:
 
     def _tag(self, split: str) -> str:
         """Return what is added to the names of files about other data than the run's."""
-        if not self._is_other_data:
+        if not self._is_other_data(split):
             return ""
         rows = self.rows(split)
         both = f"{rows_identity(rows.names, rows.codes)} {self._image_identity(split)}"
         return f"-{hashlib.sha256(both.encode()).hexdigest()[:8]}"
 
-    @cached_property
-    def _is_other_data(self) -> bool:
-        """Whether the data set is not the one that the run was trained with."""
+    @cache  # noqa: B019 (lives as long as one call)
+    def _is_other_data(self, split: str) -> bool:
+        """Whether val or this split is not the one that the run was trained or evaluated with."""
         if not self.moved or not self.run.provenance.exists():
             return False
         known = read_json(self.run.provenance, Provenance).data
-        now = {"val": data_identity(self.rows("val"), self.dataset.images("val"))}
+        # Images of train may have been whole frames.
+        compared = {"val", split} & known.keys() - {"train"}
+        now = {name: self._data_identity(name) for name in sorted(compared)}
         return bool(differences(known, now))
+
+    def _data_identity(self, split: str) -> DataIdentity:
+        return data_identity(self.rows(split), self.dataset.images(split))
+
+    def _record_data(self, split: str) -> None:
+        """Record the identity of a split at its first evaluation, for `_is_other_data`."""
+        if self.moved or not self.run.provenance.exists():
+            return
+        known = read_json(self.run.provenance, Provenance)
+        if split not in known.data:
+            known.data[split] = self._data_identity(split)
+            write_json(self.run.provenance, known.model_dump())
 
     def _base_features(self, split: str, identity: tuple[str, str | None]) -> Features | None:
         """Return saved features of the network whose head this run replaced, if it has one."""

@@ -23,12 +23,13 @@ from src.evaluation.logits import (
     save_logits,
 )
 from src.evaluation.results import evaluate, evaluation_json
-from src.io import write_json
+from src.io import read_json, write_json
 from src.methods.found_groups import GroupLabels
 from src.models import build
 from src.objective.logits import LogitLayout
 from src.runs.folder import Heartbeat, Run
 from src.runs.head_info import HeadInfo, head_file
+from src.runs.provenance import Provenance
 from src.runs.selection import record_validation, scores
 from src.sampling.plans import stack_labels, stratified_halves
 from src.training.checkpoints import (
@@ -160,6 +161,9 @@ def write_head_run(
         chosen=head.chosen,
     )
     write_json(head_file(run), info.model_dump())
+    if data.run.provenance.exists():  # the head's data are those of its base
+        made_from = read_json(data.run.provenance, Provenance).data
+        write_json(run.provenance, Provenance(data=made_from, sessions=[]).model_dump())
 
     source = load_features(data.run.features("val", data.epoch)).source
     with torch.inference_mode():

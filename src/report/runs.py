@@ -20,6 +20,7 @@ from src.io import UserError, read_json, validation_problems
 from src.objective.options import ACROSS, GRADIENT
 from src.report.rows import CUT
 from src.runs.folder import Run
+from src.runs.head_info import HeadInfo, head_file
 
 # What differs between runs of one setting: the seed, and files made from it.
 OF_A_SEED = ("seed", "error_set", "run")
@@ -72,10 +73,6 @@ class _Data(_Section):
     loss_balanced_task_weighting: bool
     target_resolution: list[int]
     data_augmentation: bool
-
-
-class _Head(BaseModel):
-    fit_rows: list[int]
 
 
 class RunConfig(_Section):
@@ -166,8 +163,8 @@ class ReportRun:
     @cached_property
     def is_fitted_on_val(self) -> bool:
         """Whether it is a head fitted on validation, whose accuracy there measures nothing."""
-        path = self.result.path / "head.json"
-        return path.exists() and bool(read_json(path, _Head).fit_rows)
+        path = head_file(self.result)
+        return path.exists() and bool(read_json(path, HeadInfo).fit_rows)
 
     def describe(self) -> dict[str, Any]:
         """Return the run as it stands in report.json."""

@@ -77,22 +77,31 @@ def code_version() -> str:
     return done.stdout.strip() or "unknown"
 
 
+def record_data(run: Run, dataset: Any) -> None:
+    """Check that the rows are those of a staged run, or write them to provenance.json.
+
+    Each stage that trains also records its images and sessions, in its own folder.
+
+    Raises:
+        UserError: the run was made from other data.
+    """
+    rows = {split: dataset.split(split) for split in ("train", "val")}
+    data = {
+        split: DataIdentity(rows=rows_identity(own.names, own.codes), images={})
+        for split, own in rows.items()
+    }
+    if not run.provenance.exists():
+        write_json(run.provenance, Provenance(data=data, sessions=[]).model_dump())
+    _known_sessions(run, data)
+
+
 def record_provenance(run: Run, data: dict[str, DataIdentity], session: dict[str, Any]) -> None:
     """Check that the data are those of the run, and write provenance.json.
 
     Raises:
         UserError: the run was made from other data.
     """
-    sessions = []
-    if run.provenance.exists():
-        known = read_json(run.provenance, Provenance)
-        problems = differences(known.data, data)
-        if problems:
-            raise UserError(
-                f"{run.path} was started on other data: {'; '.join(problems)}. Put the old data "
-                f"back, or choose another exp.train.log_dir"
-            )
-        sessions = known.sessions
+    sessions = _known_sessions(run, data) if run.provenance.exists() else []
     if sessions:
         changed = [name for name in DECIDE_BITS if sessions[-1].get(name) != session[name]]
         for name in changed:
@@ -105,6 +114,17 @@ def record_provenance(run: Run, data: dict[str, DataIdentity], session: dict[str
             return
     splits = {name: identity.model_dump() for name, identity in data.items()}
     write_json(run.provenance, {"data": splits, "sessions": [*sessions, session]})
+
+
+def _known_sessions(run: Run, data: dict[str, DataIdentity]) -> list[dict[str, Any]]:
+    known = read_json(run.provenance, Provenance)
+    problems = differences(known.data, data)
+    if problems:
+        raise UserError(
+            f"{run.path} was started on other data: {'; '.join(problems)}. Put the old data back, "
+            f"or choose another exp.train.log_dir"
+        )
+    return known.sessions
 
 
 def differences(known: dict[str, DataIdentity], data: dict[str, DataIdentity]) -> list[str]:

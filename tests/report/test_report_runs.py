@@ -191,7 +191,8 @@ def test_last_and_the_number_of_an_epoch_are_rules(data, tmp_path):
 def test_a_head_fitted_on_all_of_validation_has_test_rows_only(data, tmp_path, capsys):
     folder = tmp_path / "run"
     write_run(folder, data, [YOUNG], {"val": counts(8), "test": counts(4)})
-    write_json(folder / "head.json", {"fit_rows": list(range(40))})
+    made = {"base": "x", "epoch": 1, "weights": "abc", "chosen": {}}
+    write_json(folder / "head.json", made | {"fit_rows": list(range(40))})
     record_validation(Run(folder), 1, {"best-avg": None, "best-group": None})
     (row,) = rows_of([folder], rule="best-group")
     assert row["worst_group"]["mean"] == 0.4
