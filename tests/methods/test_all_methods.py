@@ -113,8 +113,10 @@ def test_a_staged_method_trains(data, tmp_path, monkeypatch, method, tasks):
     entrypoint.main(load_config(arguments))
     check_finished(Run(tmp_path / "run" / "stage_2"))
     evaluation.main(["--log_dir", str(tmp_path / "run"), "--ckpt_num", "last", "--split", "test"])
-    figures = read_json(Run(tmp_path / "run" / "stage_2").stats("test", "last"))
-    assert figures["Young:Male"]["avg_acc"] > 0
+    second = Run(tmp_path / "run" / "stage_2")
+    assert read_json(second.stats("test", "last"))["Young:Male"]["avg_acc"] > 0
+    for run in (Run(tmp_path / "run"), second):
+        assert {"train", "val"} <= read_json(run.provenance)["data"].keys()
 
 
 @pytest.mark.parametrize("method", ["erm", "eiil", "xrm", "dfr", "dpe", "self"])
