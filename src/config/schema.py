@@ -19,12 +19,13 @@ from pydantic import (
     model_validator,
 )
 
+from src.config.needs import group_problems, method_problems
 from src.data.features import FEATURE_MODELS
 from src.data.groupings import CELEBA, parse_groupings
 from src.io import UserError, expand
-from src.methods.options import FIND_GROUPS, METHODS, STAGED
+from src.methods.options import METHODS, STAGED
 from src.objective.combinations import Choices, check
-from src.objective.options import NEED_GROUPS, SOLVERS, ObjectiveOptions, Options
+from src.objective.options import ObjectiveOptions, Options
 
 MOST = 10**9  # of whole numbers that count something
 
@@ -319,7 +320,7 @@ class Config(MethodSections):
             problems.append("lisa.mix=cutmix needs images: set lisa.mix=mixup for features")
         if self.dataloader.train_fraction < 1 and data.subsample:
             problems.append("dataloader.train_fraction and dataset.subsample: set one of them")
-        problems += self._group_problems()
+        problems += group_problems(self)
         weighted = data.loss_balanced_task_weighting or data.task_weights not in (
             None,
             [1.0] * len(data.groupings),
@@ -334,13 +335,7 @@ class Config(MethodSections):
             )
         else:
             objective.across = objective.across or seed_choice
-        if self.method == "ssa" and (self.stage_1.run or not data.subgroup_labels):
-            problems.append(
-                "exp=ssa learns attributes from validation: it needs dataset.subgroup_labels=true, "
-                "and takes no stage_1.run"
-            )
-        if self.method == "cnc" and (objective.task, objective.across) != ("mean", "static"):
-            problems.append("exp=cnc takes objective.task=mean and objective.across=static only")
+        problems += method_problems(self)
         problems += check(self._choices(), "error")
         if problems:
             raise ValueError("\n".join(problems))
@@ -365,32 +360,6 @@ class Config(MethodSections):
             precision=self.train.precision,
             compile=self.train.compile,
         )  # fmt: skip
-
-    def _group_problems(self) -> list[str]:
-        """List what needs the groups of the data set, if they are switched off."""
-        data, loader = self.dataset, self.dataloader
-        found = loader.found_groups is not None or self.method in FIND_GROUPS
-        train = [f"objective.{layer}={c}" for layer, c in self.objective.chosen().items()
-                 if isinstance(c, str) and c in NEED_GROUPS]  # fmt: skip
-        gradient = self.objective.gradient
-        if gradient in SOLVERS and getattr(self.objective, gradient).cells:
-            train.append(f"objective.{gradient}.cells")
-        train += ["dataloader.sampler=rwg"] * (loader.sampler == "rwg")
-        train += ["dataset.subsample_type=subg"] * (data.subsample_type == "subg")
-        train += [f"exp={self.name}"] * (self.method in {"lisa", "pde"})
-        train += ["crt.balance=group"] * (self.method == "crt" and self.crt.balance == "group")
-        train += ["dfr.fit=train"] * (self.method == "dfr" and self.dfr.fit == "train")
-        if self.method == "eiil" and self.objective.dro.automatic_adjustment:
-            return ["objective.dro.automatic_adjustment needs the same groups in validation, but "
-                    "exp=eiil finds them on train only: set it to false"]  # fmt: skip
-        val = ["dpe.balance=group"] * (self.method == "dpe" and self.dpe.balance == "group")
-        if not data.subgroup_labels:
-            needs = ([] if found else train) + val
-            return [f"{key} needs group labels: set dataset.subgroup_labels=true" for key in needs]
-        if data.groups_known == 0 and not found:
-            return [f"{key} needs groups of train: set dataset.groups_known above 0"
-                    for key in train]  # fmt: skip
-        return []
 
 
 def schema_keys(schema: type[BaseModel], prefix: str = "exp") -> Iterator[tuple[str, Any]]:

@@ -560,3 +560,16 @@ def test_a_first_edition_jtt_config_is_read(tmp_path):
     assert (config.method, config.dataloader.lambda_up) == ("jtt", 50)
     assert config.dataloader.mtl_join_type == "xor"
     assert config.stage_1.train == {"total_epochs": 2}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["exp=ssa", "exp.dataset.subgroup_labels=false"], "exp=ssa learns attributes"),
+        (["exp=ssa", "exp.stage_1.run=logs/erm/run"], "takes no stage_1.run"),
+        (["exp=cnc", "exp.objective.task=dro"], "exp=cnc takes objective.task=mean"),
+        (["exp=dpe", "exp.dpe.balance=group", "exp.dataset.subgroup_labels=false"], "dpe.balance"),
+    ],
+)
+def test_what_a_method_does_not_take_is_refused(overrides, problem):
+    assert problem in "".join(problems_of(*overrides))
