@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: golden test-oldest help demo bench test test-slow test-all lint format clean faults
+.PHONY: docs golden test-oldest help demo bench test test-slow test-all lint format clean faults
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -53,6 +53,10 @@ lint: $(INSTALLED)  ## check style, and the types of the public API
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(INSTALLED)  ## build the documentation in site/; warnings are errors
+	$(BIN)/python -m pip install --quiet -e ".[docs]"
+	$(BIN)/python -m mkdocs build --strict
 
 format: $(INSTALLED)  ## put style right
 	$(BIN)/ruff check --fix .

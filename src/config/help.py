@@ -25,7 +25,7 @@ def print_help(composed: DictConfig) -> None:
     short = {key: alias for alias, key in ALIASES.items()}
     for key, field in schema_keys(Config):
         if section_of(field) is None:
-            setting = f"{key}={_default(defaults, key, field)}"
+            setting = f"{key}={default_text(defaults, key, field)}"
             alias = f" (or {short[key]})" if key in short else ""
             print(f"{setting:<50} {field.description or ''}{alias}".rstrip())
 
@@ -34,7 +34,8 @@ def _choices(group: str) -> str:
     return ", ".join(sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml")))
 
 
-def _default(values: Any, key: str, field: Any) -> str:
+def default_text(values: Any, key: str, field: Any) -> str:
+    """Return the default of a key as it is written on the command line."""
     for part in key.split(".")[1:]:
         if part not in values:
             values = field.get_default(call_default_factory=True)
