@@ -76,7 +76,7 @@ def test_every_training_command_composes(command, table):
 
 
 def test_the_test_command_names_the_folder_of_the_first_run():
-    (command,) = commands("python test.py")
+    command = commands("python test.py")[0]  # the README comes first
     assert f"--log_dir {load_config(['exp=erm']).train.log_dir} " in command
 
 
