@@ -50,10 +50,9 @@ def decode_file(
     try:
         return pixels.decode(images.read(name))
     except WrongFrame as error:
-        height, width = pixels.frame
         raise UserError(
             f"{images.path(name)}: {error}, the size of CelebA's aligned images. Use the images of "
-            f"img_align_celeba.zip, or scale yours to {width}x{height} first"
+            f"img_align_celeba.zip, or take other pictures with exp.dataset.crop=square (or full)"
         ) from None
 
 

@@ -314,7 +314,7 @@ def test_frame_of_another_size_says_what_fits(root):
     path.write_bytes(jpeg(draw_image(1, (512, 512))))
     with pytest.raises(UserError, match=r"000003\.jpg: 512x512 pixels, not 178x218") as caught:
         build(root)
-    assert "scale yours to 178x218 first" in str(caught.value)
+    assert "exp.dataset.crop=square" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
 
