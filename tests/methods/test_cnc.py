@@ -82,6 +82,16 @@ def test_the_steps_of_tasks_take_turns_and_leave_out_unknown_labels():
         assert (labels[batch, number % 2] >= 0).all()
 
 
+def test_easy_negatives_are_of_the_class_that_the_first_positive_was_taken_for():
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.integers(0, 3, (90, 1)), rng.integers(0, 3, (90, 1))
+    for batch in schedule(labels, predicted).batches(0, 1, 8):
+        for anchors, positives, _, easy in lists_of_units(batch):
+            taken_for = predicted[positives[0], 0]
+            assert taken_for != labels[anchors[0], 0]
+            assert (labels[easy] == taken_for).all() and (predicted[easy] == taken_for).all()
+
+
 def test_units_of_an_epoch_are_limited():
     assert schedule(most=7).steps == 2 and schedule(most=1).steps == 1
     assert schedule(most=7).total_steps(3, 8) == 6 and schedule(most=7).epoch_of(5, 8) == 3

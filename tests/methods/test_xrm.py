@@ -1,9 +1,15 @@
 """XRM: worked numbers, a planted environment, and draws that depend on seed and step only."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from src.data.groupings import parse_groupings
+from src.data.table import Table
+from src.methods import xrm
+from src.methods.options import XrmOptions
 from src.methods.xrm import (
     Setting,
     balanced_loss,
@@ -14,6 +20,7 @@ from src.methods.xrm import (
     is_degenerate,
     train_twins,
 )
+from src.runs.signals import Stopped
 
 SETTING = Setting(lr=0.05, weight_decay=1e-4, batch_size=64)
 
@@ -90,3 +97,50 @@ def test_one_environment_in_a_class_is_degenerate():
     full = {split: np.array([[0], [1], [0], [1]]) for split in labels}
     assert not is_degenerate(0, full, labels)
     assert is_degenerate(0, full | {"val": np.array([[0], [1], [1], [1]])}, labels)
+
+
+class PlantedStages:
+    """A run on the planted features; a third of them is validation."""
+
+    tasks, seed, options = ["Young"], 0, XrmOptions(settings=2, steps=40)
+    groupings = parse_groupings(["Young:Male"])
+
+    def __init__(self):
+        x, y, self.minority = planted()
+        self.rows = {"train": slice(200, None), "val": slice(0, 200)}
+        self.x, self.y, self.dataset = x, y.numpy(), self
+
+    def split(self, split):
+        codes = self.y[self.rows[split]].astype(np.int8)
+        names = np.array([f"{split}{row}.jpg" for row in range(len(codes))])
+        return Table(names, np.zeros(len(codes), np.uint8), codes, ("Young",))
+
+    def node(self, monkeypatch):
+        features = {split: self.x[rows].half().numpy() for split, rows in self.rows.items()}
+        monkeypatch.setattr(xrm, "load_features", lambda s: SimpleNamespace(values=features[s]))
+        return SimpleNamespace(
+            run=SimpleNamespace(features=lambda split, _: split), epoch=lambda: 1
+        )
+
+
+def test_environments_of_validation_are_found_too(monkeypatch, capsys):
+    settings = [SETTING, Setting(lr=1e-9, weight_decay=0.0, batch_size=64)]
+    monkeypatch.setattr(xrm, "draw_settings", lambda *_: settings)
+    stages = PlantedStages()
+    stages.options = XrmOptions(settings=2, steps=300)
+    found = xrm.find_environments(stages, stages.node(monkeypatch))
+    for split, rows in stages.rows.items():
+        right = (found.environments[split][:, 0] == 1) == stages.minority[rows]
+        assert right.mean() > 0.9
+    assert found.sizes == (2,) and "flip rates" in capsys.readouterr().out
+
+
+def test_a_stopped_search_begins_again(monkeypatch):
+    stages = PlantedStages()
+    node = stages.node(monkeypatch)
+    answers = iter([None, 15, 15])  # a signal after the first setting
+    with pytest.raises(Stopped):
+        xrm.find_environments(stages, node, lambda: next(answers))
+    first, again = (xrm.find_environments(stages, node) for _ in range(2))
+    for split in ("train", "val"):
+        assert np.array_equal(first.environments[split], again.environments[split])
