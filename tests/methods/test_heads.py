@@ -8,12 +8,14 @@ import torch
 from torch.nn.functional import one_hot
 
 from src.methods.afr import example_weights, fit_task
+from src.methods.crt import fit_task as fit_crt
 from src.methods.dfr import average, balanced, regress
 from src.methods.dpe import member_loss
 from src.methods.heads import linear_head
-from src.methods.options import AfrOptions, DfrOptions, DpeOptions
+from src.methods.options import AfrOptions, CrtOptions, DfrOptions, DpeOptions
 from src.methods.self_disagreement import disagreement
 from src.models.prototypes import PrototypeEnsemble, score, standardise_rows
+from src.objective.logits import LogitLayout
 
 ROWS = torch.tensor([[1.0, 2, 3, 6], [2, 0, 1, 1]])
 PROTOTYPES = torch.tensor([[0.1, 0, 0, 0.2], [0, 0.1, 0.1, 0]])
@@ -160,3 +162,30 @@ def test_afr_takes_the_steps_of_its_equations():
             tensor.data -= 0.02 * slope / max(norm, 1)
     torch.testing.assert_close(weight, w.detach(), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(bias, b.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_reweight_crt_takes_the_steps_of_its_equations():
+    """A second implementation with one batch an epoch, 20 steps; the last one is the best."""
+    data = OneTask(1)
+    groups = np.arange(40) % 5 // 2  # 16, 16 and 8 examples
+    scores = iter(np.linspace(0.1, 0.9, 20))
+    data.worst_group, data.groups = lambda *_: next(scores), lambda split: groups[:, None]
+    data.layout, data.seed = LogitLayout([2]), 0
+    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "batch_size": 40, "epochs": 20}
+    options, generator = CrtOptions(kind="reweight"), torch.Generator().manual_seed(5)
+    (weight, bias), epoch = fit_crt(data, 0, options, settings, generator)
+    assert epoch == 20
+    generator, bound = torch.Generator().manual_seed(5), 3**-0.5
+    w, b = (torch.empty(s).uniform_(-bound, bound, generator=generator) for s in ((2, 3), (2,)))
+    x, y = data.x["train"], torch.from_numpy(data.y["train"][:, 0])
+    inverse = torch.tensor([1 / 16, 1 / 16, 1 / 8])
+    v = (3 * inverse / inverse.sum())[torch.from_numpy(groups)]
+    speed = [torch.zeros(2, 3), torch.zeros(2)]
+    for _ in range(20):
+        residuals = torch.softmax(x @ w.T + b, 1) - one_hot(y, 2)
+        slopes = [(v[:, None] * residuals).T @ x / 40, (v[:, None] * residuals).mean(0)]
+        slopes = [slope + 0.01 * tensor for slope, tensor in zip(slopes, (w, b))]
+        speed = [0.9 * old + slope for old, slope in zip(speed, slopes)]
+        w, b = w - 0.1 * speed[0], b - 0.1 * speed[1]
+    torch.testing.assert_close(weight, w, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(bias, b, rtol=1e-4, atol=1e-5)
