@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from src.config.needs import group_problems, method_problems
+from src.data.adapters import ADAPTERS
 from src.data.features import FEATURE_MODELS
 from src.data.groupings import CELEBA, parse_groupings
 from src.io import UserError, expand
@@ -77,7 +78,7 @@ class SyntheticConfig(Options):
 
 
 class DatasetConfig(Options):
-    name: Literal["celeba", "synthetic", "table"] = Field(
+    name: Literal[("celeba", "synthetic", "table", *ADAPTERS)] = Field(
         description="celeba: also any data in its layout; table: pictures with a metadata.csv"
     )
     root: PathText = Field(description="folder of the data set")
@@ -110,6 +111,9 @@ class DatasetConfig(Options):
     )
     metadata: PathText | None = Field(
         None, description="of table: its file; null: metadata.csv, .tsv or .parquet in root"
+    )
+    filename_pattern: Text | None = Field(
+        None, description="of table: labels in file names, such as '{age:int}_{gender}.jpg'"
     )
     bins: dict[str, Annotated[list[float], Field(min_length=1)]] = Field(
         default_factory=dict, description="of table: limits that cut a column of numbers"
@@ -235,7 +239,15 @@ class TrainConfig(Options):
 
 
 # Options of tables and pictures; saved only where they differ from the default.
-TABLE_OPTIONS = {"metadata", "features", "bins", "missing", "split_shares", "split_seed"}
+TABLE_OPTIONS = {
+    "metadata",
+    "filename_pattern",
+    "features",
+    "bins",
+    "missing",
+    "split_shares",
+    "split_seed",
+}
 PICTURE_OPTIONS = {"crop", "resize"}
 
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from src.data.adapters import ADAPTERS
 from src.data.cache import open_or_build_cache
 from src.data.celeba import CelebALayout
 from src.data.decode import StreamedImages
@@ -121,6 +122,7 @@ class Dataset:
 
 
 LAYOUTS = {"celeba": CelebALayout, "synthetic": CelebALayout, "table": TableLayout}
+LAYOUTS |= dict.fromkeys(ADAPTERS, TableLayout)
 
 
 def choose_pixels(
@@ -151,7 +153,7 @@ def open_dataset(
     """Open a data set by its options, see `Dataset`; drawn faces are drawn on first use.
 
     Args:
-        name: `celeba`, `synthetic` for drawn faces, or `table`.
+        name: `celeba`, `synthetic` for drawn faces, `table`, or one of `ADAPTERS`.
         synthetic: options of the drawn faces, see `ensure_synthetic`.
         table: options of `table`, see `TableOptions`.
         options: of `Dataset`.
@@ -159,7 +161,7 @@ def open_dataset(
     root = expand(root)
     if name == "synthetic":
         root = ensure_synthetic(root, **synthetic)
-    own = (TableOptions(**table),) if LAYOUTS[name] is TableLayout else ()
+    own = (TableOptions(**table), ADAPTERS.get(name)) if LAYOUTS[name] is TableLayout else ()
     layout = LAYOUTS[name](root, cache_dir, *own)
     options["features"] = table["features"]
     return Dataset(layout, target_resolution, cache, workers=workers, **options)

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from src.data.adapters import Adapter
 from src.data.encode import NotClasses, encode
 from src.data.images import ImageFiles, without_bad_images
+from src.data.patterns import read_by_pattern
 from src.data.split import dealt_split
 from src.data.table import SPLIT_WORDS, SPLITS, Table, cached_table
 from src.data.text_files import first_lines, read_text_table, shortened, with_rest
@@ -39,6 +41,7 @@ class TableOptions:
     Attributes:
         metadata: the table's file, if it is not FILES in the root.
         bins: limits that cut a column of numbers into classes, by column.
+        filename_pattern: reads labels from file names instead; see src/data/patterns.py.
         features: file of features (N, D) that take the place of pictures.
         missing: values that count as missing, besides empty cells.
         split_shares: of train, val and test, if the table has no split column.
@@ -46,6 +49,7 @@ class TableOptions:
     """
 
     metadata: str | None = None
+    filename_pattern: str | None = None
     features: str | None = None
     bins: dict[str, list[float]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
@@ -64,16 +68,26 @@ class TableLayout:
     frame = None
 
     def __init__(
-        self, root: str | Path, cache_dir: str | Path | None, options: TableOptions | None = None
+        self,
+        root: str | Path,
+        cache_dir: str | Path | None,
+        options: TableOptions | None = None,
+        adapter: Adapter | None = None,
     ):
-        options = options or TableOptions()
-        self.root, self.options = expand(root), options
-        self.path = self._find_table()
-        tag = hashlib.sha256(f"{self.root.resolve()} {options.metadata}".encode()).hexdigest()
+        self.root, self.options = expand(root), options or TableOptions()
+        self.adapter = adapter
+        self.sources = self._find_sources()
+        about = f"{self.root.resolve()} {self.options.metadata}"
+        tag = hashlib.sha256(about.encode()).hexdigest()
         self.cache_folder = expand(cache_dir or "data/cache") / tag[:12]
 
-    def _find_table(self) -> Path:
+    def _find_sources(self) -> list[Path]:
+        """Return the files of the table; none if a pattern reads file names."""
         given = self.options.metadata
+        if self.options.filename_pattern is not None:
+            return []
+        if self.adapter is not None and given is None:
+            return self.adapter.find(self.root)
         paths = [self.root / name for name in ([expand(given)] if given else FILES)]
         found = [path for path in paths if path.is_file()]
         if not found:
@@ -82,17 +96,26 @@ class TableLayout:
                 f"there. Name its folder with exp.dataset.root=..., or the file with "
                 f"exp.dataset.metadata=..."
             )
-        return found[0]
+        return found[:1]
 
     def table(self) -> Table:
         """Return all rows, except those of images that `prepare_data --skip_bad` left out."""
-        copy, options = self.cache_folder / "table.npz", repr(self.options)
-        table = cached_table(copy, [self.path], self._read, options)
+        if self.sources:
+            copy, options = self.cache_folder / "table.npz", repr((self.adapter, self.options))
+            table = cached_table(copy, self.sources, self._read, options)
+        else:  # folders do not show that a file below them changed
+            table = self._read()
         return without_bad_images(table, lambda: self.files(table.names), self.cache_folder)
 
     def _read(self) -> Table:
-        frame = read_frame(self.path)
-        return make_table(frame, self.path, self.options, self.cache_folder)
+        if self.options.filename_pattern is not None:
+            frame = read_by_pattern(self.root, self.options.filename_pattern)
+        elif self.adapter is not None:
+            frame = self.adapter.read(self.sources)
+        else:
+            frame = read_frame(self.sources[0])
+        path = self.sources[0] if self.sources else self.root
+        return make_table(frame, path, self.options, self.cache_folder)
 
     def files(self, names: np.ndarray) -> ImageFiles:
         """Find the pictures of `names`: in the root or in images/ there, with or without suffix."""
@@ -104,8 +127,8 @@ class TableLayout:
                 if len(files.missing(names)) < len(names):
                     return files
         raise UserError(
-            f"{self.path}: no picture '{names[0]}' in {self.root} or in images/ there: file names "
-            f"are relative to exp.dataset.root"
+            f"{self.root}: no picture '{names[0]}' there or in images/: file names are relative "
+            f"to exp.dataset.root"
         )
 
 

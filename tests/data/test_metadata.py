@@ -185,7 +185,7 @@ def test_pictures_are_found_in_images_and_without_suffix(tmp_path):
         )
     draw_image(0).save(root / "0.webp")
     write_table(root, frame(y=[0, 1, 0, 1]).assign(filename=["x/0", "x/1", "x/2", "x/3"]))
-    with pytest.raises(UserError, match="no picture 'x/0' in"):
+    with pytest.raises(UserError, match="no picture 'x/0' there"):
         Dataset(TableLayout(root, tmp_path / "cache", TableOptions()), (8, 8)).images("train")
 
 
