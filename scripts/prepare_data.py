@@ -1,7 +1,8 @@
-"""Check CelebA, download it if asked to, and decode its images once into the cache.
+"""Check a data set, and decode its images once into the cache; CelebA can be downloaded.
 
-    python -m scripts.prepare_data --root data/celeba
     python -m scripts.prepare_data --root data/celeba --download
+    python -m scripts.prepare_data --dataset table --root data/mine
+    python -m scripts.prepare_data --dataset waterbirds --root data/waterbirds
 
 Can be stopped and started again. Training builds the same cache if it is missing.
 """
@@ -14,15 +15,21 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from src.config.compose import load_config
+from src.config.overrides import CONFIG_DIR, quote_override
+from src.config.schema import dataset_options
+from src.data.adapters import ADAPTERS, Adapter
 from src.data.cache import Records
-from src.data.celeba import HOMEPAGE, find_root
-from src.data.dataset import Dataset
+from src.data.celeba import HOMEPAGE
+from src.data.dataset import Dataset, open_dataset
 from src.data.decode import BadImages, check_images
+from src.data.groupings import parse_grouping
 from src.data.images import leave_out, read_bad_images
-from src.data.table import SPLITS
+from src.data.table import SPLITS, Table
 from src.data.text_files import shortened
-from src.io import UserError, exit_on_user_error, expand
+from src.io import UserError, atomic_path, exit_on_user_error, expand
 
 COMPLETE = 202_599  # images of the official data set
 NEEDED = ("list_attr_celeba.txt", "list_eval_partition.txt", "img_align_celeba.zip")
@@ -35,11 +42,17 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         prog="python -m scripts.prepare_data", description=__doc__.splitlines()[0], epilog=EPILOG
     )
     add = parser.add_argument
-    add("--root", type=expand, default=Path("data/celeba"), help="the CelebA folder, or its parent")
+    known = sorted(path.stem for path in (CONFIG_DIR / "exp" / "dataset").glob("*.yaml"))
+    known.remove("synthetic")
+    add("--dataset", choices=known, default="celeba", help="its layout, as in exp/dataset=")
+    add("--root", type=expand, default=None, help="its folder (default: that of exp/dataset)")
+    add("--metadata", help="the table's file, as in exp.dataset.metadata")
+    add("--crop", help="as exp.dataset.crop: a number, square or full")
+    add("--resize", help="as exp.dataset.resize: a number, or [height,width]")
     add(
         "--cache_dir", type=expand, default=Path("data/cache"), help="where decoded images are kept"
     )
-    add("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
+    add("--splits", nargs="+", default=list(SPLITS))
     add(
         "--target_resolution",
         nargs=2,
@@ -114,11 +127,40 @@ def check_checksums(root: Path) -> None:
             print(f"{path}: {verdict}")
 
 
-def print_counts(dataset: Dataset) -> None:
-    """Print how many rows there are, and how many image files without a row."""
-    table = dataset.table
-    counts = ", ".join(f"{split} {len(table.of_split(split)):,}" for split in SPLITS)
+def print_counts(table: Table) -> None:
+    """Print how many rows each split has."""
+    counts = ", ".join(f"{split} {len(table.of_split(split)):,}" for split in table.splits)
     print(f"{len(table):,} annotated images: {counts}")
+
+
+def print_columns(table: Table) -> None:
+    """Print what can be a task or an attribute, with the classes and how often each occurs."""
+    for column, names in zip(table.columns, table.classes):
+        codes = table.column(column)
+        counts = np.bincount(codes[codes >= 0], minlength=len(names))
+        shown = [f"{name} {count:,}" for name, count in zip(names[:8], counts)]
+        more = f", and {len(names) - 8} more" if len(names) > 8 else ""
+        missing = np.count_nonzero(codes < 0)
+        note = f"; missing {missing:,}" if missing else ""
+        print(f"  {column}: {', '.join(shown)}{more}{note}")
+    for reason in table.unusable.values():
+        print(f"  {reason}")
+
+
+def print_group_counts(dataset: Dataset, adapter: Adapter) -> None:
+    """Print the sizes of the groups, and whether they are those that were published."""
+    grouping = parse_grouping(adapter.grouping, dataset.columns)
+    for split, published in adapter.counts.items():
+        groups = grouping.group_ids(dataset.table.of_split(split))
+        counts = np.bincount(groups[groups >= 0], minlength=grouping.num_groups).tolist()
+        same = counts == list(published)
+        verdict = "as published" if same else f"NOT as published ({', '.join(map(str, published))})"
+        print(f"  {grouping.name} {split}: {', '.join(map(str, counts))}, {verdict}")
+
+
+def print_files(dataset: Dataset) -> None:
+    """Print how many image files there are, and how many of them have no row."""
+    table = dataset.table
     present = dataset.files.names()
     known = {dataset.files.file_name(name) for name in table.names}
     extra = sorted(present - known - read_bad_images(dataset.cache_folder).keys())
@@ -133,6 +175,20 @@ def print_sizes(sizes: np.ndarray) -> None:
     shown = [f"{width}x{height} ({count:,})" for (height, width), count in counts[:5]]
     rest = f" and {len(counts) - 5:,} other sizes" if len(counts) > 5 else ""
     print(f"  pictures of {', '.join(shown)}{rest} pixels, width x height")
+
+
+def write_sheet(records: Records, path: Path, count: int = 12) -> None:
+    """Write a JPEG with a dozen prepared pictures of a split, as the network sees them."""
+    positions = np.unique(np.linspace(0, len(records) - 1, min(count, len(records))).astype(int))
+    pictures = [Image.fromarray(pixels) for pixels in records.read(positions)]
+    width, height = pictures[0].size
+    columns = 6
+    sheet = Image.new("RGB", (columns * width, -(-len(pictures) // columns) * height))
+    for number, picture in enumerate(pictures):
+        sheet.paste(picture, ((number % columns) * width, (number // columns) * height))
+    with atomic_path(path) as temporary:
+        sheet.save(temporary, "JPEG", quality=90)
+    print(f"{path}: {len(pictures)} prepared pictures to look at")
 
 
 def check(args: argparse.Namespace, dataset: Dataset) -> None:
@@ -172,17 +228,34 @@ def _leave_out(dataset: Dataset, bad: dict[str, str]) -> None:
 
 
 def open_data(args: argparse.Namespace) -> Dataset:
-    return Dataset(args.root, args.target_resolution, cache_dir=args.cache_dir)
+    """Open the data set with the settings of its YAML."""
+    height, width = args.target_resolution
+    overrides = [f"exp/dataset={args.dataset}"]
+    overrides += [f"exp.dataset.target_resolution=[{height},{width}]"]
+    for key in ("root", "metadata", "cache_dir"):
+        if getattr(args, key) is not None:
+            overrides.append(quote_override(f"exp.dataset.{key}", str(getattr(args, key))))
+    for key in ("crop", "resize"):
+        if getattr(args, key) is not None:
+            overrides.append(f"exp.dataset.{key}={getattr(args, key)}")
+    return open_dataset(**dataset_options(load_config(overrides).dataset), workers=0)
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     if args.download:
-        download(args.root)
+        download(args.root or Path("data/celeba"))
     dataset = open_data(args)
-    print_counts(dataset)
-    if len(dataset.table) == COMPLETE:
-        check_checksums(find_root(args.root))
+    print_counts(dataset.table)
+    if args.dataset == "celeba":
+        print_files(dataset)
+        if len(dataset.table) == COMPLETE:
+            check_checksums(dataset.root)
+    else:
+        print_columns(dataset.table)
+    adapter = ADAPTERS.get(args.dataset)
+    if adapter is not None and adapter.counts:
+        print_group_counts(dataset, adapter)
     if args.check:
         check(args, dataset)
         return
@@ -191,6 +264,8 @@ def main(argv: list[str] | None = None) -> None:
         size = records.path.stat().st_size
         print(f"{records.path}: {len(records):,} images, {size:,} bytes")
         print_sizes(records.sizes)
+        if split == args.splits[0]:
+            write_sheet(records, dataset.cache_folder / "sheet.jpg")
 
 
 if __name__ == "__main__":

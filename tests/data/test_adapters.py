@@ -1,9 +1,13 @@
 """Known data sets, read from small files in their official layouts."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+from scripts import prepare_data
 from src.config.compose import load_config
 from src.config.schema import dataset_options
 from src.data.adapters import ADAPTERS, shares_by_name
@@ -184,3 +188,33 @@ def test_an_image_folder_with_splits(tmp_path):
 def test_a_missing_file_says_where_to_get_it(tmp_path, name):
     with pytest.raises(UserError, match=r"there is no .*csv.*the data are at https://"):
         ADAPTERS[name].find(tmp_path)
+
+
+def test_prepare_data_checks_a_table_and_draws_a_sheet(shapes, tmp_path, capsys):
+    prepare_data.main(
+        ["--dataset", "table", "--root", str(shapes), "--cache_dir", str(tmp_path)]
+        + ["--target_resolution", "16", "16", "--splits", "val", "--workers", "1"]
+    )
+    printed = capsys.readouterr().out
+    assert "240 annotated images: train 120, val 60, test 60" in printed
+    assert re.search(r"  shape: disc \d+, square \d+, triangle \d+; missing \d+", printed)
+    sheet = Image.open(next(tmp_path.glob("*/sheet.jpg")))
+    assert sheet.size == (6 * 16, 2 * 16)
+
+
+def test_prepare_data_compares_groups_with_the_published_ones(tmp_path, capsys):
+    rows = ["img_id,img_filename,y,split,place,place_filename"]
+    counts = {0: (3498, 184, 56, 1057), 1: (467, 466, 133, 133), 2: (2255, 2255, 642, 641)}
+    for split, sizes in counts.items():
+        for group, size in enumerate(sizes):
+            rows += [
+                f"1,b/{split}-{group}-{k}.jpg,{group // 2},{split},{group % 2},p"
+                for k in range(size)
+            ]
+    (tmp_path / "metadata.csv").write_text("\n".join(rows) + "\n")
+    arguments = ["--dataset", "waterbirds", "--root", str(tmp_path), "--check"]
+    with pytest.raises(UserError, match="no picture"):  # after the counts
+        prepare_data.main([*arguments, "--cache_dir", str(tmp_path / "cache")])
+    printed = capsys.readouterr().out
+    assert "bird:place train: 3498, 184, 56, 1057, as published" in printed
+    assert "test: 2255, 2255, 642, 641, NOT as published (2255, 2255, 642, 642)" in printed
