@@ -192,8 +192,10 @@ def test_a_missing_file_says_where_to_get_it(tmp_path, name):
 
 def test_prepare_data_checks_a_table_and_draws_a_sheet(shapes, tmp_path, capsys):
     prepare_data.main(
-        ["--dataset", "table", "--root", str(shapes), "--cache_dir", str(tmp_path)]
-        + ["--target_resolution", "16", "16", "--splits", "val", "--workers", "1"]
+        [
+            *("--dataset", "table", "--root", str(shapes), "--cache_dir", str(tmp_path)),
+            *("--target_resolution", "16", "16", "--splits", "val", "--workers", "1"),
+        ]
     )
     printed = capsys.readouterr().out
     assert "240 annotated images: train 120, val 60, test 60" in printed
