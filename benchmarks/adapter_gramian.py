@@ -8,6 +8,7 @@ Trains a small network, and at every second step compares the cosines between th
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,13 +45,15 @@ def main() -> None:
     parser.add_argument("--cells_every", type=int, default=4, help="measured batches")
     parser.add_argument("overrides", nargs="*", help="of the configuration")
     args = parser.parse_args()
-    records = measure(load_config([*SETTINGS, *args.overrides]), args.batches, args.cells_every)
-    args.out.write_text(json.dumps(records))
+    config, records = load_config([*SETTINGS, *args.overrides]), []
+    for record in measure(config, args.batches, args.cells_every):
+        records.append(record)
+        args.out.write_text(json.dumps(records))
     summarise(records)
 
 
-def measure(config: Config, count: int, cells_every: int) -> list[dict[str, list[float]]]:
-    """Train for 2 x `count` steps; return the Gramians of every second batch by kind."""
+def measure(config: Config, count: int, cells_every: int) -> Iterator[dict[str, list]]:
+    """Train for 2 x `count` steps; yield the Gramians of every second batch by kind."""
     dataset = open_dataset(**dataset_options(config.dataset), workers=2)
     groupings = parse_groupings(config.dataset.groupings, columns=dataset.columns)
     rows = dataset.split("train")
@@ -71,7 +74,7 @@ def measure(config: Config, count: int, cells_every: int) -> list[dict[str, list
     epochs = range(1, 2 + 2 * count * size // len(rows))
     batches = [b for e in epochs for b in split_batches(epoch_positions(plan, 0, e), size)]
     optimizer = torch.optim.SGD(model.parameters(), config.optimizer.lr, momentum=0.9)
-    backbone, records = list(model.backbone.parameters()), []
+    backbone = list(model.backbone.parameters())
     for step, (images, positions) in enumerate(
         iterate_batches(dataset.images("train"), batches[: 2 * count])
     ):
@@ -83,12 +86,11 @@ def measure(config: Config, count: int, cells_every: int) -> list[dict[str, list
             for by_cell in (False, True) if step % (2 * cells_every) == 0 else (False,):
                 parts = cell.sum(0).flatten() if by_cell else losses.mean(0)
                 record |= gramians(parts, batch, backbone, layers, by_cell)
-            records.append(record)
-            print(f"batch {len(records)}, loss {losses.mean():.3f}", flush=True)
+            print(f"step {step}, loss {losses.mean():.3f}", flush=True)
+            yield record
         optimizer.zero_grad()
         losses.mean(0).sum().backward()
         optimizer.step()
-    return records
 
 
 def gramians(

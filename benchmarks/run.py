@@ -49,9 +49,9 @@ def main() -> None:
 
 def table(device: str) -> dict:
     """Key to (function of a Bench) of all rows of a device."""
-    from benchmarks import rows_data, rows_run, rows_train
+    from benchmarks import rows_data, rows_run, rows_tasks, rows_train
 
-    rows = rows_data.ROWS | rows_train.CPU_ROWS | rows_run.ROWS
+    rows = rows_data.ROWS | rows_train.CPU_ROWS | rows_tasks.CPU_ROWS | rows_run.ROWS
     return rows if device == "cpu" else rows_train.GPU_ROWS | rows_data.INPUT_ROWS
 
 

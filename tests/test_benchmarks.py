@@ -15,6 +15,7 @@ from benchmarks.ours import Bench, _Alternating
 from benchmarks.picture import draw
 from benchmarks.rounding import bf16_rounding
 from benchmarks.rows_data import generic_weights
+from benchmarks.rows_tasks import timed
 from benchmarks.rows_train import agreement_row, difference
 from src.training.devices import choose_device
 
@@ -37,6 +38,12 @@ def test_ratio_is_the_median_of_pairs():
 
 def test_of_times_the_ratio_is_theirs_over_ours():
     assert compare("name", "s", [(0.5, 100.0)], target=100, seconds=True).value == 200
+
+
+def test_time_spent_in_a_function_is_noted():
+    double = timed(lambda x, times=2: times * x)
+    assert double(3) == 6 and double(3, times=4) == 12
+    assert len(double.times) == 2 and min(double.times) > 0
 
 
 def test_a_limit_is_met_below_it():
