@@ -20,6 +20,7 @@ from src.data.groupings import Grouping, parse_groupings
 from src.data.table import BINARY
 from src.io import UserError, exit_on_user_error, expand, write_json
 from src.methods.options import STAGED
+from src.objective.options import ObjectiveOptions
 from src.runs.folder import Run
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
         images,
         validation,
         Settings(seed=config.seed, augment=data.data_augmentation, **settings),
-        finish=lambda: draw_task_weights(run, tasks, config.objective.across),
+        finish=lambda: draw_task_weights(run, tasks, config.objective),
     ).train()
 
 
@@ -213,9 +214,9 @@ def index_plan(config: Config, group_labels: GroupLabels) -> IndexPlan:
     )
 
 
-def draw_task_weights(run: Run, tasks: list[str], across: str) -> None:
+def draw_task_weights(run: Run, tasks: list[str], objective: ObjectiveOptions) -> None:
     """Draw results/task_weights.png, unless the weights are fixed."""
-    if across == "static":
+    if objective.across == "static" and objective.gradient in ("none", "torchjd"):
         return
     import numpy as np
 

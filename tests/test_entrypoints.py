@@ -19,6 +19,7 @@ from src.data.groupings import parse_grouping
 from src.evaluation.logits import load_logits
 from src.evaluation.results import task_figures
 from src.io import UserError, read_json
+from src.objective.options import ObjectiveOptions
 from src.runs.folder import Run
 from src.training.checkpoints import load_checkpoint
 from tests.conftest import entrypoint_process
@@ -133,7 +134,7 @@ def test_a_damaged_line_of_the_log_is_left_out_of_the_picture_of_task_weights(tm
     line = '{"step": 1, "epoch": 1, "train/loss": 1.0, "train/Young/weight": 1.0}\n'
     damaged = [line.replace("weight", "weighu"), line.replace('weight": 1.0', 'weight": "x"')]
     run.metrics.write_text("".join([line] * sound + damaged))
-    entrypoint.draw_task_weights(run, ["Young"], "lbtw")
+    entrypoint.draw_task_weights(run, ["Young"], ObjectiveOptions(across="lbtw"))
     assert (run.results / "task_weights.png").stat().st_size > 0
 
 
