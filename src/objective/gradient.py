@@ -55,8 +55,8 @@ class GradientLayer(Layer):
         """Keep the cosines between the tasks for the log, from their Gramian (T, T)."""
         norms = gramian.diagonal().clamp(min=1e-24).sqrt()
         cosines = gramian / norms[:, None] / norms
-        if self.pairs:
-            self.cosines.copy_(torch.stack([cosines[pair] for pair in self.pairs]))
+        below = torch.tril_indices(*cosines.shape, -1, device=cosines.device)  # as in `pairs`
+        self.cosines.copy_(cosines[below[0], below[1]])
 
     @property
     def log_names(self) -> list[str]:
@@ -141,7 +141,8 @@ class GramianLayer(GradientLayer):
         sums = products.new_zeros(num_tasks, size, num_columns, size)
         sums.index_add_(0, self.task_of_column, products)
         gramian = products.new_zeros(num_tasks, size, num_tasks, size)
-        return gramian.index_add_(2, self.task_of_column, sums)
+        gramian.index_add_(2, self.task_of_column, sums)
+        return gramian.nan_to_num(0, 0, 0)  # of a step that is skipped; solvers would raise
 
     def solve(self, gramian: Tensor, present: Tensor) -> Tensor:
         """Return the weights of the rows; with `rescale` on the scale of a sum over the rows."""

@@ -154,6 +154,13 @@ def test_a_task_without_labels_gets_weight_0():
     assert logged[2:4].tolist() == pytest.approx([1, 0]) and math.isfinite(total.item())
 
 
+@pytest.mark.parametrize("name", SOLVERS)
+def test_nan_reaches_the_total_and_no_solver(name):
+    tables, net = make_tables(LABELS, GROUPS), Net()
+    total, _ = make(tables, net, name)(whole_batch(tables, net() * math.nan))
+    assert math.isnan(total.item())
+
+
 def test_cosines_and_the_share_of_conflicts_are_logged():
     tables, net = make_tables(LABELS, GROUPS), Net()
     objective = make(tables, net)
