@@ -230,7 +230,14 @@ def name_differences(runs: Sequence[ReportRun]) -> None:
             for key in values.keys() | first.keys()
             if values.get(key) != first.get(key)
         }
-        keys = sorted(differing - SHOWN_ELSEWHERE)
+        # Options of a weighting are a difference only between runs of that weighting.
+        of_one = {
+            key
+            for key in differing
+            if key.startswith(OPTIONS_OF_SEVERAL_TASKS)
+            and len({str(values[key]) for values in kept if key in values}) == 1
+        }
+        keys = sorted(differing - SHOWN_ELSEWHERE - of_one)
         for run, values in zip(same, kept):
             run.settings |= {key: values.get(key) for key in keys}
 
