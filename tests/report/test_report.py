@@ -9,7 +9,7 @@ import pytest
 from scripts.report_results import main
 from src.report.collect import Answers, Measured, _task_key, compare
 from src.report.published import Published, published, reference
-from src.report.runs import RunConfig, find_runs, weighting_of
+from src.report.runs import RunConfig, find_runs, name_differences, weighting_of
 from src.report.text import comparison_table, csv_text, gap, latex, latex_text, result_table
 from tests.report_example import BROWS, LIPS, example_grid, example_report
 
@@ -162,6 +162,19 @@ def test_weightings_are_named(changes, across, name, gradient):
         dataset=SimpleNamespace(**data), objective={"across": across, "gradient": gradient}
     )
     assert weighting_of(config) == name
+
+
+def test_options_of_a_weighting_are_named_where_they_differ():
+    leaves = [
+        {},
+        {"objective.famo.lr": 0.1},
+        {"objective.stch.mu": 1.0},
+        {"objective.stch.mu": 0.1},
+    ]
+    runs = [SimpleNamespace(state="done", method="erm", leaves=own, settings={}) for own in leaves]
+    name_differences(runs)
+    assert runs[1].settings == {"objective.stch.mu": None}
+    assert runs[3].settings == {"objective.stch.mu": 0.1}
 
 
 def test_a_jtt_run_is_found_once(tmp_path):
