@@ -11,11 +11,12 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
 
-from src.io import UserError, read_json, write_json
+from src.io import UserError, exclusive, read_json, write_json
 from src.runs.folder import Run
 
 # What a tracker gets of a run folder besides the metrics.
@@ -94,20 +95,30 @@ class MLflow:
         from mlflow import MlflowClient
 
         self._path = run.path
-        self._client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"))
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "group-robust")
-        known = self._client.get_experiment_by_name(name)
-        experiment = known.experiment_id if known else self._client.create_experiment(name)
+        # Runs that start at once must not all create the file and the experiment.
+        with exclusive(Path("mlflow.lock"), "waiting for another run that opens MLflow"):
+            self._client = MlflowClient(
+                os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+            )
+            name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "group-robust")
+            known = self._client.get_experiment_by_name(name)
+            experiment = known.experiment_id if known else self._client.create_experiment(name)
+        self._id = self._find(run, experiment) or self._create(run, experiment)
+
+    def _find(self, run: Run, experiment: str) -> str | None:
+        """Return the id of the run if an earlier session tracked it, and mark it as running."""
+        found = self._client.search_runs([experiment], f"tags.id = '{run_id(run, 'mlflow')}'")
+        if not found:
+            return None
+        self._client.set_terminated(found[0].info.run_id, "RUNNING")
+        return found[0].info.run_id
+
+    def _create(self, run: Run, experiment: str) -> str:
         tags = {"folder": str(run.path.resolve()), "id": run_id(run, "mlflow")}
-        found = self._client.search_runs([experiment], f"tags.id = '{tags['id']}'")
-        if found:
-            self._id = found[0].info.run_id
-            self._client.set_terminated(self._id, "RUNNING")
-        else:
-            created = self._client.create_run(experiment, tags=tags, run_name=run_name(run))
-            self._id = created.info.run_id
-            for key, value in read_settings(run).items():
-                self._client.log_param(self._id, key, value)
+        created = self._client.create_run(experiment, tags=tags, run_name=run_name(run))
+        for key, value in read_settings(run).items():
+            self._client.log_param(created.info.run_id, key, value)
+        return created.info.run_id
 
     def log(self, step: int, values: dict[str, float]) -> None:
         from mlflow.entities import Metric
