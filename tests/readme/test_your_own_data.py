@@ -36,6 +36,6 @@ def test_your_own_data_from_nothing_to_the_report(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "shape=square texture=checks" in done.stdout
-    rows = read_json(tmp_path / "report" / "report.json")["results"]
+    rows = read_json(tmp_path / "report" / "report.json")["rows"]
     assert {row["method"] for row in rows} == {"erm", "rwg"}
     assert all(len(row["groups"]) == 9 for row in rows)
