@@ -38,8 +38,11 @@ def to_dict(config: Config) -> dict[str, Any]:
     for name in PICTURE_OPTIONS | TABLE_OPTIONS:
         if data[name] == fields[name].get_default(call_default_factory=True):
             del data[name]
-    if values["model"]["inputs"] is None:
-        del values["model"]["inputs"]
+    values["model"] = {
+        key: value
+        for key, value in values["model"].items()
+        if key not in ("inputs", "freeze") or value
+    }
     unused = [method for method in METHODS if method in values and method != config.method]
     unused += ["stage"] * (config.stage is None)
     if config.method not in STAGED or config.stage is not None:

@@ -44,7 +44,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class ModelConfig(Options):
-    name: Text = Field(description="any torchvision classifier: resnet50, convnext_tiny, ...")
+    name: Text = Field(description="resnet50 or any torchvision classifier, or timm/NAME")
     pretrained: bool = Field(description="start from ImageNet weights; false: random weights")
     weights: PathText | None = Field(description="a local .safetensors or .pt backbone instead")
     head: Literal["linear", "cosine", "prototypes"] = Field(
@@ -52,6 +52,9 @@ class ModelConfig(Options):
         description="cosine: normalised features and rows, no bias (LDAM); prototypes: set by DPE",
     )
 
+    freeze: Literal["bn"] | bool = Field(
+        False, description="true: train the head only; bn: keep batch norm as it is"
+    )
     inputs: Count | None = Field(
         None, description="width of the features that linear and mlp see; null: that of the file"
     )

@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 from src.data.features import FEATURE_MODELS
 from src.io import UserError
+from src.models import freezing, timm_backbones
 from src.models.on_features import feature_backbone
 from src.models.tensor_files import read_tensors
 
@@ -60,28 +61,58 @@ def build_model(
     seed: int,
     head: str = "linear",
     inputs: int | None = None,
+    freeze: bool | str = False,
 ) -> Network:
     """Build a network with `num_logits` logits.
 
     Args:
-        name: a torchvision classifier, such as resnet50.
+        name: a torchvision classifier, such as resnet50, or `timm/` and a model of timm.
         pretrained: start from torchvision's ImageNet weights (IMAGENET1K_V1 if there are several).
         weights: a local .safetensors or .pt backbone in torchvision's names, used instead.
         seed: of the random initial weights (always of the head, of all without `pretrained`).
         head: linear or cosine.
         inputs: width of the features that `linear` and `mlp` see instead of images.
+        freeze: true to train the head only, `bn` to keep batch norm as it is.
 
     Raises:
         UserError: an unknown name, no network connection and no file, or a file that does not fit.
     """
-    import torchvision.models as zoo
-
     check_name(name)
-    if inputs is not None:
-        backbone, width = feature_backbone(name, inputs, seed)
+    if inputs is None and not name.startswith(timm_backbones.PREFIX):
+        network = _from_torchvision(name, num_logits, pretrained, weights, seed, head)
+    else:
+        if inputs is not None:
+            backbone, width = feature_backbone(name, inputs, seed)
+        else:
+            backbone, width = _from_timm(name, pretrained, weights, seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return Network(backbone, HEAD_KINDS[head](width, num_logits))
+            network = Network(backbone, HEAD_KINDS[head](width, num_logits))
+    if freeze:
+        freezing.freeze(network.backbone, freeze)
+    return network
+
+
+def _from_timm(
+    name: str, pretrained: bool, weights: str | None, seed: int
+) -> tuple[nn.Module, int]:
+    """Return a backbone of timm and its width."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone, width, head_name = timm_backbones.create(name, pretrained and weights is None)
+    if weights is not None:
+        load_backbone(backbone, head_name, read_weights(Path(weights)), source=weights)
+    if pretrained or weights is not None:
+        print(timm_backbones.describe(name, backbone), flush=True)
+    return timm_backbones.with_own_normalisation(backbone), width
+
+
+def _from_torchvision(
+    name: str, num_logits: int, pretrained: bool, weights: str | None, seed: int, head: str
+) -> Network:
+    """Build a network from a classifier of torchvision."""
+    import torchvision.models as zoo
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         # Some families (inception, googlenet) return extra outputs in training unless disabled.
@@ -109,6 +140,8 @@ def model_names() -> list[str]:
 
 def check_name(name: str) -> None:
     """Raise a UserError for a name that `build_model` does not know."""
+    if name.startswith(timm_backbones.PREFIX):
+        return timm_backbones.check_timm_name(name)
     names = model_names()
     if name not in (*names, *FEATURE_MODELS):
         near = difflib.get_close_matches(name, names, n=1)

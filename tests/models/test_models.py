@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from src.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from src.io import UserError
 from src.models.build import (
     build_model,
@@ -234,3 +235,41 @@ def test_the_imagenet_weights_beside_celeba_fill_a_resnet50(celeba_root):
     assert len(backbone) == 265  # 53 convolutions, 53 batch norms of four tensors
     for name in backbone:
         assert torch.equal(state[name], given[name].float()), name
+
+
+def test_a_timm_network_has_its_own_normalisation():
+    pytest.importorskip("timm")
+    name = "timm/vit_tiny_patch16_224.augreg_in21k"  # mean and deviation 0.5
+    model = build_model(name, 3, False, None, seed=0).eval()
+    first = model.backbone[0]
+    grey = torch.rand(1, 3, 4, 4)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    assert torch.allclose(first((grey - mean) / std), (grey - 0.5) / 0.5, atol=1e-5)
+    assert not any(key.startswith("backbone.0") for key in model.state_dict())
+    with pytest.raises(UserError, match=r"timm has no such model; did you mean 'timm/resnet18'"):
+        build_model("timm/resnet118", 1, False, None, 0)
+
+
+def test_weights_of_a_timm_network_are_loaded_from_a_file(tmp_path):
+    timm = pytest.importorskip("timm")
+    source = timm.create_model("resnet18", num_classes=10)
+    torch.save(source.state_dict(), tmp_path / "weights.pt")
+    model = build_model("timm/resnet18", 2, True, str(tmp_path / "weights.pt"), seed=0).eval()
+    images = torch.rand(2, 3, 32, 32)
+    wanted = source.eval().forward_head(source.forward_features(images), pre_logits=True)
+    with torch.no_grad():
+        assert torch.allclose(model.features(images), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("what", [True, "bn"])
+def test_what_is_frozen_stays(what):
+    model = build_model(SMALL, 1, False, None, seed=0, freeze=what).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    model(torch.rand(4, 3, 32, 32)).square().sum().backward()
+    optimizer.step()
+    changed = {name for name, t in model.state_dict().items() if not torch.equal(t, before[name])}
+    assert changed >= {"head.weight", "head.bias"}
+    statistics = {name for name in changed if "running" in name or "num_batches" in name}
+    assert not statistics
+    assert any(name.startswith("backbone.") for name in changed) == (what == "bn")
