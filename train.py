@@ -8,9 +8,11 @@ python train.py --help
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.config.compose import launch, load_saved_config
@@ -31,7 +33,23 @@ if TYPE_CHECKING:
 
 def main(config: Config) -> None:
     """Train the run of a configuration, or continue it, unless it is done."""
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    if config.train.num_devices > 1 and processes == 1 and config.method not in STAGED:
+        from src.training.distributed import start_processes
+
+        start_processes(config.train.num_devices, own_command())
+        return
+    if processes > 1 and config.method in STAGED:
+        raise UserError(
+            f"exp={config.name} trains in several stages, each of which starts its own processes: "
+            f"use python train.py exp.train.num_devices={processes}, without torchrun"
+        )
     run = Run(config.train.log_dir)
+    if int(os.environ.get("RANK", 0)):
+        # Rank 0 prints, keeps the folder and its status; the others only compute.
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            train(config, run)
+        return
     is_new = not run.path.exists()
     with run.claim():
         save_config(config, run.config)
@@ -60,6 +78,15 @@ def main(config: Config) -> None:
     best = "best-group" if by_group else "best-class"
     command = ["python", "test.py", "--log_dir", str(run.path), "--ckpt_num", best]
     print(f"evaluate it: {shlex.join([*command, '--split', 'test'])}")
+
+
+def own_command() -> list[str]:
+    """Return the program and arguments of this run, also if it is one of a sweep by Hydra."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if HydraConfig.initialized():
+        return [sys.argv[0], *HydraConfig.get().overrides.task]
+    return sys.argv
 
 
 def remove_unused_folder(run: Run) -> None:
@@ -114,11 +141,13 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
     from src.runs.provenance import data_identity, describe_session, record_provenance
     from src.sampling.plans import stack_labels
     from src.training.devices import choose_device, choose_precision, explain_out_of_memory
+    from src.training.distributed import Ranks, synchronise_batch_norm
     from src.training.loop import Settings, Trainer
     from src.training.validation import Validation
 
     data, loader = config.dataset, config.dataloader
-    device = choose_device(config.train.device)
+    ranks = Ranks()
+    device = choose_device(config.train.device, ranks.local)
     precision = choose_precision(config.train.precision, device)
     tasks = [grouping.task for grouping in groupings]
     layout = LogitLayout([grouping.num_classes for grouping in groupings])
@@ -147,6 +176,12 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
         return build_model(**config.model.model_dump(), num_logits=layout.width, seed=seed)
 
     model = method.wrap(build(config.seed), lambda: build(config.seed + 1))
+    model = synchronise_batch_norm(model, ranks, device)
+    if ranks.size > 1 and config.objective.gradient == "torchjd":
+        raise UserError(
+            "objective.gradient=torchjd works in one process: use exp.train.num_devices=1, or one "
+            "of our own solvers, such as upgrad"
+        )
     model.to(device, memory_format=torch.channels_last)
     with explain_out_of_memory():
         if data.features is None:
@@ -155,15 +190,16 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
     objective = Objective(config.objective, tables, tasks, weights, data.lbtw_alpha)
     validation = Validation(
         *(run, dataset, *group_labels.split("val"), group_labels.has_groups("val")),
-        *(loader.eval_batch_size, device, precision),
+        *(loader.eval_batch_size, device, precision, ranks),
     )
     identity = {
         "train": data_identity(rows, images),
         "val": data_identity(val_rows, validation.images),
     }
-    record_provenance(run, identity, describe_session(device, precision))
-    settings = config.train.model_dump(exclude={"log_dir", "tensorboard", "tracker"})
-    settings |= {"trackers": config.train.trackers}
+    if ranks.first:
+        record_provenance(run, identity, describe_session(device, precision, ranks.size))
+    left_out = {"log_dir", "num_devices", "tensorboard", "tracker"}
+    settings = config.train.model_dump(exclude=left_out) | {"trackers": config.train.trackers}
     settings |= config.optimizer.model_dump(exclude={"name"})
     settings |= {"device": device, "precision": precision, "optimizer": config.optimizer.name}
     settings |= {"batch_size": loader.batch_size, "device_cache": loader.device_cache}
@@ -177,6 +213,7 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
         validation,
         Settings(seed=config.seed, augment=data.data_augmentation, **settings),
         finish=lambda: draw_task_weights(run, tasks, config.objective),
+        ranks=ranks,
     ).train()
 
 

@@ -1,5 +1,6 @@
 """Rows about training and evaluation: whole steps beside the conventional loop's."""
 
+import os
 import statistics
 import subprocess
 import sys
@@ -223,11 +224,38 @@ def _wait_for_lines(runs: list[Run], count: int, limit: float = 120.0) -> None:
 SMALL = {"model": "resnet18", "resolution": 64}
 FULL = {"model": "resnet50", "resolution": 224}
 
+
+def processes_row(bench: Bench, model: str, resolution: int, batch: int, steps: int) -> Row:
+    """Several processes on one batch: two beside two threads of one, or all GPUs beside one."""
+    on_cpu = bench.device.type == "cpu"
+    count = 2 if on_cpu else torch.cuda.device_count()
+
+    def rate(processes: int) -> float:
+        threads = {"OMP_NUM_THREADS": str(count // processes)} if on_cpu else {}
+        with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
+            command = [sys.executable, "train.py", *bench.overrides(model, resolution, batch)]
+            command += [f"exp.train.num_devices={processes}", f"exp.train.log_dir={folder}/run"]
+            command += [f"exp.train.log_every_n_steps={steps}", f"exp.train.max_steps={3 * steps}"]
+            subprocess.run(command, env={**os.environ, **threads}, check=True, capture_output=True)
+            lines = list(read_metrics(Run(Path(folder) / "run")))
+        return statistics.median(
+            line["time/images_per_second"]
+            for line in lines[1:]
+            if "train/loss" in line and line["step"] % steps == 0
+        )
+
+    pairs = interleave(lambda: rate(count), lambda: rate(1), repeats=3)
+    theirs = f"one with {count} threads" if on_cpu else "one GPU"
+    name = f"{count} processes, {model} {resolution} batch {batch}"
+    return compare(name, "images/s", pairs, None, f"theirs is {theirs}")
+
+
 CPU_ROWS = {
     "step": partial(turns_row, **SMALL, batch=32, steps=96, target=0.97),
     "training": partial(training_row, **SMALL, batch=32, steps=4, target=None, repeats=3),
     "evaluation": partial(evaluation_row, **SMALL, batch=64, target=None, repeats=3),
     "agreement": partial(agreement_row, **SMALL, steps=10),
+    "processes": partial(processes_row, model="convnext_tiny", resolution=64, batch=32, steps=8),
 }
 GPU_ROWS = {
     "resnet50": rate_row,
@@ -249,4 +277,7 @@ GPU_ROWS = {
     "agreement-resnet18": partial(agreement_row, model="resnet18", resolution=224, steps=40),
     "device-cache": device_cache_row,
     "sweep": sweep_row,
+}
+SEVERAL_GPU_ROWS = {
+    "processes": partial(processes_row, **FULL, batch=512, steps=60),
 }

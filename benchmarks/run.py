@@ -49,10 +49,15 @@ def main() -> None:
 
 def table(device: str) -> dict:
     """Key to (function of a Bench) of all rows of a device."""
+    import torch
+
     from benchmarks import rows_data, rows_run, rows_tasks, rows_train
 
     rows = rows_data.ROWS | rows_train.CPU_ROWS | rows_tasks.CPU_ROWS | rows_run.ROWS
-    return rows if device == "cpu" else rows_train.GPU_ROWS | rows_data.INPUT_ROWS
+    if device == "cpu":
+        return rows
+    several = rows_train.SEVERAL_GPU_ROWS if torch.cuda.device_count() > 1 else {}
+    return rows_train.GPU_ROWS | several | rows_data.INPUT_ROWS
 
 
 def measure(rows: dict, chosen: list[str], device, arguments: argparse.Namespace) -> None:

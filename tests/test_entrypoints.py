@@ -444,3 +444,13 @@ def test_one_failed_job_does_not_end_a_sweep(tiny_overrides, tmp_path, run_entry
     assert done == ["run-0.0001", "run-0.001"]
     code, output = run_entrypoint(*sweep, "exp.lrr=1,2")
     assert code == 2 and "exp.lrr: there is no such key" in output and "Traceback" not in output
+
+
+@pytest.mark.slow
+def test_a_sweep_runs_by_hydras_submitit_launcher(tiny_overrides, tmp_path, run_entrypoint):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    sweep = ["train.py", "-m", "hydra/launcher=submitit_local", *tiny_overrides, "exp.seed=0,1"]
+    sweep += [f"exp.train.log_dir='{tmp_path}/seed${{exp.seed}}'"]
+    code, output = run_entrypoint(*sweep, f"hydra.sweep.dir={tmp_path}/multirun")
+    assert code == 0, output
+    assert [Run(tmp_path / f"seed{seed}").status()["state"] for seed in (0, 1)] == ["done"] * 2

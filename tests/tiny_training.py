@@ -30,6 +30,7 @@ from src.sampling.plans import IndexPlan, Schedule
 from src.training import loop as training
 from src.training import validation
 from src.training.checkpoints import load_checkpoint
+from src.training.distributed import Ranks
 from src.training.method import Method
 from src.training.validation import Validation
 
@@ -142,7 +143,7 @@ def make_trainer(
         MemoryImages(NUM_TRAIN, settings.augment),
         Validation(
             *(run, MemoryDataset(), MemoryDataset().split("val"), groupings, True),
-            *(8, device, settings.precision),
+            *(8, device, settings.precision, Ranks()),
         ),
         settings,
     )

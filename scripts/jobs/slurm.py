@@ -30,7 +30,8 @@ class SlurmSettings(BaseModel):
     qos: str | None = None
     constraint: str | None = None
     time: int = Field(720, ge=1, description="minutes")
-    gpus: int = Field(1, ge=0)
+    nodes: int = Field(1, ge=1, description="for runs with exp.train.num_devices")
+    gpus: int = Field(1, ge=0, description="of each node")
     cpus: int = Field(8, ge=1)
     mem_gb: float = Field(32, gt=0)
     array_limit: int = Field(16, ge=1, description="runs of one call at a time")
@@ -173,6 +174,7 @@ def parameters(settings: SlurmSettings, jobs: Sequence[Job]) -> dict[str, Any]:
         "qos": settings.qos,
         "constraint": settings.constraint,
         "time": settings.time,
+        "nodes": settings.nodes,
         "gpus_per_node": settings.gpus or None,
         "cpus_per_task": settings.cpus,
         "mem": f"{round(1024 * settings.mem_gb)}MB",

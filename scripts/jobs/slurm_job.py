@@ -5,13 +5,14 @@ the job back into the queue, where the same command resumes.
 """
 
 import os
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from submitit.helpers import DelayedSubmission
 
-from scripts.jobs.job import LOCK_NAME, Job, JobProcess
+from scripts.jobs.job import LOCK_NAME, STOPPED_CODES, Job, JobProcess, describe_exit
 from src.io import exclusive
 from src.runs.folder import Run
 
@@ -37,6 +38,10 @@ class SlurmTask:
 
     def __call__(self) -> str:
         job = Job(self.name, self.argv, Path(self.run_dir))
+        if os.environ.get("SLURM_PROCID", "0") != "0":
+            # One of several nodes: the first one keeps the run's folder and its log.
+            code = subprocess.call(job.command())
+            return "stopped" if code in STOPPED_CODES else describe_exit(code)
         lock = job.run_dir / LOCK_NAME
         # The submitting process holds the lock until our id is in status.json.
         with exclusive(lock, f"waiting for {lock}: the run is being submitted or run"):

@@ -22,6 +22,7 @@ WITHOUT_EFFECT = {
     "train.cuda_graph",
     "train.device",
     "train.log_dir",
+    "train.num_devices",
     "train.log_every_n_steps",
     "train.save_every_minutes",
     "train.keep_ckpts",

@@ -215,6 +215,9 @@ class TrainConfig(Options):
         description="auto: bf16 or fp16 on a GPU, fp32 on a CPU"
     )
     device: Text = Field(description="auto (the first GPU, else the CPU), cpu, cuda, cuda:1, ...")
+    num_devices: Count = Field(
+        default=1, description="processes that share each batch, one per GPU; see docs/many_runs.md"
+    )
     compile: bool = Field(description="torch.compile the network: slower start, faster steps")
     cuda_graph: bool = Field(description="on a GPU, replay each step as one CUDA graph")
     log_dir: PathText | None = Field(
@@ -335,6 +338,11 @@ class Config(MethodSections):
             problems.append("lisa.mix=cutmix needs images: set lisa.mix=mixup for features")
         if self.dataloader.train_fraction < 1 and data.subsample:
             problems.append("dataloader.train_fraction and dataset.subsample: set one of them")
+        if self.train.num_devices > self.dataloader.batch_size:
+            problems.append(
+                f"train.num_devices={self.train.num_devices} is more than dataloader.batch_size="
+                f"{self.dataloader.batch_size}, the batch that the devices share"
+            )
         problems += group_problems(self)
         weighted = data.loss_balanced_task_weighting or data.task_weights not in (
             None,

@@ -26,6 +26,7 @@ def augment(
     resolution: tuple[int, int],
     seed: int,
     step: int,
+    rows: slice = slice(None),
 ) -> torch.Tensor:
     """Return a random resized crop of each image at `resolution`, flipped at random.
 
@@ -34,13 +35,14 @@ def augment(
     Args:
         images: full frames (B, S, R, 3) uint8.
         sizes: (B, 2) height and width of the pictures, of which the frames are scaled copies.
+        rows: of the batch, to which `images` belong; `sizes` are those of the whole batch.
 
     Returns:
         Grey levels (B, H, W, 3), see `crop_and_resize`.
     """
     crops, flips = draw_crops(seed, step, sizes)
-    crops = scale_crops(crops, sizes, images.shape[1:3])
-    return crop_and_resize(images, crops, flips, resolution)
+    crops = scale_crops(crops[rows], sizes[rows], images.shape[1:3])
+    return crop_and_resize(images, crops, flips[rows], resolution)
 
 
 def draw_crops(seed: int, step: int, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

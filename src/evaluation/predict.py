@@ -50,6 +50,7 @@ def predict(
     progress: str | None = None,
     stop: Callable[[], Any] = lambda: None,
     with_features: bool = False,
+    share: Callable[[int], slice] = lambda count: slice(0, count),
 ) -> Pass | None:
     """Run a network over a split in eval mode.
 
@@ -59,6 +60,7 @@ def predict(
         progress: label of the progress bar; None shows none.
         stop: asked between batches; if it returns something, the pass ends and returns None.
         with_features: also keep the features, as float16.
+        share: which of the N examples to run over; by default all. The result has their rows.
 
     Raises:
         UserError: an output is not finite; it would count as a prediction of class 0.
@@ -69,13 +71,15 @@ def predict(
     from src.data.batches import iterate_batches
     from src.training.devices import autocast
 
-    batches = np.array_split(np.arange(num_examples), max(1, -(-num_examples // batch_size)))
-    logits = torch.empty(num_examples, num_logits, device=device)  # (N, C)
+    examples = np.arange(num_examples)[share(num_examples)]
+    batches = np.array_split(examples, max(1, -(-len(examples) // batch_size)))
+    logits = torch.empty(len(examples), num_logits, device=device)  # (N, C)
+    done = 0
     kept: list[np.ndarray] = []
     was_training = model.training
     model.eval()
     hidden = True if progress is None else None  # None: hidden without a terminal
-    bar = tqdm(total=num_examples, desc=progress, unit="img", leave=False, disable=hidden)
+    bar = tqdm(total=len(examples), desc=progress, unit="img", leave=False, disable=hidden)
     with torch.inference_mode(), bar:
         for batch, positions in iterate_batches(images, batches, device):
             with autocast(device, precision):
@@ -85,7 +89,8 @@ def predict(
                     kept.append(features.half().cpu().numpy())
                 else:
                     output = model(batch)
-            logits[positions[0] : positions[-1] + 1] = output.float()
+            logits[done : done + len(positions)] = output.float()
+            done += len(positions)
             bar.update(len(positions))
             if stop():
                 return None
@@ -96,7 +101,7 @@ def predict(
             "" if precision == "fp32" else f", or try exp.train.precision=fp32 (now {precision})"
         )
         raise UserError(
-            f"the network's output is not finite for {bad:,} of {num_examples:,} examples: lower "
+            f"the network's output is not finite for {bad:,} of {len(examples):,} examples: lower "
             f"exp.optimizer.lr{other}"
         )
     return Pass(logits.cpu().numpy(), np.concatenate(kept) if with_features else None)

@@ -80,6 +80,7 @@ class CnC(Method):
     """Minimise weight * contrastive loss + (1 - weight) * objective; see the module."""
 
     captured = False  # not yet tried as a CUDA graph
+    whole_batches = True
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)

@@ -22,6 +22,8 @@ class Mixup(Method):
     s drawn from Beta(alpha, alpha).
     """
 
+    whole_batches = True
+
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
         self.register_buffer("share", shared_buffer(self.batch_size), persistent=False)
@@ -56,6 +58,8 @@ class Lisa(Method):
     a share from Beta(alpha, alpha) for each pair. `cutmix` draws one for the batch and pastes a
     rectangle of the partner; the share is then the exact area that stays.
     """
+
+    whole_batches = True
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)

@@ -151,7 +151,7 @@ class SsaFold(Method):
         images: Tensor,
         positions: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        logits, half = network(images), len(images) // 2
+        logits, half = network(images), len(positions) // 2
         labelled, logged = objective(self.tables.batch(logits[:half], positions[:half]))
         batch = self.tables.batch(logits[half:], positions[half:])
         predicted, confidence, groups = self.pseudo_groups(batch.logits.detach(), batch.groups)

@@ -47,8 +47,12 @@ class GradientLayer(Layer):
         self.pairs = [(a, b) for a in range(len(tasks)) for b in range(a)]
         self.register_buffer("cosines", torch.zeros(len(self.pairs)), persistent=False)
 
-    def watch(self, network: Network) -> None:
-        """Prepare for the gradients of a network."""
+    def watch(self, network: Network, gather: Callable[[Tensor], Tensor] = torch.clone) -> None:
+        """Prepare for the gradients of a network.
+
+        Args:
+            gather: (b, ...) of this process to (B, ...) of all.
+        """
         raise NotImplementedError
 
     def measure(self, gramian: Tensor) -> None:
@@ -94,7 +98,8 @@ class GramianLayer(GradientLayer):
         self.register_buffer("orders", torch.zeros(rows, rows, dtype=torch.int64), persistent=False)
         self.seen: tuple[nn.Linear, Tensor] | None = None  # the head, and its last input (B, D)
 
-    def watch(self, network: Network) -> None:
+    def watch(self, network: Network, gather: Callable[[Tensor], Tensor] = torch.clone) -> None:
+        self.gather = gather
         network.head.register_forward_hook(self._note)
 
     def _note(self, head: nn.Linear, inputs: tuple[Tensor], logits: Tensor) -> None:
@@ -129,6 +134,7 @@ class GramianLayer(GradientLayer):
     def gramian(self, rows: Tensor) -> Tensor:
         """Return the inner products of the gradients, (T, G, T, G) float64, from rows (B, C, G)."""
         head, features = self.seen
+        features = self.gather(features)
         features, heads = features.float(), head.weight.detach().float()
         if isinstance(head, CosineHead):
             features, heads = normalize(features), normalize(heads)

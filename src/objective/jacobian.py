@@ -1,5 +1,7 @@
 """Layer 4 on full Jacobians, by the aggregators of TorchJD (an optional library)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -26,7 +28,7 @@ class JacobianLayer(GradientLayer):
         self.aggregator = make_aggregator(self.options, len(tasks))
         self.networks: tuple[Network, ...] = ()  # a tuple keeps its weights out of this module
 
-    def watch(self, network: Network) -> None:
+    def watch(self, network: Network, gather: Any = None) -> None:
         self.networks = (network,)
 
     def forward(self, scalars: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

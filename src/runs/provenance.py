@@ -19,7 +19,7 @@ from src.runs.folder import Run
 
 ROOT = Path(__file__).parents[2]
 # Values that decide the bits of a result; a change is printed.
-DECIDE_BITS = ("torch", "device", "precision", "threads", "code")
+DECIDE_BITS = ("torch", "device", "precision", "threads", "processes", "code")
 
 
 class DataIdentity(BaseModel):
@@ -41,8 +41,8 @@ def data_identity(rows: Table, images: Any) -> DataIdentity:
     return DataIdentity(rows=rows_identity(rows.names, rows.codes), images=images.fingerprint)
 
 
-def describe_session(device: Any, precision: str) -> dict[str, Any]:
-    """Describe what this process runs with."""
+def describe_session(device: Any, precision: str, processes: int = 1) -> dict[str, Any]:
+    """Describe what this process runs with, beside `processes` - 1 others."""
     import torch
 
     cuda = device.type == "cuda"
@@ -51,6 +51,7 @@ def describe_session(device: Any, precision: str) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if cuda else f"cpu ({_cpu_name()})",
         "precision": precision,
         "threads": torch.get_num_threads(),
+        "processes": processes,
         "code": code_version(),
         "python": platform.python_version(),
         "host": platform.node(),
@@ -103,7 +104,7 @@ def record_provenance(run: Run, data: dict[str, DataIdentity], session: dict[str
     """
     sessions = _known_sessions(run, data) if run.provenance.exists() else []
     if sessions:
-        changed = [name for name in DECIDE_BITS if sessions[-1].get(name) != session[name]]
+        changed = [name for name in DECIDE_BITS if sessions[-1].get(name, 1) != session[name]]
         for name in changed:
             print(
                 f"note: {name} is {session[name]}, was {sessions[-1].get(name)}: "

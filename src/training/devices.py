@@ -10,12 +10,18 @@ import torch
 from src.io import UserError
 
 
-def choose_device(device: str) -> torch.device:
-    """Return the device of a name; `auto` is the first GPU if there is one, else the CPU."""
+def choose_device(device: str, local: int = 0) -> torch.device:
+    """Return the device of a name; `auto` is the first GPU if there is one, else the CPU.
+
+    Args:
+        local: number of this process on its machine; `auto` and `cuda` mean the GPU of that number.
+    """
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device):
         raise UserError(f"exp.train.device={device}: use auto, cpu or cuda (or cuda:1, ...)")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and local:
+        device = f"cuda:{local}"
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)

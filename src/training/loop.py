@@ -7,7 +7,7 @@ started again therefore equals an uninterrupted one, bit for bit on a CPU.
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -33,6 +33,7 @@ from src.training.checkpoints import (
 )
 from src.training.cuda_graph import CapturedStep
 from src.training.devices import explain_out_of_memory, seed_draws
+from src.training.distributed import Ranks
 from src.training.method import Method
 from src.training.metrics_log import Clock, MetricsLog
 from src.training.step import Step, build_optimizer
@@ -87,7 +88,9 @@ class Trainer:
         validation: Any,
         settings: Settings,
         finish: Callable[[], None] = lambda: None,
+        ranks: Ranks | None = None,
     ):
+        self.ranks = ranks or Ranks()
         self.run, self.model, self.schedule = run, model, schedule
         self.images, self.validation, self.finish = images, validation, finish
         self.settings, device = settings, settings.device
@@ -100,7 +103,7 @@ class Trainer:
         )
         self.compute = Step(
             *(model, self.method, self.objective, self.optimizer),
-            *(device, settings.precision, settings.compile),
+            *(device, settings.precision, settings.compile, self.ranks),
         )
         self.epoch = 0  # finished and validated epochs
         self.batch = 0  # finished batches of the current epoch
@@ -114,6 +117,7 @@ class Trainer:
         self.run_step: Callable[..., None] = self.compute
         # fp16's scaler takes decisions on the CPU, so its steps cannot be recorded.
         captured = settings.precision != "fp16" and self.objective.captured and method.captured
+        captured = captured and self.ranks.size == 1  # not yet tried with NCCL
         if settings.cuda_graph and device.type == "cuda" and captured:
             self.run_step = CapturedStep(self.compute, schedule.rows(settings.batch_size))
 
@@ -121,32 +125,42 @@ class Trainer:
 
     def train(self) -> None:
         """Train to the end, or until a signal: then save and raise `Stopped`."""
+        with self.ranks.connected(self.settings.device):
+            self._train()
+
+    def _train(self) -> None:
         settings = self.settings
-        if load_newest(self.run, self._load_state) is not None:
+        if self.ranks.in_turn(lambda: load_newest(self.run, self._load_state)) is not None:
             print(f"resuming at step {self.step}", flush=True)
             if self.run.epoch_stats(self.epoch).exists():
                 self._select()  # again, in case of a kill between saving and selecting
-        self.log = MetricsLog(self.run, self.step, self.epoch, settings.trackers)
         reads = (self.total_steps - self.step) * settings.batch_size
         self.images = keep_on_device(
             *(self.images, self.schedule.positions(), settings.device),
             *(settings.device_cache, reads),
         )
         self.saved_at = time.monotonic()
-        progress = Heartbeat(self.run, total_epochs=settings.total_epochs, step=self.step)
-        with (
-            stop_on_signal() as self.stop,
-            progress as self.heartbeat,
-            self.log,
-            explain_out_of_memory(),
-        ):
-            self.heartbeat.update(total_steps=self.total_steps, epoch=self.epoch)
+        with stop_on_signal() as self.stop, self._files(), explain_out_of_memory():
             while self.epoch < self.last_epoch:
                 self._train_epoch()
                 self._finish_epoch()
-                if self.stop() and self.epoch < self.last_epoch:
-                    raise Stopped(self.stop())
-            self.finish()
+                [stop] = self.ranks.agree(self.stop() or 0)
+                if stop and self.epoch < self.last_epoch:
+                    raise Stopped(stop)
+            if self.ranks.first:
+                self.finish()
+
+    @contextlib.contextmanager
+    def _files(self) -> Iterator[None]:
+        """Open the log and the status of the run, which rank 0 writes."""
+        if not self.ranks.first:
+            yield
+            return
+        totals = {"total_epochs": self.settings.total_epochs, "total_steps": self.total_steps}
+        progress = Heartbeat(self.run, step=self.step, epoch=self.epoch, **totals)
+        log = MetricsLog(self.run, self.step, self.epoch, self.settings.trackers)
+        with progress as self.heartbeat, log as self.log:
+            yield
 
     def _train_epoch(self) -> None:
         settings, epoch = self.settings, self.epoch + 1
@@ -166,18 +180,22 @@ class Trainer:
             leave=False,
             disable=None,  # without a terminal; each epoch prints a line
         )
-        stream = iterate_batches(self.images, left, settings.device, augment)
+        share = {} if self.method.whole_batches else {"share": self.ranks.share}
+        stream = iterate_batches(self.images, left, settings.device, augment, **share)
         clock = Clock()
         with bar, contextlib.closing(stream):
-            for images, positions in stream:
-                self._train_step(images, positions.to(settings.device, non_blocking=True))
+            for positions, (images, _) in zip(left, stream):
+                rows = torch.from_numpy(np.asarray(positions, np.int64))
+                self._train_step(images, rows.to(settings.device, non_blocking=True))
                 clock.count(len(positions))
                 bar.update()
                 if self.step % settings.log_every_n_steps == 0:
                     self._write_log(bar, clock, stream.wait_seconds)
-                if self.stop():
-                    self._save_and_stop()
-                if time.monotonic() - self.saved_at > 60 * settings.save_every_minutes:
+                old = time.monotonic() - self.saved_at > 60 * settings.save_every_minutes
+                stop, save = self.ranks.agree(self.stop() or 0, old)
+                if stop:
+                    self._save_and_stop(stop)
+                if save:
                     self.save()
             self._write_log(bar, clock, stream.wait_seconds)
 
@@ -189,9 +207,11 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         # Dropout and stochastic depth draw from torch's global generator.
-        entropy = np.random.SeedSequence((self.settings.seed, DROPOUT_STREAM, self.step))
+        others = [self.ranks.rank] if self.ranks.rank else []
+        place = (self.settings.seed, DROPOUT_STREAM, self.step, *others)
+        entropy = np.random.SeedSequence(place)
         seed_draws(self.settings.device, int(entropy.generate_state(1, np.uint64)[0]))
-        self.method.draw(self.settings.seed, self.step, len(images))
+        self.method.draw(self.settings.seed, self.step, len(positions))
         self.objective.draw(self.settings.seed, self.step)
         self.run_step(images, positions)
         self.step += 1
@@ -211,12 +231,16 @@ class Trainer:
         *sums, total, steps = self.compute.sums.tolist()
         if not steps:
             return
+        self.compute.sums.zero_()
         line = {"train/loss": total / steps, "train/lr": self.lr}
         for name, value in zip(self.objective.log_names, sums):
             line[f"train/{name}"] = value / steps
         rate, waiting = clock.images_per_second(), clock.share(waited)
         times = {"images_per_second": rate, "waiting": waiting, "now": time.time()}
         line |= {f"time/{name}": value for name, value in times.items()}
+        self.last_line = line
+        if not self.ranks.first:
+            return
         self.log.write(self.step, self.epoch + 1, **line)
         bar.set_postfix_str(
             f"loss {line['train/loss']:.4f}, {rate:.0f} images/s, waiting {100 * waiting:.0f} %"
@@ -224,8 +248,6 @@ class Trainer:
         self.heartbeat.update(
             step=self.step, epoch=self.epoch, images_per_second=rate, waiting=waiting
         )
-        self.last_line = line
-        self.compute.sums.zero_()
 
     def _check_finite(self) -> None:
         bad = int(self.compute.bad_step)
@@ -241,21 +263,25 @@ class Trainer:
         epoch = self.epoch + 1
         validated = self.validation(self.model, epoch, self.stop)
         if validated is None:
-            self._save_and_stop()
-        self.log.write(self.step, epoch, **validated.metrics, **{"time/now": time.time()})
-        loss = self.last_line.get("train/loss", math.nan)
-        total = self.settings.total_epochs
-        print(f"epoch {epoch}/{total}  loss {loss:.4f}  {validated.summary}", flush=True)
+            self._save_and_stop(self.stop())
         self.objective.end_epoch(torch.from_numpy(validated.group_losses))
         self.method.end_epoch(partial(self.validation.train_logits, self.model))
         # An epoch cut short by max_steps counts as finished: it is the last one.
         self.epoch, self.batch = epoch, 0
+        if not self.ranks.first:
+            return
+        self.log.write(self.step, epoch, **validated.metrics, **{"time/now": time.time()})
+        loss = self.last_line.get("train/loss", math.nan)
+        total = self.settings.total_epochs
+        print(f"epoch {epoch}/{total}  loss {loss:.4f}  {validated.summary}", flush=True)
         self.heartbeat.update(epoch=epoch)
         self.save(name=epoch)
         self._select()
 
     def _select(self) -> None:
         """Select the best epochs now that their checkpoints exist, then delete the others."""
+        if not self.ranks.first:
+            return
         selected = self.validation.select(self.epoch)
         keep = self.settings.keep_ckpts
         if keep != "all":
@@ -265,8 +291,11 @@ class Trainer:
     # ------------------------------------------------------------------ saving
 
     def save(self, name: int | None = None) -> None:
-        """Write ckpt.last.pt; with an epoch as `name`, also ckpt.{name}.pt."""
+        """Write ckpt.last.pt on rank 0; with an epoch as `name`, also ckpt.{name}.pt."""
         self._check_finite()
+        self.saved_at = time.monotonic()
+        if not self.ranks.first:
+            return
         # Batch norm's running statistics count, too: evaluation uses them.
         tensors = [t for t in self.model.state_dict().values() if t.is_floating_point()]
         if not torch.isfinite(torch.stack(torch._foreach_norm(tensors)).sum()):
@@ -282,12 +311,12 @@ class Trainer:
         else:
             save_checkpoint(self.run.checkpoint(name), self._state())
             link_checkpoint(self.run.checkpoint(name), last)
-        self.saved_at = time.monotonic()
 
-    def _save_and_stop(self) -> None:
+    def _save_and_stop(self, signum: int) -> None:
         self.save()
+        self.ranks.agree(0)  # no process ends before rank 0 has saved
         print(f"stopped at step {self.step} and saved; the same command resumes", flush=True)
-        raise Stopped(self.stop())
+        raise Stopped(signum)
 
     def _state(self) -> dict[str, Any]:
         return {

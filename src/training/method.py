@@ -31,9 +31,10 @@ class Method(Layer):
     Attributes:
         parts: of a batch, whose gradients are averaged before the optimizer's step.
         captured: whether a CUDA graph may record its steps.
+        whole_batches: whether each of several processes needs the images of all.
     """
 
-    parts, captured = 1, True
+    parts, captured, whole_batches = 1, True, False
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from src.objective.compose import Objective
 from src.training.devices import autocast
+from src.training.distributed import Ranks
 from src.training.method import Method
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -53,6 +54,8 @@ def build_optimizer(
 class Step:
     """Called with images (B, 3, H, W) and positions (B,) on the device.
 
+    With several processes the images are this one's share, unless the method mixes images.
+
     Attributes:
         sums: sums since the last log line: the objective's logged numbers (L,), the scalar, and the
             number of finite steps; on the device.
@@ -69,12 +72,15 @@ class Step:
         device: torch.device,
         precision: str,
         compile_model: bool,
+        ranks: Ranks,
     ):
         self.method, self.objective, self.optimizer = method, objective, optimizer
-        self.device, self.precision = device, precision
+        self.device, self.precision, self.ranks = device, precision, ranks
         self.model = model
+        self.parameters = [*model.parameters(), *method.parameters()]
+        self.rows = 0  # of the batch, over all processes
         if objective.gradient is not None:
-            objective.gradient.watch(model)
+            objective.gradient.watch(model, self.gather)
         self.forward = torch.compile(model) if compile_model else model
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.sums = torch.zeros(len(objective.log_names) + 2, device=device)
@@ -82,21 +88,37 @@ class Step:
         self.count = torch.zeros_like(self.bad_step)
 
     def network(self, images: Tensor) -> Tensor:
-        """Return the logits of images in the run's precision."""
+        """Return the logits of a batch in the run's precision.
+
+        Args:
+            images: this process's share of the batch, or a whole batch that the method mixed.
+        """
+        if self.method.whole_batches:
+            self.rows = len(images)
+            images = images[self.ranks.share(self.rows)]
         with autocast(self.device, self.precision):
-            return self.forward(images)
+            logits = self.forward(images)
+        if logits.dim() == 3:  # of several networks, (networks, B, C)
+            return self.gather(logits.transpose(0, 1)).transpose(0, 1)
+        return self.gather(logits)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Return the rows of all processes, from this one's share of the batch."""
+        return self.ranks.gather(rows, self.rows)
 
     def __call__(self, images: Tensor, positions: Tensor) -> None:
         parts = self.method.parts
         self.optimizer.zero_grad(set_to_none=True)
         numbers = []
         for some, rows in zip(images.chunk(parts), positions.chunk(parts)):
+            self.rows = len(rows)
             total, logged = self.method.loss(self.network, self.objective, some, rows)
             # fp16's scaler sets found_inf from the gradients, where overflow is no error; an
             # infinite logit can have a finite gradient, which is made NaN here.
             factor = torch.where(torch.isfinite(total.detach()), 1.0 / parts, math.nan)
             self.scaler.scale(total * factor).backward()
             numbers.append(torch.cat([logged, total.detach()[None]]))
+        self.ranks.sum_gradients(self.parameters)
         logged = torch.stack(numbers).mean(0)
         finite = torch.isfinite(logged[-1])
         if not self.scaler.is_enabled():

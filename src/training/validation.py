@@ -19,6 +19,7 @@ from src.objective.logits import LogitLayout
 from src.runs.folder import Run
 from src.runs.selection import record_validation, scores
 from src.training.checkpoints import model_hash
+from src.training.distributed import Ranks
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Validation:
         batch_size: int,
         device: torch.device,
         precision: str,
+        ranks: Ranks,
     ):
         self.run, self.dataset, self.by_group = run, dataset, by_group
         self.rows, self.groupings = rows, list(groupings)
@@ -63,40 +65,47 @@ class Validation:
         self.images, own = dataset.images("val"), dataset.split("val")
         self.identity = rows_identity(own.names, own.codes)
         self.batch_size, self.device, self.precision = batch_size, device, precision
+        self.ranks = ranks
 
     def __call__(self, model: Any, epoch: int, stop: Any) -> Validated | None:
         """Validate, and save logits and figures; return None if a signal came."""
         tasks = tuple(grouping.task for grouping in self.groupings)
-        passed = predict(
-            *(model, self.images, len(self.rows), self.layout.width),
-            *(self.device, self.precision, self.batch_size),
-            progress="val",
-            stop=stop,
-        )
-        if passed is None:
+        # Processes cannot stop in the midst of a pass that they share.
+        stop = stop if self.ranks.size == 1 else lambda: None
+        values = self._logits(model, self.images, len(self.rows), progress="val", stop=stop)
+        if values is None:
             return None
         source = Source(
             *("val", str(epoch), model_hash(model.state_dict())),
             *(self.identity, image_identity(self.images)),
             *(self.precision, self.device.type),
         )
-        logits = Logits(passed.logits, tasks, self.layout.num_classes, source)
+        logits = Logits(values.numpy(), tasks, self.layout.num_classes, source)
         figures = evaluate(logits, self.groupings, self.rows)
-        save_logits(self.run.logits("val", epoch), logits)
-        report = evaluation_json(self.run.path, logits, str(epoch), figures)
-        write_json(self.run.epoch_stats(epoch), report)
+        if self.ranks.first:
+            save_logits(self.run.logits("val", epoch), logits)
+            report = evaluation_json(self.run.path, logits, str(epoch), figures)
+            write_json(self.run.epoch_stats(epoch), report)
         losses = group_losses(logits, self.groupings, self.rows)
         return Validated(flat_metrics(figures), summary_line(figures), losses)
 
     def train_logits(self, model: Any, rows: np.ndarray) -> torch.Tensor:
         """Return the logits (n, C) of rows (n,) of train in eval mode, without augmentation."""
         images = ImageView([(self.dataset.images("train"), rows)])
+        return self._logits(model, images, len(rows), progress="train")
+
+    def _logits(self, model: Any, images: Any, count: int, **options: Any) -> torch.Tensor | None:
+        """Return the logits (N, C) of `count` images, which the processes share."""
         passed = predict(
-            *(model, images, len(rows), self.layout.width),
+            *(model, images, count, self.layout.width),
             *(self.device, self.precision, self.batch_size),
-            progress="train",
+            share=self.ranks.share,
+            **options,
         )
-        return torch.from_numpy(passed.logits)
+        if passed is None:
+            return None
+        own = torch.from_numpy(passed.logits)
+        return self.ranks.gather(own, count) if self.ranks.size > 1 else own
 
     def select(self, epoch: int) -> dict[str, int]:
         """Add a validated epoch, whose checkpoint exists, to val_stats.json.
