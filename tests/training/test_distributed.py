@@ -27,7 +27,10 @@ from tests.data.small_celeba import write_celeba
 from tests.methods import test_all_methods as methods
 from tests.tiny_training import MemoryImages
 
-IN_LOOP = [method for method in methods.METHODS if method not in methods.STAGED]
+IN_LOOP = {method: [] for method in methods.METHODS if method not in methods.STAGED}
+ACROSS = ("uw", "dwa", "famo", "lbtw")
+RUNS = IN_LOOP | {name: ["exp=erm", f"exp.objective.across={name}"] for name in ACROSS}
+RUNS["upgrad"] = ["exp=group_dro", "exp.objective.gradient=upgrad"]
 
 
 def ranks(rank: int, size: int) -> Ranks:
@@ -119,10 +122,11 @@ def network_without_batch_norm(name, num_logits, pretrained, weights, seed, head
 
 
 def train_all(data: Path, folder: Path) -> None:
-    """Train by every method that is no sequence of stages: 3 epochs of 16 to 18 examples a step."""
+    """Train by every method without stages, and some rules across tasks: 17 or 18 rows a step."""
     methods.build.build_model = network_without_batch_norm
-    for method in os.environ.get("ONLY", " ".join(IN_LOOP)).split():
-        argv = methods.overrides(data, folder / method, method, 2)
+    for name, changes in RUNS.items():
+        argv = methods.overrides(data, folder / name, name, 2)
+        argv = changes + argv[bool(changes) :]
         argv += ["exp.train.max_steps=20", "exp.train.total_epochs=3"]
         argv += ["exp.dataloader.batch_size=17", "exp.dataset.data_augmentation=true"]
         methods.entrypoint.main(methods.load_config(argv))

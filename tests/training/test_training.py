@@ -151,7 +151,7 @@ def test_logging_saving_and_reading_ahead_do_not_change_the_weights(tmp_path, mo
         monkeypatch.setattr(
             training,
             "iterate_batches",
-            lambda *args, read=read, prefetch=prefetch: read(*args, prefetch=prefetch),
+            lambda *args, read=read, prefetch=prefetch, **kw: read(*args, prefetch=prefetch, **kw),
         )
         again = trained(tmp_path / f"prefetch{prefetch}")
         monkeypatch.undo()
