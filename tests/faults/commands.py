@@ -1,4 +1,4 @@
-"""Project commands as processes that can be killed, and whose disk can fail at a chosen call."""
+"""Run project commands as processes: kill them, or let their disk fail at a chosen call."""
 
 import errno
 import itertools
@@ -23,7 +23,7 @@ COUNT, FAIL_ONCE, FAIL_FROM, KILL, STOP = 1, 2, 3, 4, 5  # as in disk_faults.c
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at the `at`-th call that changes a file whose path holds `match`."""
+    """A fault at the `at`-th call that changes a file whose path contains `match`."""
 
     match: str
     action: int
@@ -44,7 +44,7 @@ def build_shim(folder: Path) -> Path:
 
 
 class Process:
-    """A command under way."""
+    """A running command."""
 
     def __init__(self, commands: "Commands", pid: int, output: Path):
         self.commands, self.pid, self.file = commands, pid, output
@@ -55,23 +55,23 @@ class Process:
         return self.file.read_text(errors="replace") if self.file.exists() else ""
 
     def ended(self, seconds: float = 0) -> bool:
-        """Wait for the end, at most `seconds`."""
+        """Wait until it ends, at most `seconds`."""
         return bool(select.select([self._end], [], [], seconds)[0])
 
     def kill(self) -> None:
-        """SIGKILL to the command and all its children."""
+        """Send SIGKILL to the command and all its children."""
         os.killpg(self.pid, signal.SIGKILL)
 
     def stands(self) -> bool:
-        """Whether it has come to its STOP."""
+        """Return whether it has reached its STOP."""
         return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
     def go_on(self) -> None:
-        """After a STOP."""
+        """Continue after a STOP."""
         os.kill(self.pid, signal.SIGCONT)
 
     def wait(self, seconds: float = PATIENCE) -> int:
-        """Its exit code; negative where a signal ended it."""
+        """Return its exit code; negative if a signal ended it."""
         if not self.ended(seconds):
             self.kill()
             self.ended(10)
@@ -81,7 +81,7 @@ class Process:
 
 
 class Commands:
-    """The server of server.py, and the outputs of what it starts."""
+    """Starts commands by the server of server.py and keeps their outputs."""
 
     def __init__(self, shim: Path, folder: Path):
         self.folder, self.shim = folder, shim
@@ -108,7 +108,7 @@ class Commands:
             return json.loads(self.server.stdout.readline())
 
     def start(self, *argv: object, fault: Fault | None = None, output: Path | None = None):
-        """Start `train_erm.py ...` or `-m scripts.status ...`; returns its `Process`."""
+        """Start `train_erm.py ...` or `-m scripts.status ...` and return its `Process`."""
         output = output or self.folder / f"output{next(self.numbers)}.txt"
         command = {
             "argv": [str(piece) for piece in argv],
@@ -119,12 +119,12 @@ class Commands:
         return Process(self, self.ask({"start": command}), output)
 
     def run(self, *argv: object, fault: Fault | None = None, seconds: float = PATIENCE):
-        """Run a command to its end: its exit code and what it printed."""
+        """Run a command to its end; return its exit code and output."""
         process = self.start(*argv, fault=fault)
         return process.wait(seconds), process.output
 
     def count_calls(self, match: str, *argv: object) -> list[str]:
-        """The calls of a whole run of a command that change files whose path holds `match`."""
+        """Return all calls of a command that change files whose path contains `match`."""
         log = self.folder / f"calls{next(self.numbers)}.txt"
         code, output = self.run(*argv, fault=Fault(match, COUNT, log=str(log)))
         assert code == 0, output
@@ -151,7 +151,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def wait_until(reached, process: Process, seconds: float = PATIENCE) -> None:
-    """Wait until `reached()`, or the process ends."""
+    """Wait until `reached()` is true or the process ends."""
     deadline = time.monotonic() + seconds
     while not reached() and not process.ended(0.002):
         assert time.monotonic() < deadline, process.output

@@ -40,7 +40,7 @@ def pytest_terminal_summary(terminalreporter) -> None:
 
 @pytest.fixture(scope="session")
 def survived() -> Counter:
-    """Counts of what was survived, by name; printed at the end."""
+    """Count the survived faults by name; the counts are printed at the end."""
     return _counts
 
 
@@ -54,7 +54,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
 
 @pytest.fixture(scope="session")
 def fault_overrides(tiny_overrides: list[str]) -> list[str]:
-    """A run of 4 steps an epoch that saves after each step; every start of it takes a second."""
+    """Return overrides of a run of 4 steps an epoch that saves after each step."""
     return [
         *tiny_overrides,
         "exp.dataloader.batch_size=16",
@@ -67,7 +67,7 @@ def fault_overrides(tiny_overrides: list[str]) -> list[str]:
 
 @pytest.fixture(scope="session")
 def jtt(commands, fault_overrides, tmp_path_factory) -> tuple[list[str], Path]:
-    """A finished JTT run of two tasks: its command without a folder, and the folder."""
+    """Train JTT on two tasks; return its command without a folder, and the folder."""
     folder = tmp_path_factory.mktemp("logs") / "jtt"
     argv = ["train_jtt.py", *fault_overrides, "exp=jtt", "exp.groupings=[Young:Male,Bald:Male]"]
     argv += ["exp.lambda_up=3", "exp.lr=0.001"]

@@ -1,4 +1,4 @@
-"""Starts project commands as forks of a process that has the libraries loaded: 0.1 s, not 7.
+"""Start project commands as forks of a process that has loaded the libraries: 0.1 s, not 7.
 
 Each child runs the real script or module, with its own argv, process group and output file.
 Requests and answers are JSON lines on stdin and stdout; see `Commands` in commands.py.
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def start(command: dict) -> int:
-    """Fork a child that runs `command`; returns its process id, also that of its group."""
+    """Fork a child that runs `command`; return its process id, which is also its group's."""
     child = os.fork()
     if child:
         return child
@@ -75,7 +75,7 @@ def start(command: dict) -> int:
 
 
 def prepare(command: dict) -> None:
-    """The child's folder, signals, output and fault."""
+    """Set the child's folder, signals, output and fault."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(command["folder"])
     output = os.open(command["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -96,7 +96,7 @@ def prepare(command: dict) -> None:
 
 
 def run(argv: list[str]) -> None:
-    """`train_erm.py ...` or `-m scripts.status ...`, as `python` would."""
+    """Run `train_erm.py ...` or `-m scripts.status ...` as `python` would."""
     if argv[0] == "-m":
         sys.argv = argv[1:]
         runpy.run_module(argv[1], run_name="__main__", alter_sys=True)

@@ -1,4 +1,4 @@
-"""A flipped byte or a truncation, anywhere: named and never used, or the same content as before.
+"""A flipped byte or a truncated file is reported and never used, or changes nothing.
 
 Some bytes say nothing (dates in a zip file, for example); a file in which one of those changed is
 the same file. Everything else has to be noticed.
@@ -32,7 +32,7 @@ FLIPS, CUTS = 10 * KILLS, 2 * KILLS  # of each kind of file
 
 
 def damages(whole: bytes, flips: int = FLIPS, cuts: int = CUTS) -> Iterator[bytes]:
-    """Copies with a byte changed at a random place, and copies cut off at a random length."""
+    """Yield copies with a byte changed at a random place, and copies cut at a random length."""
     rng = random.Random(len(whole))
     for _ in range(flips):
         damaged = bytearray(whole)
@@ -43,7 +43,7 @@ def damages(whole: bytes, flips: int = FLIPS, cuts: int = CUTS) -> Iterator[byte
 
 
 def check_noticed(path: Path, read: Callable[[], bytes], flips: int = FLIPS) -> tuple[int, int]:
-    """Damage `path` in many ways; `read` has to name it, or to give what it gave before.
+    """Damage `path` in many ways; `read` must name it or return what it returned before.
 
     Returns how many damages were noticed, and how many changed nothing.
     """

@@ -1,4 +1,4 @@
-"""A full or failing disk at any write: a clear message, nothing lost, and it goes on after.
+"""A full or failing disk at any write: a clear message, nothing lost, and a restart works.
 
 Every call that changes a file of a whole run is listed first. Then the command is started once for
 each kind of call and file (and more often with FAULT_KILLS), and from that call on the disk is
@@ -33,7 +33,7 @@ MESSAGES = {errno.ENOSPC: "the disk is full", errno.EIO: "Input/output error"}
 
 
 def kind_of(call: str) -> str:
-    """`write ckpts/.ckpt.last.pt.tmp` of a line `17 write .../ckpts/.ckpt.last.pt.x8d_1.tmp`."""
+    """Return `write ckpts/.ckpt.last.pt.tmp` of `17 write .../ckpts/.ckpt.last.pt.x8d_1.tmp`."""
     _, name, path = call.split(maxsplit=2)
     file = re.sub(r"\.\w{8}\.tmp", ".tmp", Path(path).name)
     file = re.sub("|".join(ATTRIBUTES), "ATTRIBUTE", file)  # a pair of the matrix
@@ -41,7 +41,7 @@ def kind_of(call: str) -> str:
 
 
 def choose_calls(calls: list[str], seed: int = 0) -> Iterator[tuple[int, str, int]]:
-    """(number, kind, error) of PER_KIND calls of each kind; errors by turns."""
+    """Yield (number, kind, error) of PER_KIND calls of each kind, with alternating errors."""
     kinds: dict[str, list[int]] = {}
     for call in calls:
         kinds.setdefault(kind_of(call), []).append(int(call.split()[0]))
@@ -55,7 +55,7 @@ def choose_calls(calls: list[str], seed: int = 0) -> Iterator[tuple[int, str, in
 
 
 def check_told(code: int, output: str, error: int, kind: str) -> None:
-    """It ended with a clear message, or did without what could not be written."""
+    """Check that it ended with a clear message, or did without the file."""
     assert "Traceback" not in output and "Exception ignored" not in output, f"{kind}:\n{output}"
     assert code in (0, 2), f"{kind}: exit code {code}\n{output}"
     if code == 2:
@@ -71,7 +71,7 @@ def fail_everywhere(
     check: Callable[[Path], None],
     most: int | None = None,
 ) -> int:
-    """Let the disk fail at calls of every kind; returns how many.
+    """Let the disk fail at calls of every kind; return how many.
 
     Args:
         match: of a fresh folder, the text in the paths of the files that matter.
@@ -127,7 +127,7 @@ def test_a_training_run_whose_disk_fails_says_so_and_goes_on_to_the_same_end(
 
 
 def fail_tool(commands: Commands, argv: Argv, folder: Path, most: int | None = None) -> int:
-    """`fail_everywhere` for a command whose files have to be the same in the end."""
+    """Call `fail_everywhere` for a command that must end with the same files."""
     wanted = []
 
     def check(place: Path) -> None:

@@ -1,4 +1,4 @@
-"""prepare_data, the cache, the stand-in, the matrix and the report, killed where they write."""
+"""prepare_data, the cache, the stand-in, the matrix and the report are killed as they write."""
 
 import random
 from pathlib import Path

@@ -28,7 +28,7 @@ SHARE = -(-(KILLS - JTT_KILLS) // len(METHODS))  # kills of each method
 
 @dataclass(frozen=True)
 class Reference:
-    """An uninterrupted run."""
+    """Train without interruption."""
 
     argv: list[str]
     seconds: float
@@ -54,15 +54,15 @@ def pictures(folder: Path) -> dict[str, bytes]:
 
 
 def sound_step(run: Run) -> int:
-    """The step of the newest checkpoint; a kill never leaves a damaged one."""
+    """Return the step of the newest checkpoint, which a kill never damages."""
     steps = [load_checkpoint(path)["step"] for path in run.ckpts.glob("ckpt.*.pt")]
     last = run.checkpoint("last")
     return load_checkpoint(last)["step"] if last.exists() else max(steps, default=0)
 
 
 def check_after_kill(run: Run, output: str, before: int) -> int:
-    """What a killed start leaves: it went on at the checkpoint of `before`, and lost one step at
-    the most. Returns the step of the checkpoint that there is now."""
+    """Check a killed start: it continued from the checkpoint of `before` and lost at most one
+    step. Return the step of the newest checkpoint."""
     assert "Traceback" not in output and "error:" not in output and "warning:" not in output
     continued = re.search(r"resuming at step (\d+)", output)
     if continued:

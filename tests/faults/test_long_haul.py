@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).parent.parent.parent
 
 
 def measure(folder: Path) -> None:
-    """Train 500 epochs and print what the process holds after 50 and after 500 of them."""
+    """Train 500 epochs; print open files, threads and memory after 50 and 500 epochs."""
     figures = {}
 
     def look(trainer) -> None:
@@ -60,7 +60,7 @@ def test_files_threads_and_memory_stay_flat_over_500_epochs(tmp_path, survived):
 
 @pytest.fixture
 def thousand(commands, fault_overrides, tmp_path) -> Path:
-    """1,000 run folders: copies of a finished run's files, in all states."""
+    """Make 1,000 run folders in all states, from the files of a finished run."""
     run = Run(make_run(commands, fault_overrides, tmp_path / "one"))
     logs = tmp_path / "logs"
     for number in range(1000):

@@ -35,7 +35,7 @@ def test_the_second_of_two_equal_trainings_is_refused_and_the_first_is_not_distu
 
 
 def together(commands: Commands, *argvs: list) -> str:
-    """Run commands at the same time; all have to succeed. What they said."""
+    """Run commands at the same time; all must succeed. Return their outputs."""
     processes = [commands.start(*argv) for argv in argvs]
     codes = [process.wait() for process in processes]
     said = "".join(process.output for process in processes)

@@ -1,4 +1,4 @@
-"""The commands beside training whose kills and disk faults are tested: argv by output folder."""
+"""Commands besides training whose kills and disk faults are tested: argv by output folder."""
 
 import shutil
 from collections.abc import Callable
@@ -35,12 +35,12 @@ def draw_faces(overrides: list[str], parent: Path) -> Argv:
 
 
 def spurious_task(run: Path) -> Argv:
-    """The matrix of one model."""
+    """Make the matrix of one model."""
     return lambda place: ["-m", "scripts.spurious_task", "--log_dir", run, "--json_dir", place]
 
 
 def report(runs: list[Path]) -> Argv:
-    """Tables, figures and the page on copies of some runs, whose test logits it makes."""
+    """Report on copies of runs, whose test logits the command makes."""
 
     def argv(place: Path) -> list:
         for run in runs:
@@ -53,14 +53,14 @@ def report(runs: list[Path]) -> Argv:
 
 
 def make_seeds(commands: Commands, overrides: list[str], folder: Path) -> list[Path]:
-    """Two finished runs that differ in their seed."""
+    """Train two runs that differ in their seed."""
     return [
         make_run(commands, overrides, folder / f"seed{seed}", f"exp.seed={seed}") for seed in (0, 1)
     ]
 
 
 def make_run(commands: Commands, overrides: list[str], folder: Path, *more: str) -> Path:
-    """A finished run."""
+    """Train a run."""
     code, output = commands.run("train_erm.py", *overrides, f"exp.train.log_dir={folder}", *more)
     if code:
         pytest.fail(output)

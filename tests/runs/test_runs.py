@@ -120,7 +120,7 @@ def test_a_status_without_a_known_state_is_a_user_error(run, text):
 
 @pytest.fixture
 def full_disk(monkeypatch):
-    """Called, it fills the disk under status.json."""
+    """Return a function that makes writes of status.json fail."""
 
     def full(path, value):
         raise write_error(path, OSError(errno.ENOSPC, "No space left on device"))
@@ -142,7 +142,7 @@ def test_a_run_is_not_silently_done_where_its_state_cannot_be_written(run, full_
 
 @pytest.fixture
 def failing_train(monkeypatch):
-    """Makes training fail with an error, after doing something."""
+    """Return a function that makes training fail with an error after an action."""
 
     def install(error: Exception, act=lambda run: None) -> None:
         def train(config, run):
@@ -217,7 +217,7 @@ def test_no_process_writes_over_what_another_said(run):
 
 
 def test_a_state_is_written_although_another_holds_the_file_for_long(run, monkeypatch):
-    """A signal's handler may write amid that very call; waiting for itself, it would hang."""
+    """A signal handler may write during a write; with a lock it would wait for itself."""
     inner, write = [], runs.write_json
 
     def interrupted(path, value):
@@ -337,8 +337,8 @@ def test_a_metrics_file_that_cannot_be_opened_is_a_user_error(run, trackers, mon
 def test_an_error_of_tensorboards_thread_is_told_once_however_late_the_thread_ends(
     run, monkeypatch
 ):
-    """The thread notes its error for us, and then raises it where only `excepthook` sees it. Here
-    it stands still between the two until the log is closed."""
+    """The thread stores its error and then raises it, where only `excepthook` sees it. Here it
+    pauses between the two until the log is closed."""
     closed, reported = threading.Event(), []
 
     def fail(*_):

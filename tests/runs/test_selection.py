@@ -8,7 +8,7 @@ from src.runs.selection import find_best_ckpt, record_validation, scores
 
 
 def save_epochs(run: Run, *epochs: int | str) -> None:
-    """Files with the names of checkpoints: what is in them does not matter here."""
+    """Make files with the names of checkpoints; their content does not matter here."""
     for epoch in epochs:
         write_atomic(run.checkpoint(epoch), b"")
 
