@@ -114,7 +114,7 @@ def test_gradients_are_those_of_the_whole_batch():
     in_processes(3, check_gradients)
 
 
-def network_without_batch_norm(name, num_logits, pretrained, weights, seed, head="linear"):
+def network_without_batch_norm(num_logits, seed, **_):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = nn.Sequential(nn.Conv2d(3, 8, 5, 4), nn.Tanh(), nn.AdaptiveAvgPool2d(1))
