@@ -34,12 +34,13 @@ if TYPE_CHECKING:
 def main(config: Config) -> None:
     """Train the run of a configuration, or continue it, unless it is done."""
     processes = int(os.environ.get("WORLD_SIZE", 1))
-    if config.train.num_devices > 1 and processes == 1 and config.method not in STAGED:
+    staged = config.method in STAGED and config.stage is None
+    if config.train.num_devices > 1 and processes == 1 and not staged:
         from src.training.distributed import start_processes
 
         start_processes(config.train.num_devices, own_command())
         return
-    if processes > 1 and config.method in STAGED:
+    if processes > 1 and staged:
         raise UserError(
             f"exp={config.name} trains in several stages, each of which starts its own processes: "
             f"use python train.py exp.train.num_devices={processes}, without torchrun"
