@@ -138,6 +138,7 @@ def test_a_damaged_line_of_the_log_is_left_out_of_the_picture_of_task_weights(tm
     assert (run.results / "task_weights.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_network_that_takes_no_small_images_ends_before_the_first_step(
     tiny_overrides, tmp_path, run_entrypoint
 ):

@@ -382,6 +382,7 @@ def test_settings_without_effect_on_the_result_do_not_make_another_run(tmp_path)
     overrides += ["exp.train.save_every_minutes=1", "exp.dataloader.num_workers=1"]
     overrides += ["exp.dataloader.eval_batch_size=5", "exp.train.cuda_graph=false"]
     overrides += ["exp.dataloader.device_cache=true", "exp.train.tracker=[wandb]"]
+    overrides += ["exp.train.num_devices=2"]
     assert len(overrides) == len(WITHOUT_EFFECT)
     path = tmp_path / "config.yaml"
     save_config(load_config(["exp.train.log_dir=x"]), path)

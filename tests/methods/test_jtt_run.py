@@ -30,6 +30,8 @@ from src.runs.signals import Stopped
 from tests.conftest import entrypoint_process
 from tests.tiny_training import outcome
 
+pytestmark = pytest.mark.slow
+
 TASKS = ["Young", "Bald"]
 
 
@@ -198,7 +200,6 @@ def test_a_stage_that_a_killed_run_left_behind_ends_first_and_waiting_can_be_sto
 # ---------------------------------------------------------------------------- without stage 1
 
 
-@pytest.mark.slow
 def test_a_loaded_error_set_skips_stage_1_and_gives_the_same_second_network(
     run, overrides, one_thread, tmp_path
 ):
@@ -225,7 +226,6 @@ def weights(run: Run) -> dict:
     return outcome(run.path / "stage_2")["state"]["model"]
 
 
-@pytest.mark.slow
 def test_an_error_set_that_is_not_there_ends_with_2(overrides, run_entrypoint, tmp_path):
     code, output = run_entrypoint(
         "train.py",
@@ -248,7 +248,6 @@ def reached(folder: Path, place: str) -> bool:
     return metrics.exists() and '"step": 2,' in metrics.read_text()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "name"),
     [

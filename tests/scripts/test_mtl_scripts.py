@@ -190,6 +190,7 @@ def trained(tmp_path_factory, tiny_overrides, run_entrypoint):
     return flags, tiny_overrides
 
 
+@pytest.mark.slow
 def test_a_trained_run_is_evaluated_at_the_checkpoint_of_each_task(trained, capsys):
     flags, overrides = trained
     kind = ["--mtl_checkpoint_type", "per-task", "--split", "test"]
