@@ -35,7 +35,8 @@ def main(config: Config) -> None:
     """Train the run of a configuration, or continue it, unless it is done."""
     processes = int(os.environ.get("WORLD_SIZE", 1))
     staged = config.method in STAGED and config.stage is None
-    if config.train.num_devices > 1 and processes == 1 and not staged:
+    done = Run(config.train.log_dir).status()["state"] == "done"
+    if config.train.num_devices > 1 and processes == 1 and not staged and not done:
         from src.training.distributed import start_processes
 
         start_processes(config.train.num_devices, own_command())
@@ -48,6 +49,8 @@ def main(config: Config) -> None:
     run = Run(config.train.log_dir)
     if int(os.environ.get("RANK", 0)):
         # Rank 0 prints, keeps the folder and its status; the others only compute.
+        if done:
+            return
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
             train(config, run)
         return
@@ -107,7 +110,8 @@ def train(config: Config, run: Run) -> None:
     data = config.dataset
     dataset = open_dataset(**dataset_options(data), workers=config.dataloader.num_workers)
     groupings = parse_groupings(data.groupings, training=True, columns=dataset.columns)
-    write_classes(run, groupings)
+    if not int(os.environ.get("RANK", 0)):
+        write_classes(run, groupings)
     if config.method not in STAGED or config.stage is not None:
         train_network(config, run, dataset, groupings)
     else:
@@ -160,6 +164,12 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
     images = dataset.images("train", full_frame=data.data_augmentation)
 
     plan = index_plan(config, group_labels)
+    on_train_only = labels.found is not None and "val" not in labels.found.environments
+    if config.objective.dro.automatic_adjustment and on_train_only and config.method != "ssa":
+        raise UserError(
+            "objective.dro.automatic_adjustment needs the same groups in validation, but "
+            f"{loader.found_groups} has those of train only: set it to false"
+        )
     tables = TrainTables(
         layout,
         torch.from_numpy(stack_labels(rows, groupings)).to(device),

@@ -42,6 +42,7 @@ def main(argv: list[str] | None = None) -> None:
         groupings = evaluator.groupings
         if args.groupings:
             groupings = parse_groupings(args.groupings, columns=evaluator.dataset.columns)
+        evaluator.check_classes(groupings)
         splits = args.fit, args.split
         features = tuple(run.features(split) for split in splits)
         rows = tuple(evaluator.rows(split) for split in splits)

@@ -37,6 +37,8 @@ def _needs_train(config: Config) -> list[str]:
         "dataloader.sampler=rwg": config.dataloader.sampler == "rwg",
         "dataset.subsample_type=subg": config.dataset.subsample_type == "subg",
         f"exp={config.name}": method in ("lisa", "pde"),
+        "objective.vs.level=group": config.objective.example == "vs"
+        and config.objective.vs.level == "group",
         "crt.balance=group": method == "crt" and config.crt.balance == "group",
         "dfr.fit=train": method == "dfr" and config.dfr.fit == "train",
     }
@@ -58,4 +60,7 @@ def method_problems(config: Config) -> list[str]:
         ]
     if config.method == "cnc" and (objective.task, objective.across) != ("mean", "static"):
         return ["exp=cnc takes objective.task=mean and objective.across=static only"]
+    if config.method == "cnc":
+        return [f"exp=cnc takes no group labels of train, but {key} needs them"
+                for key in _needs_train(config)]  # fmt: skip
     return []

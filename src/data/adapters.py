@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from src.data.text_files import first_lines, read_text_table
+from src.data.text_files import first_lines, read_named_table
 from src.io import UserError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Adapter:
 def read_csv(path: Path, **types: type) -> "pd.DataFrame":
     """Read a CSV file; check first that it is one."""
     first_lines(path, 1)
-    return read_text_table(path, dtype=types, low_memory=False)
+    return read_named_table(path, types)
 
 
 def need(frame: "pd.DataFrame", path: Path, columns: Sequence[str]) -> None:

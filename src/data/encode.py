@@ -126,7 +126,7 @@ def _as_number(text: str) -> float | None:
 
 def _too_many(name: str, values: list[Any]) -> str:
     many = f"column '{name}' has {len(values):,} different values, at most {MOST_CLASSES:,} are "
-    if all(_as_number(str(value)) is not None for value in values[:100]):
+    if all(_as_number(str(value)) is not None for value in values[:1000]):
         limits = np.unique(np.quantile([float(v) for v in values[:1000]], [0.25, 0.5, 0.75]))
         shown = ",".join(f"{limit:g}" for limit in limits)
         return f"{many}possible: cut it into classes with exp.dataset.bins.{name}=[{shown}]"

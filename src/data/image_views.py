@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from src.data.features import input_type
 from src.data.read_ahead import ImageSource
 
 
@@ -18,6 +19,7 @@ class ImageView:
     def __init__(self, parts: Sequence[tuple[ImageSource, np.ndarray]]):
         self.sources = [source for source, _ in parts]
         self.pixels, self.shape = self.sources[0].pixels, self.sources[0].shape
+        self.dtype = input_type(self.sources[0])
         self.sizes = np.concatenate([source.sizes[rows] for source, rows in parts])  # (N, 2)
         self._source = np.repeat(np.arange(len(parts)), [len(rows) for _, rows in parts])  # (N,)
         self._row = np.concatenate([rows for _, rows in parts])  # (N,)
@@ -36,6 +38,6 @@ class ImageView:
             chosen = np.flatnonzero(self._source[positions] == number)
             if len(chosen):
                 rows = self._row[positions[chosen]]
-                out[chosen] = source.read(rows, np.empty((len(rows), *self.shape), np.uint8))
+                out[chosen] = source.read(rows, np.empty((len(rows), *self.shape), self.dtype))
                 self.sizes[positions[chosen]] = source.sizes[rows]  # known once it is decoded
         return out

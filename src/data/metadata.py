@@ -21,7 +21,7 @@ from src.data.images import ImageFiles, without_bad_images
 from src.data.patterns import read_by_pattern
 from src.data.split import dealt_split
 from src.data.table import SPLIT_WORDS, SPLITS, Table, cached_table
-from src.data.text_files import first_lines, read_text_table, shortened, with_rest
+from src.data.text_files import first_lines, read_named_table, shortened, with_rest
 from src.io import UserError, did_you_mean, expand
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def read_frame(path: Path) -> "pd.DataFrame":
 
     if path.suffix != ".parquet":
         first_lines(path, 1)
-        return read_text_table(path, dtype=dict.fromkeys(NAME_COLUMNS, str), low_memory=False)
+        return read_named_table(path, dict.fromkeys(NAME_COLUMNS, str))
     try:
         return pd.read_parquet(path)
     except ImportError as error:
@@ -187,7 +187,8 @@ def make_table(
     for place, values in enumerate(codes.values()):
         matrix[:, place] = values
     if split_column is None:
-        file = cache_folder / f"split-seed{options.split_seed}.csv"
+        shares = "-".join(f"{share:g}" for share in options.split_shares)
+        file = cache_folder / f"split-{shares}-seed{options.split_seed}.csv"
         split = dealt_split(names, matrix, options.split_shares, options.split_seed, file)
         splits = SPLITS
     else:
@@ -224,7 +225,8 @@ def read_split(path: Path, column: "pd.Series") -> tuple[np.ndarray, tuple[str, 
         word = str(int(value) if isinstance(value, float) else value).strip()
         code = SPLIT_WORDS.get(word.lower())
         if code is None:
-            near = difflib.get_close_matches(word.lower(), SPLIT_WORDS, 1)
+            same_length = [known for known in SPLIT_WORDS if len(known) == len(word) > 2]
+            near = difflib.get_close_matches(word.lower(), same_length, 1, cutoff=0.7)
             if near or len(splits) > 20:
                 line = int((positions == len(codes)).argmax()) + 2
                 hint = f" (did you mean {near[0]}?)" if near else ""
@@ -232,8 +234,9 @@ def read_split(path: Path, column: "pd.Series") -> tuple[np.ndarray, tuple[str, 
                     f"{path} line {line}: the {column.name} is '{word}': use train, val, test or "
                     f"0, 1, 2{hint}"
                 )
-            code = len(splits)
-            splits.append(word)
+            if word not in splits:
+                splits.append(word)
+            code = splits.index(word)
         codes.append(code)
     return np.array(codes, np.uint8)[positions], tuple(splits)
 

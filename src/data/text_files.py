@@ -83,7 +83,9 @@ def read_text_table(path: Path, **options: Any) -> "pd.DataFrame":
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", pd.errors.DtypeWarning)
-            frame = pd.read_csv(path, sep=separator, **options)
+            # Classes may be called None or NA: only an empty cell is a missing value.
+            words = {"keep_default_na": False, "na_values": ["", "nan", "NaN"]}
+            frame = pd.read_csv(path, sep=separator, **words, **options)
     except pd.errors.ParserError as error:
         reason = str(error).strip().rpartition("error: ")[2] or "rows of different lengths"
         raise UserError(f"{path} is not a table ({reason}): {AGAIN}") from error
@@ -93,4 +95,19 @@ def read_text_table(path: Path, **options: Any) -> "pd.DataFrame":
         frame = pd.DataFrame()
     if not len(frame):
         raise UserError(f"{path} has no rows: {AGAIN}")
+    return frame
+
+
+def read_named_table(path: Path, types: dict[str, type]) -> "pd.DataFrame":
+    """Read a table whose first line names all columns.
+
+    Args:
+        types: of some columns; those of the others are found.
+
+    Raises:
+        UserError: as `read_text_table`, or the rows have more cells than the first line.
+    """
+    frame = read_text_table(path, dtype=types, low_memory=False)
+    if not frame.index.equals(frame.reset_index(drop=True).index):
+        raise UserError(f"{path}: its rows have more cells than the first line has names: {AGAIN}")
     return frame

@@ -85,16 +85,21 @@ def find_layer(network: nn.Module, image: Tensor) -> tuple[str, tuple[int, int]]
         image: (3, H, W).
     """
     found: list[tuple[str, tuple[int, int]]] = []
+    height, width = image.shape[1:]
 
     def note(name: str, output: Any) -> None:
-        is_map = isinstance(output, Tensor) and output.ndim == 4
-        if is_map and min(output.shape[2:]) >= SMALLEST_MAP:
-            found.append((name, tuple(output.shape[2:])))
+        if not isinstance(output, Tensor) or output.ndim != 4:
+            return
+        rows, columns = output.shape[2:]
+        # Attention and maps with channels last have another shape than the picture.
+        same_shape = abs(rows * width - columns * height) <= max(height, width)
+        if same_shape and min(rows, columns) >= SMALLEST_MAP:
+            found.append((name, (rows, columns)))
 
     hooks = [
         module.register_forward_hook(lambda _module, _args, output, name=name: note(name, output))
         for name, module in network.named_modules()
-        if name
+        if name and not isinstance(module, nn.AdaptiveAvgPool2d) and not cuts_patches(module)
     ]
     try:
         with torch.inference_mode():
@@ -145,3 +150,12 @@ def draw_sheet(
             axis.imshow(heat[at, task], cmap="RdBu_r", vmin=-1, vmax=1, alpha=0.5)
             axis.set_title(captions[at][task], fontsize=8, color=INK)
     return figure
+
+
+def cuts_patches(module: nn.Module) -> bool:
+    """Return whether a layer is the first one of a vision transformer."""
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.kernel_size == module.stride
+        and min(module.stride) >= 8
+    )

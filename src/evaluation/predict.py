@@ -313,6 +313,7 @@ class RunEvaluator:
                 f"{self.run.path} was not trained for {', '.join(unknown)}: "
                 f"its tasks are {', '.join(self.tasks)}"
             )
+        self.check_classes(groupings)
         logits = self.logits(checkpoint, split)
         name = f"{checkpoint}{self._tag(split)}"
         if adjustment is not None:
@@ -326,6 +327,24 @@ class RunEvaluator:
             result["logit_adjustment"] = {"tau": tau, "by": by}
         write_json(self.run.stats(split, name), result)
         return result
+
+    def check_classes(self, groupings: Sequence[Grouping]) -> None:
+        """Check that the columns have the same classes, in the same order, as in training.
+
+        Raises:
+            UserError: labels of other classes would be compared with the run's logits.
+        """
+        trained = {c: names for g in self.groupings for c, names in zip(g.columns, g.classes)}
+        problems = []
+        for column in dict.fromkeys(c for grouping in groupings for c in grouping.columns):
+            now = self.dataset.columns.get(column)
+            if column in trained and isinstance(now, tuple) and now != trained[column]:
+                problems.append(
+                    f"column '{column}' has the classes {', '.join(now)}, but {self.run.path} was "
+                    f"trained with {', '.join(trained[column])}: use the data it was trained on"
+                )
+        if problems:
+            raise UserError(problems)
 
     def _one_per_task(self, groupings: Sequence[Grouping]) -> list[Grouping]:
         """Return the first grouping of each task of the logits; else the run's own."""

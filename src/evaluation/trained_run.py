@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.Image import DecompressionBombError
 
 from src.data.groupings import parse_groupings
 from src.data.pixels import BadImage, Pixels, open_image, to_rgb
@@ -100,8 +101,8 @@ class TrainedRun:
             raise UserError(f"{picture}: no such file") from error
         except UnidentifiedImageError as error:
             raise UserError(f"{picture}: not an image of a known format") from error
-        except (OSError, ValueError, SyntaxError, BadImage) as error:
-            reason = str(error).splitlines()[0]
+        except (OSError, ValueError, SyntaxError, BadImage, DecompressionBombError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f"{picture}: cannot be read ({reason})") from error
 
     def predict(self, images: Images) -> "pd.DataFrame":

@@ -26,7 +26,7 @@ EIIL_STREAM = 24
 def graph(stages: Stages) -> Node:
     """Return EIIL's graph: a reference network, its logits on train, environments, stage 2."""
     path = stages.run.path / "found_groups.npz"
-    first = stages.train("stage_1")
+    first = stages.train("stage_1", dataset={"subsample": False, "subsample_type": None})
     logits = stages.export(first, "train")
 
     def make(*_: object) -> None:

@@ -79,9 +79,16 @@ class FoldLabels(GroupLabels):
     def groups(self, split: str) -> np.ndarray:
         if split != "train":
             return super().groups(split)
-        groups = stack_groups(self.dataset.true_split(split), self.own)
-        classes = [grouping.num_groups // grouping.num_classes for grouping in self.own]
-        return np.where(groups >= 0, groups % classes, -1)
+        rows = self.dataset.true_split(split)
+        columns = []
+        for grouping in self.own:  # its task is an attribute, hidden here; its attributes are tasks
+            classes = np.zeros(len(rows), np.int64)
+            for name, values in zip(grouping.attributes, grouping.classes[1:]):
+                column = rows.column(name)
+                unknown = (classes < 0) | (column < 0)
+                classes = np.where(unknown, -1, classes * len(values) + column)
+            columns.append(classes)
+        return np.stack(columns, axis=1)
 
 
 class FoldSchedule:

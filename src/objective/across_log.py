@@ -14,7 +14,7 @@ SMALLEST_LOSS = 1e-8  # of logarithms and ratios
 
 def log_losses(scalars: Tensor) -> tuple[Tensor, Tensor]:
     """Return log S_t, 0 for tasks without a loss, and which tasks have one (T,)."""
-    present = scalars.detach() > 0
+    present = ~(scalars.detach() <= 0)  # NaN counts, so that the step is seen to be bad
     return torch.where(present, scalars.clamp(min=SMALLEST_LOSS).log(), 0.0), present
 
 
@@ -102,7 +102,7 @@ class FAMO(AcrossLayer):
 
     def observe(self, scalars: Tensor, finite: Tensor) -> None:
         self._learn(*log_losses(scalars))
-        self.learner.commit(finite)
+        self.learner.commit(finite & torch.isfinite(scalars).all())
 
     def _learn(self, logs: Tensor, present: Tensor) -> Tensor:
         both = present & self.seen

@@ -95,7 +95,7 @@ class VS(CrossEntropy):
         levels = batch.groups if self.by_group else batch.labels
         return self.layout.losses(
             *(batch.logits, batch.labels),
-            scale=look_up(self.scale, levels),
+            scale=torch.where(levels >= 0, look_up(self.scale, levels), 1.0),
             margin=look_up(self.margin, levels),
         )
 

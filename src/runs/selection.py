@@ -30,6 +30,8 @@ def scores(figures: dict[str, Any], by_group: bool) -> dict[str, float | None]:
     rules = {"best-avg": sum(average.values()) / len(average)}
     if several:
         rules |= {f"best-avg-{task}": value for task, value in average.items()}
+    if any(values["worst_group"] is None for values in figures.values()):
+        return rules  # no example of known group
     worst = {
         name.partition(":")[0]: values["worst_group"]["acc"] for name, values in figures.items()
     }

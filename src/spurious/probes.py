@@ -48,12 +48,6 @@ def probe(
     if not grouping.attributes:
         raise UserError(f"'{grouping.name}' has no attribute to probe: write {grouping.name}:Attr")
     rng = np.random.default_rng(seed)
-    accuracies = {}
-    for column in grouping.columns:
-        fit_labels, labels = (table.column(column).astype(int) for table in rows)
-        predicted = fit_balanced(features, fit_labels, fit_labels, rng, 1)
-        known = labels >= 0
-        accuracies[column] = float(balanced_accuracy_score(labels[known], predicted[known]))
     groups = grouping.group_ids(rows[0])
     sizes = np.bincount(groups[groups >= 0], minlength=grouping.num_groups)
     if sizes.min() < 10:
@@ -61,6 +55,12 @@ def probe(
         raise UserError(
             f"'{grouping.name}': {sizes.min()} rows of '{name}' to fit on, at least 10 are needed"
         )
+    accuracies = {}
+    for column in grouping.columns:
+        fit_labels, labels = (table.column(column).astype(int) for table in rows)
+        predicted = fit_balanced(features, fit_labels, fit_labels, rng, 1)
+        known = labels >= 0
+        accuracies[column] = float(balanced_accuracy_score(labels[known], predicted[known]))
     predicted = fit_balanced(features, grouping.labels(rows[0]), groups, rng, SUBSETS)
     known = grouping.group_ids(rows[1]) >= 0
     labels, groups = grouping.labels(rows[1])[known], grouping.group_ids(rows[1])[known]

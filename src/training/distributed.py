@@ -130,9 +130,15 @@ def synchronise_batch_norm(model: nn.Module, ranks: Ranks, device: torch.device)
     Raises:
         UserError: on a CPU, where torch has no such layer.
     """
-    active = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    active = [layer for layer in layers if layer.affine is False or layer.weight.requires_grad]
     if ranks.size == 1 or not active:
         return model
+    if len(active) < len(layers) or any(type(layer).__module__[:5] == "timm." for layer in layers):
+        raise UserError(
+            "partly frozen batch norm, and that of timm, cannot be synchronised between "
+            "processes: use exp.train.num_devices=1, exp.model.freeze=bn, or another network"
+        )
     if device.type != "cuda":
         raise UserError(
             "batch norm over several processes needs GPUs: use exp.train.num_devices=1, or a "
@@ -156,6 +162,8 @@ def start_processes(count: int, argv: Sequence[str]) -> None:
             f"exp.train.num_devices={count} cannot be shared by the {tasks} tasks of this Slurm "
             f"step: use a multiple of {tasks}"
         )
+    signals = {"signals_to_handle": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2"}
+    known = "signals_to_handle" in LaunchConfig.__dataclass_fields__  # not in older versions
     config = LaunchConfig(
         min_nodes=tasks,
         max_nodes=tasks,
@@ -164,6 +172,7 @@ def start_processes(count: int, argv: Sequence[str]) -> None:
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0" if tasks == 1 else _first_node(),
         max_restarts=0,
+        **(signals if known else {}),
     )
     try:
         elastic_launch(config, sys.executable)(*argv)

@@ -124,11 +124,14 @@ class Step:
         if not self.scaler.is_enabled():
             self.optimizer.found_inf = (~finite).float()
         self.scaler.step(self.optimizer)
+        taken = finite
+        if self.scaler.is_enabled():  # fp16 also skips steps whose gradients overflow
+            taken = finite & (sum(self.scaler._found_inf_per_device(self.optimizer).values()) == 0)
         self.scaler.update()
-        self.objective.commit(finite)
-        self.method.commit(finite)
+        self.objective.commit(taken)
+        self.method.commit(taken)
         if self.objective.across.looks_again:
-            self._look_again(images, positions, finite)
+            self._look_again(images, positions, taken)
         self.count += 1
         self.bad_step += ((self.bad_step == 0) & ~finite) * self.count
         self.sums += torch.cat([logged, finite[None]])

@@ -569,6 +569,8 @@ def test_a_first_edition_jtt_config_is_read(tmp_path):
         (["exp=ssa", "exp.dataset.subgroup_labels=false"], "exp=ssa learns attributes"),
         (["exp=ssa", "exp.stage_1.run=logs/erm/run"], "takes no stage_1.run"),
         (["exp=cnc", "exp.objective.task=dro"], "exp=cnc takes objective.task=mean"),
+        (["exp=cnc", "exp.objective.penalty=irm"], "objective.penalty=irm needs them"),
+        (["exp=vs", "exp.dataset.groups_known=0"], "objective.vs.level=group needs groups"),
         (["exp=dpe", "exp.dpe.balance=group", "exp.dataset.subgroup_labels=false"], "dpe.balance"),
     ],
 )

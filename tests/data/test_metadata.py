@@ -93,6 +93,28 @@ def test_other_words_are_further_splits(tmp_path):
     assert table.of_split("mixed_rand").names.tolist() == ["3.png"]
 
 
+def test_names_of_further_splits_may_resemble_the_usual_ones(tmp_path):
+    data = frame(y=[0, 1, 0, 1]).assign(split=["train", "test2", "id_val", " test2"])
+    table = read(write_table(tmp_path / "t", data))
+    assert table.splits[3:] == ("test2", "id_val")
+    assert table.of_split("test2").names.tolist() == ["1.png", "3.png"]
+
+
+def test_a_class_may_be_called_none_or_na(tmp_path):
+    data = frame(hat=["None", "cap", "NA", None])
+    table = read(write_table(tmp_path / "t", data))
+    assert table.classes == (("NA", "None", "cap"),)
+    assert table.codes[:, 0].tolist() == [1, 2, 0, -1]
+
+
+def test_rows_with_more_cells_than_the_header_are_refused(tmp_path):
+    (tmp_path / "t").mkdir()
+    text = "filename,split,y\n0.png,train,1,\n1.png,val,0,\n"
+    (tmp_path / "t" / "metadata.csv").write_text(text)
+    with pytest.raises(UserError, match="more cells than the first line has names"):
+        read(tmp_path / "t")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from src.data.features import FeatureRows
 from src.data.groupings import parse_groupings
 from src.data.image_views import ImageView
 from src.io import UserError
@@ -68,6 +69,28 @@ def test_a_part_hides_the_attributes_of_train_and_its_own_rows():
     labels = FoldLabels(data, groupings)
     assert (labels.groups("train")[:, 0] == train.column("Young")).all()  # classes
     assert (labels.groups("val") >= 0).all()
+
+
+class WithoutAttribute(SmallImages):
+    def split(self, split):
+        rows = super().split(split)
+        codes = rows.codes.copy()
+        codes[:, rows.columns.index("Male")] = -1 if split == "train" else 0
+        return replace(rows, codes=codes)
+
+
+def test_classes_are_known_where_the_attribute_is_not():
+    groupings = parse_groupings(["Male:Young"])
+    data = FoldData(WithoutAttribute(), groupings, OPTIONS, seed=0)
+    classes = FoldLabels(data, groupings).groups("train")[:, 0]
+    assert (classes == data.split("train").column("Young")).all() and (classes >= 0).all()
+
+
+def test_a_view_of_features_keeps_their_numbers():
+    rows = FeatureRows(np.array([[0.25], [-1.5]], np.float32), np.arange(2))
+    view = ImageView([(rows, np.array([1, 0]))])
+    out = view.read(np.arange(2), np.empty((2, 1), np.float32))
+    assert out[:, 0].tolist() == [-1.5, 0.25]
 
 
 def test_a_view_reads_the_images_of_its_sources():

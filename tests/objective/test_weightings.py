@@ -41,6 +41,11 @@ def test_the_reported_weights_are_the_gradient(name):
 
 
 @pytest.mark.parametrize("name", ACROSS_LAYERS)
+def test_a_loss_that_is_no_number_makes_the_scalar_none(name):
+    assert not math.isfinite(step(make(name), (math.nan, math.nan), NO)[0])
+
+
+@pytest.mark.parametrize("name", ACROSS_LAYERS)
 def test_a_bad_step_changes_no_state(name):
     layer = make(name)
     step(layer)
