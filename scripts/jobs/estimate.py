@@ -149,10 +149,10 @@ def disk(config: Config) -> int:
     kept = config.train.total_epochs
     if config.train.keep_ckpts == "best":
         kept = min(kept, rules + 1)  # and the last
-    return 8 * kept * parameters(config.model.name, tasks)
+    return 8 * kept * parameters(config.model.name, tasks, config.model.inputs)
 
 
-def parameters(model: str, tasks: int) -> int:
+def parameters(model: str, tasks: int, inputs: int | None = None) -> int:
     """Count the weights of a network without allocating them."""
     if model in BACKBONES:
         backbone, width = BACKBONES[model]
@@ -162,4 +162,5 @@ def parameters(model: str, tasks: int) -> int:
     from src.models.build import build_model
 
     with torch.device("meta"):
-        return sum(p.numel() for p in build_model(model, tasks, False, None, 0).parameters())
+        network = build_model(model, tasks, False, None, 0, inputs=inputs)
+    return sum(p.numel() for p in network.parameters())

@@ -507,3 +507,4 @@ def test_a_known_size_is_that_of_the_network(name):
 @pytest.mark.slow
 def test_other_networks_are_counted_without_making_them():
     assert parameters("shufflenet_v2_x0_5", 2) == count_weights("shufflenet_v2_x0_5", 2)
+    assert parameters("linear", 2, inputs=5) == 2 * (5 + 1)
