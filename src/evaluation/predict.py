@@ -95,16 +95,22 @@ def predict(
             if stop():
                 return None
     model.train(was_training)
-    bad = int((~torch.isfinite(logits).all(dim=1)).sum())
+    if len(examples) == num_examples:  # else whoever gathers the shares checks all of them
+        check_finite(logits, precision)
+    return Pass(logits.cpu().numpy(), np.concatenate(kept) if with_features else None)
+
+
+def check_finite(logits: Any, precision: str) -> None:
+    """Raise a UserError if an output (N, C) is not finite."""
+    bad = int((~logits.isfinite().all(dim=1)).sum())
     if bad:
         other = (
             "" if precision == "fp32" else f", or try exp.train.precision=fp32 (now {precision})"
         )
         raise UserError(
-            f"the network's output is not finite for {bad:,} of {len(examples):,} examples: lower "
+            f"the network's output is not finite for {bad:,} of {len(logits):,} examples: lower "
             f"exp.optimizer.lr{other}"
         )
-    return Pass(logits.cpu().numpy(), np.concatenate(kept) if with_features else None)
 
 
 class RunEvaluator:

@@ -12,7 +12,7 @@ from src.data.groupings import Grouping
 from src.data.image_views import ImageView
 from src.data.table import Table
 from src.evaluation.logits import Logits, Source, log_losses, rows_identity, save_logits
-from src.evaluation.predict import image_identity, predict
+from src.evaluation.predict import check_finite, image_identity, predict
 from src.evaluation.results import evaluate, evaluation_json, read_evaluation, task_figures
 from src.io import write_json
 from src.objective.logits import LogitLayout
@@ -105,7 +105,11 @@ class Validation:
         if passed is None:
             return None
         own = torch.from_numpy(passed.logits)
-        return self.ranks.gather(own, count) if self.ranks.size > 1 else own
+        if self.ranks.size == 1:
+            return own
+        logits = self.ranks.gather(own, count)
+        check_finite(logits, self.precision)  # on all processes, so that all raise
+        return logits
 
     def select(self, epoch: int) -> dict[str, int]:
         """Add a validated epoch, whose checkpoint exists, to val_stats.json.
