@@ -96,7 +96,7 @@ def measure(config: Config, count: int, cells_every: int) -> Iterator[dict[str, 
 def gramians(
     parts: Tensor, batch: Batch, backbone: list[Tensor], layers: dict, by_cell: bool
 ) -> dict[str, list]:
-    """Return the Gramian of losses (K,) by the backbone, and what stands for it."""
+    """Return the exact Gramian of losses (K,) by the backbone, and our approximations."""
     jacobian = torch.stack(
         [
             torch.cat([g.flatten() for g in torch.autograd.grad(p, backbone, retain_graph=True)])

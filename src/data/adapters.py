@@ -1,4 +1,4 @@
-"""Known data sets as tables: what their files are called, and what stands in the columns.
+"""Known data sets as tables: the names of their files, and the meaning of their columns.
 
 Each adapter returns a table with the columns `filename` (relative to the root), `split` and the
 labels, which `src/data/metadata.py` encodes. Data sets whose labels are in the names of folders and

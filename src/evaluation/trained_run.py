@@ -1,4 +1,4 @@
-"""A finished run in the hands of a person: pictures and splits in, tables out."""
+"""Use a finished run from Python: pictures or splits in, tables out."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -40,7 +40,7 @@ class TrainedRun:
     Attributes:
         path: the run folder.
         checkpoint: the name that was asked for, such as best-group.
-        epoch: the epoch that it stands for.
+        epoch: the epoch of this checkpoint.
         tasks: names of the T tasks.
         evaluator: logits, features and figures of splits; see src/evaluation/predict.py.
     """

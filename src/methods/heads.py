@@ -60,7 +60,7 @@ class HeadData:
 
     Args:
         run, epoch: of the base, whose features have been exported.
-        group_labels: the groups that may be used; the classes if there are none.
+        group_labels: the groups that the run may use; without group labels, its classes.
     """
 
     def __init__(self, run: Run, epoch: int | str, group_labels: GroupLabels):
