@@ -26,9 +26,14 @@ from src.objective.options import ObjectiveOptions
 from src.runs.folder import Run
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from src.data.dataset import Dataset
     from src.methods.found_groups import GroupLabels
     from src.sampling.plans import IndexPlan
+    from src.training.distributed import Ranks
+    from src.training.method import Method
 
 
 def main(config: Config) -> None:
@@ -135,18 +140,16 @@ def write_classes(run: Run, groupings: list[Grouping]) -> None:
 def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Grouping]) -> None:
     """Train one network: data, plan, network, objective, then the loop."""
     import torch
-    from torch import nn
 
     from src.methods.found_groups import GroupLabels
     from src.methods.registry import IN_LOOP
-    from src.models.build import build_model, check_resolution
     from src.objective.batch import TrainTables
     from src.objective.compose import Objective
     from src.objective.logits import LogitLayout
     from src.runs.provenance import data_identity, describe_session, record_provenance
     from src.sampling.plans import stack_labels
-    from src.training.devices import choose_device, choose_precision, explain_out_of_memory
-    from src.training.distributed import Ranks, synchronise_batch_norm
+    from src.training.devices import choose_device, choose_precision
+    from src.training.distributed import Ranks
     from src.training.loop import Settings, Trainer
     from src.training.validation import Validation
 
@@ -183,20 +186,7 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
     if len(schedule.positions()) < 2:
         raise UserError("an epoch has fewer than 2 examples, and batch norm cannot train on one")
 
-    def build(seed: int) -> nn.Module:
-        return build_model(**config.model.model_dump(), num_logits=layout.width, seed=seed)
-
-    model = method.wrap(build(config.seed), lambda: build(config.seed + 1))
-    model = synchronise_batch_norm(model, ranks, device)
-    if ranks.size > 1 and config.objective.gradient == "torchjd":
-        raise UserError(
-            "objective.gradient=torchjd works in one process: use exp.train.num_devices=1, or one "
-            "of our own solvers, such as upgrad"
-        )
-    model.to(device, memory_format=torch.channels_last)
-    with explain_out_of_memory():
-        if data.features is None:
-            check_resolution(model, config.model.name, data.target_resolution)
+    model = build_network(config, method, layout.width, ranks, device)
     weights = data.task_weights or [1.0] * len(tasks)
     objective = Objective(config.objective, tables, tasks, weights, data.lbtw_alpha)
     validation = Validation(
@@ -226,6 +216,33 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
         finish=lambda: draw_task_weights(run, tasks, config.objective),
         ranks=ranks,
     ).train()
+
+
+def build_network(
+    config: Config, method: Method, num_logits: int, ranks: Ranks, device: torch.device
+) -> nn.Module:
+    """Return what a method trains, on the device, after checking that it takes the images."""
+    import torch
+
+    from src.models.build import build_model, check_resolution
+    from src.training.devices import explain_out_of_memory
+    from src.training.distributed import synchronise_batch_norm
+
+    def build(seed: int) -> nn.Module:
+        return build_model(**config.model.model_dump(), num_logits=num_logits, seed=seed)
+
+    model = method.wrap(build(config.seed), lambda: build(config.seed + 1))
+    model = synchronise_batch_norm(model, ranks, device)
+    if ranks.size > 1 and config.objective.gradient == "torchjd":
+        raise UserError(
+            "objective.gradient=torchjd works in one process: use exp.train.num_devices=1, or one "
+            "of our own solvers, such as upgrad"
+        )
+    model.to(device, memory_format=torch.channels_last)
+    if config.dataset.features is None:
+        with explain_out_of_memory():
+            check_resolution(model, config.model.name, config.dataset.target_resolution)
+    return model
 
 
 def index_plan(config: Config, group_labels: GroupLabels) -> IndexPlan:
