@@ -204,7 +204,7 @@ def test_a_failed_run_shows_its_state_and_error(page):
     failed = page.locator("#run-list details", has_text="late-seed2")
     assert failed.locator(".state").first.inner_text() == "failed"
     failed.locator("summary").first.click()
-    assert "a loss that is not finite at step 120" in failed.inner_text()
+    failed.get_by_text("a loss that is not finite at step 120").wait_for()
     assert "14 done, 1 failed" in page.inner_text("#states")
 
 

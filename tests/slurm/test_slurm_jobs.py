@@ -124,9 +124,10 @@ def test_a_job_pushed_aside_by_an_urgent_one_comes_back(slurm, tmp_path):
     number = submit([job], tmp_path)
     wait_for_step(job)
     urgent = ["sbatch", "--partition=urgent", "--cpus-per-task=8", "--output=/dev/null"]
-    slurm.ask(*urgent, "--wrap=sleep 1")
+    slurm.ask(*urgent, "--wrap=sleep 8")
     wait_for(lambda: "saved at step" in job.log.read_text(), 20, "the save")
-    assert state(job) == "queued"  # Slurm still has it, so nobody else may start it
+    # Slurm still has the job, so nobody else may start it.
+    wait_for(lambda: state(job) == "queued", 20, "the requeue")
     slurm.wait_until_gone(90)
     assert state(job) == "done"
     assert lines(job, "trace") == [f"step {n}" for n in range(1, 51)]
