@@ -113,6 +113,7 @@ def make_trainer(
             "cuda_graph": True,
             "log_every_n_steps": 2,
             "save_every_minutes": 10.0,
+            "val_every_n_epochs": 1,
             "keep_ckpts": "all",
             "trackers": [],
             **changes,

@@ -39,6 +39,8 @@ def to_dict(config: Config) -> dict[str, Any]:
     for name in PICTURE_OPTIONS | TABLE_OPTIONS:
         if data[name] == fields[name].get_default(call_default_factory=True):
             del data[name]
+    if config.train.val_every_n_epochs == 1:
+        del values["train"]["val_every_n_epochs"]
     values["model"] = {
         key: value
         for key, value in values["model"].items()

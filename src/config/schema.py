@@ -225,6 +225,9 @@ class TrainConfig(Options):
     )
     log_every_n_steps: Count
     save_every_minutes: float = Field(gt=0)
+    val_every_n_epochs: Count = Field(
+        default=1, description="validate after so many epochs, and after the last one"
+    )
     keep_ckpts: Literal["best", "all"] | list[Count] = Field(
         description="best: the last and the best by each rule; a list: these epochs, too; all"
     )

@@ -60,6 +60,7 @@ class Settings:
     cuda_graph: bool
     log_every_n_steps: int
     save_every_minutes: float
+    val_every_n_epochs: int
     keep_ckpts: str | list[int]
     trackers: list[str]
 
@@ -260,7 +261,13 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         """Validate, write the figures, save, and keep the best checkpoints."""
-        epoch = self.epoch + 1
+        epoch, keep = self.epoch + 1, self.settings.keep_ckpts
+        if epoch % self.settings.val_every_n_epochs and epoch < self.last_epoch:
+            self.method.end_epoch(partial(self.validation.train_logits, self.model))
+            self.epoch, self.batch = epoch, 0
+            if isinstance(keep, list) and epoch in keep:
+                self.save(name=epoch)
+            return
         validated = self.validation(self.model, epoch, self.stop)
         if validated is None:
             self._save_and_stop(self.stop())

@@ -188,6 +188,16 @@ def test_a_run_that_broke_off_anywhere_goes_on_from_its_last_checkpoint(
     assert outcome(tmp_path) == uninterrupted
 
 
+@pytest.mark.parametrize("often", [False, True])
+def test_a_run_that_validates_every_second_epoch_goes_on(tmp_path, often):
+    options = {"total_epochs": 5, "val_every_n_epochs": 2, "keep_ckpts": [3]}
+    make_trainer(tmp_path / "whole", **options).train()
+    minutes = 1e-9 if often else 10.0
+    break_off(tmp_path / "broken", "step", save_every_minutes=minutes, **options)
+    make_trainer(tmp_path / "broken", save_every_minutes=minutes, **options).train()
+    assert outcome(tmp_path / "broken") == outcome(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("place", ["saved", "linked", "chosen", "pruned"])
 @pytest.mark.parametrize("epochs", [2, 3], ids=["in the last epoch", "before it"])
 def test_a_named_checkpoint_is_on_the_disk_and_what_is_not_named_goes(tmp_path, place, epochs):

@@ -114,6 +114,17 @@ def test_all_checkpoints_are_kept_or_the_best_of_each_rule_and_the_last(tmp_path
     assert Run(tmp_path / "best").saved_epochs() == sorted({*history["selected"].values(), 6})
 
 
+def test_epochs_between_two_validations_train_alike(tmp_path):
+    trained(tmp_path / "every", total_epochs=5)
+    trained(tmp_path / "some", total_epochs=5, val_every_n_epochs=2, keep_ckpts=[3])
+    every, some = outcome(tmp_path / "every"), outcome(tmp_path / "some")
+    assert some["state"]["model"] == every["state"]["model"]
+    chosen = {epoch: every["history"]["epochs"][epoch] for epoch in ("2", "4", "5")}
+    assert some["history"]["epochs"] == chosen
+    kept = {3, 5, *some["history"]["selected"].values()}
+    assert Run(tmp_path / "some").saved_epochs() == sorted(kept)
+
+
 def test_a_task_of_weight_0_does_not_touch_its_head(tmp_path):
     trainer = make_trainer(tmp_path, weights=[1.0, 0.0], weight_decay=0.0)
     weight, bias = (p.detach().clone() for p in trainer.model.head.parameters())
