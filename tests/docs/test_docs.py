@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from src.config.overrides import ALIASES
 from src.config.reference import reference, schema_text
 from src.config.schema import Config, schema_keys, section_of
 
@@ -49,6 +50,21 @@ def test_the_reference_has_every_key_with_type_and_default():
     assert "| `lr` | number, > 0 | `0.0001` | learning rate (or `exp.lr`) |" in text
     assert "| `name` | `sgd`, `adam`, `adamw` | `sgd` |" in text
     assert text.index("## exp.train") < text.index("## exp.dfr")
+
+
+def test_every_key_that_a_text_names_exists():
+    known = {key for key, _ in schema_keys(Config)} | set(ALIASES)
+    open_ended = ("exp.stage_1.", "exp.stage_2.", "exp.dataset.bins.")
+    texts = [ROOT / "README.md", *DOCS.glob("*.md"), *(ROOT / "recipes").iterdir()]
+    texts += [path for name in ("configs", "src", "scripts") for path in (ROOT / name).rglob("*.*")]
+    unknown = {
+        (path.relative_to(ROOT), key)
+        for path in texts
+        if path.suffix in {".md", ".py", ".yaml", ".sh"}
+        for key in re.findall(r"\bexp(?:\.[a-z_0-9]+)+", path.read_text())
+        if key not in known and not key.startswith(open_ended)
+    }
+    assert unknown == set()
 
 
 def test_types_are_described_in_words():
