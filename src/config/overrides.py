@@ -135,7 +135,7 @@ def _check_key(key: str, override: Any) -> str | None:
 def _nearest_key(key: str, keys: list[str]) -> str:
     """Format a hint: a key of similar spelling, else one whose last name is similar."""
     near = difflib.get_close_matches(key, keys, n=1, cutoff=0.8)
-    if not near:  # a name without its section: the first key named lr, and keys of single methods last
+    if not near:  # compare last names; keys of single methods come last
         of_method = {path: path.split(".")[1] in METHODS for path in keys}
         names: dict[str, str] = {}
         for path in sorted(keys, key=of_method.get):
