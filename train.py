@@ -41,6 +41,12 @@ def main(config: Config) -> None:
     processes = int(os.environ.get("WORLD_SIZE", 1))
     staged = config.method in STAGED and config.stage is None
     done = Run(config.train.log_dir).status()["state"] == "done"
+    if max(processes, config.train.num_devices) > 1 and config.objective.gradient == "torchjd":
+        raise UserError(
+            "objective.gradient=torchjd needs the Jacobian of the whole batch, and each process "
+            "has that of its slice: use exp.train.num_devices=1, or one of our own solvers, such "
+            "as upgrad"
+        )
     if config.train.num_devices > 1 and processes == 1 and not staged and not done:
         from src.training.distributed import start_processes
 
@@ -233,11 +239,6 @@ def build_network(
 
     model = method.wrap(build(config.seed), lambda: build(config.seed + 1))
     model = synchronise_batch_norm(model, ranks, device)
-    if ranks.size > 1 and config.objective.gradient == "torchjd":
-        raise UserError(
-            "objective.gradient=torchjd works in one process: use exp.train.num_devices=1, or one "
-            "of our own solvers, such as upgrad"
-        )
     model.to(device, memory_format=torch.channels_last)
     if config.dataset.features is None:
         with explain_out_of_memory():

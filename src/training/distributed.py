@@ -127,24 +127,30 @@ class _Gather(torch.autograd.Function):
 def synchronise_batch_norm(model: nn.Module, ranks: Ranks, device: torch.device) -> nn.Module:
     """Make batch norm use the statistics of the whole batch; else results depend on the ranks.
 
+    Frozen layers use no statistics of the batch, so they stay as they are.
+
     Raises:
         UserError: on a CPU, where torch has no such layer.
     """
-    layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    active = [layer for layer in layers if layer.affine is False or layer.weight.requires_grad]
-    if ranks.size == 1 or not active:
+    layers = {name: layer for name, layer in model.named_modules() if _uses_batch(layer)}
+    if ranks.size == 1 or not layers:
         return model
-    if len(active) < len(layers) or any(type(layer).__module__[:5] == "timm." for layer in layers):
-        raise UserError(
-            "partly frozen batch norm, and that of timm, cannot be synchronised between "
-            "processes: use exp.train.num_devices=1, exp.model.freeze=bn, or another network"
-        )
     if device.type != "cuda":
         raise UserError(
             "batch norm over several processes needs GPUs: use exp.train.num_devices=1, or a "
             "network without batch norm such as exp/model=convnext_tiny"
         )
-    return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    from timm.layers import convert_sync_batchnorm  # of timm's layers with activation, and torch's
+
+    for name, layer in layers.items():
+        model.set_submodule(name, convert_sync_batchnorm(layer))
+    return model
+
+
+def _uses_batch(layer: nn.Module) -> bool:
+    """Return whether a layer is batch norm that is not frozen."""
+    trains = getattr(layer, "weight", None) is None or layer.weight.requires_grad
+    return isinstance(layer, nn.modules.batchnorm._BatchNorm) and trains
 
 
 def start_processes(count: int, argv: Sequence[str]) -> None:
