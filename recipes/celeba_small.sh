@@ -63,9 +63,9 @@ run() {
         exp.dataset.data_augmentation=true exp.optimizer.name=sgd exp.optimizer.lr=0.02 \
         exp.optimizer.weight_decay=0.001 exp.optimizer.schedule=null exp.dataloader.batch_size=64 \
         exp.train.total_epochs=3 exp.train.max_steps=345 exp.train.log_every_n_steps=20 \
-        "${own[@]}" "exp.seed=$2" "exp.train.log_dir='$folder'" >"$folder.log" 2>&1
-    "$PYTHON" test.py --log_dir "$folder" --ckpt_num "$rule" --split test >>"$folder.log" 2>&1
-    echo "$1, seed $2: done"
+        "${own[@]}" "exp.seed=$2" "exp.train.log_dir='$folder'" >"$folder.log" 2>&1 &&
+        "$PYTHON" test.py --log_dir "$folder" --ckpt_num "$rule" --split test >>"$folder.log" 2>&1 &&
+        echo "$1, seed $2: done"
 }
 
 if [ "${1:-}" = run ]; then
