@@ -17,7 +17,7 @@ def group_problems(config: Config) -> list[str]:
     found = config.dataloader.found_groups is not None or config.method in FIND_GROUPS
     needs = [] if found else _needs_train(config)
     if not data.subgroup_labels:
-        if config.method == "dpe" and config.dpe.balance == "group":
+        if config.method == "dpe" and config.dpe.balance == "group" and not found:
             needs.append("dpe.balance=group")
         return [f"{key} needs group labels: set dataset.subgroup_labels=true" for key in needs]
     if data.groups_known == 0:
@@ -45,6 +45,20 @@ def _needs_train(config: Config) -> list[str]:
     return needs + [key for key, chosen in choices.items() if chosen]
 
 
+def _ignored_by_own_schedule(config: Config) -> list[tuple[str, str]]:
+    """List settings of an epoch, and their defaults, that have no effect on this method."""
+    own = config.method in ("lisa", "pde", "cnc") or (config.method, config.stage) == (
+        "ssa",
+        "stage_1",
+    )
+    settings = [
+        ("dataloader.sampler", config.dataloader.sampler is not None, "null"),
+        ("dataset.subsample", config.dataset.subsample, "false"),
+        ("dataloader.train_fraction", config.dataloader.train_fraction < 1, "1"),
+    ]
+    return [(key, default) for key, changed, default in settings if own and changed]
+
+
 def method_problems(config: Config) -> list[str]:
     """List settings that the chosen method does not take."""
     data, objective = config.dataset, config.objective
@@ -58,6 +72,12 @@ def method_problems(config: Config) -> list[str]:
             "exp=ssa learns attributes from validation: it needs dataset.subgroup_labels=true, and "
             "takes no stage_1.run"
         ]
+    problems = [
+        f"exp={config.method} draws its own batches: {key} has no effect; set it to {default}"
+        for key, default in _ignored_by_own_schedule(config)
+    ]
+    if problems:
+        return problems
     if config.method == "cnc" and (objective.task, objective.across) != ("mean", "static"):
         return ["exp=cnc takes objective.task=mean and objective.across=static only"]
     if config.method == "cnc":

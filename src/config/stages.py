@@ -80,11 +80,10 @@ class ConfiguredStages:
     ) -> Node:
         return export_node(node, split, features, node.checkpoint if epoch is None else str(epoch))
 
-    def stage_settings(self, stage: str) -> dict[str, float]:
+    def stage_settings(self, stage: str) -> dict[str, Any]:
         config = stage_config(self.config, stage)
-        optimizer = config.optimizer.model_dump(include={"lr", "weight_decay", "momentum"})
-        epochs = config.train.total_epochs
-        return optimizer | {"batch_size": config.dataloader.batch_size, "epochs": epochs}
+        steps = config.train.model_dump(include={"total_epochs", "max_steps"})
+        return config.optimizer.model_dump() | steps | {"batch_size": config.dataloader.batch_size}
 
     def head(
         self, first: Node, fit: Callable, inputs: tuple[Node, ...], kind: str = "linear"

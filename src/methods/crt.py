@@ -1,11 +1,13 @@
 """CRT and ReWeightCRT (Kang et al. 2020, as in SubpopBench): a new head on the features of train.
 
-The head starts at random and is trained by SGD with the settings of stage 2, on group-balanced
+The head starts at random and is trained with the optimizer and steps of stage 2, on group-balanced
 draws (CRT) or with weights of inverse group size (ReWeightCRT); with classes in the place of groups
 where train has no group labels. Features come from the network in eval mode, without augmentation:
 SubpopBench leaves batch norm in training mode, so that its statistics keep moving. The epoch with
 the best worst group on validation is kept.
 """
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from src.methods.stages import Node, Stages
 from src.objective.example import level_weights
 from src.objective.options import LevelWeights
 from src.sampling.plans import IndexPlan, Schedule
+from src.training.step import build_optimizer, cosine
 
 
 def graph(stages: Stages) -> Node:
@@ -28,8 +31,8 @@ def graph(stages: Stages) -> Node:
     return stages.head(first, lambda data: fit(data, options, settings), exports, "linear")
 
 
-def fit(data: HeadData, options: CrtOptions, settings: dict[str, float]) -> Head:
-    """Fit one head per task; `settings` are lr, weight_decay, momentum, batch_size, epochs."""
+def fit(data: HeadData, options: CrtOptions, settings: dict[str, Any]) -> Head:
+    """Fit one head per task, with the settings of `Stages.stage_settings`."""
     generator = torch.Generator().manual_seed(data.seed)
     heads, chosen = [], {}
     for task, name in enumerate(data.tasks):
@@ -43,7 +46,7 @@ def fit_task(
     data: HeadData,
     task: int,
     options: CrtOptions,
-    settings: dict[str, float],
+    settings: dict[str, Any],
     generator: torch.Generator,
 ) -> tuple[tuple[Tensor, Tensor], int]:
     """Train the head of a task; return its K rows and the epoch that was kept."""
@@ -63,16 +66,20 @@ def fit_task(
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.uniform_(-bound, bound, generator=generator)
-    optimizer = torch.optim.SGD(
-        layer.parameters(),
-        lr=settings["lr"],
-        momentum=settings["momentum"],
-        weight_decay=settings["weight_decay"],
+    lr, epochs, size = settings["lr"], settings["total_epochs"], settings["batch_size"]
+    optimizer = build_optimizer(
+        *(settings["name"], list(layer.parameters()), lr),
+        *(settings["weight_decay"], settings["momentum"]),
     )
     everything = np.arange(len(data.labels("val")))
-    best, found, kept = -1.0, None, 0
-    for epoch in range(1, int(settings["epochs"]) + 1):
-        for batch in schedule.batches(data.seed, epoch, int(settings["batch_size"])):
+    best, found, kept, step = -1.0, None, 0, 0
+    planned = schedule.total_steps(epochs, size)
+    total = min(planned, settings["max_steps"] or planned)
+    for epoch in range(1, schedule.epoch_of(total, size) + 1):
+        for batch in schedule.batches(data.seed, epoch, size)[: total - step]:
+            if settings["schedule"] is not None:
+                optimizer.param_groups[0]["lr"] = cosine(lr, step / planned)
+            step += 1
             positions = torch.from_numpy(batch)
             losses = torch.nn.functional.cross_entropy(
                 layer(x[positions]), y[positions], reduction="none"

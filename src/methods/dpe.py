@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from src.io import UserError
 from src.methods.dfr import balanced
 from src.methods.heads import Head, HeadData
 from src.methods.options import DpeOptions
@@ -32,6 +33,8 @@ def graph(stages: Stages) -> Node:
 
 def fit(data: HeadData, options: DpeOptions) -> Head:
     """Fit an ensemble per task."""
+    if options.balance == "group" and not data.group_labels.has_groups("val"):
+        raise UserError("exp.dpe.balance=group needs groups of validation: set balance=class")
     fit_rows, select_rows = data.halves()
     everything = np.arange(len(data.labels("val")))
     if options.refit == "all":

@@ -7,7 +7,8 @@ attributes of its part, and group DRO follows on (class, predicted attributes), 
 groups of validation. No attribute of train is used.
 
 One network predicts the attributes of all tasks. An attribute of several tasks is learnt once, and
-its groups are those of the attribute with the classes of all these tasks.
+its groups are those of the attribute with the classes of these tasks; of more than three tasks,
+those with the smallest groups in validation.
 """
 
 import math
@@ -17,6 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 from src.data.groupings import Grouping
+from src.data.table import Table
 from src.evaluation.logits import load_logits, predictions
 from src.io import UserError
 from src.methods.found_groups import FoundGroups, identify, save_found_groups
@@ -25,12 +27,14 @@ from src.methods.stages import Node, Stages
 from src.objective.options import ObjectiveOptions
 from src.sampling.plans import FOLD_STREAM
 
+MOST_JOINED = 3  # tasks of one attribute; each doubles the number of groups
+
 
 def graph(stages: Stages) -> Node:
     """Return SSA's graph: a network per part, its logits on train, pseudo groups, stage 2."""
     options: SsaOptions = stages.options
     path = stages.run.path / "found_groups.npz"
-    attributes = attribute_groupings(stages.groupings)
+    attributes = attribute_groupings(stages.groupings, stages.dataset.split("val"))
     steps = min(options.steps, stages.max_steps or options.steps)
     folds = [
         stages.train(
@@ -58,14 +62,24 @@ def graph(stages: Stages) -> Node:
     return stages.train("stage_2", (found,), dataloader={"found_groups": str(path)})
 
 
-def attribute_groupings(groupings: Sequence[Grouping]) -> list[str]:
-    """Return a grouping per attribute: `Male:Young+Smiling` for Young:Male and Smiling:Male."""
+def attribute_groupings(groupings: Sequence[Grouping], rows: Table) -> list[str]:
+    """Return a grouping per attribute: `Male:Young+Smiling` for Young:Male and Smiling:Male.
+
+    Args:
+        rows: of validation.
+    """
     tasks: dict[str, list[str]] = {}
+    smallest = {}
     for grouping in groupings:
+        groups = grouping.group_ids(rows)
+        smallest[grouping.task] = np.bincount(groups[groups >= 0]).min(initial=len(rows))
         for attribute in grouping.attributes:
             tasks.setdefault(attribute, []).append(grouping.task)
     if not all(grouping.attributes for grouping in groupings):
         raise UserError("exp=ssa predicts attributes: write groupings as Task:Attr")
+    for own in tasks.values():
+        kept = sorted(own, key=smallest.get)[:MOST_JOINED]
+        own[:] = [task for task in own if task in kept]
     return [f"{attribute}:{'+'.join(own)}" for attribute, own in tasks.items()]
 
 

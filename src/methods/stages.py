@@ -85,8 +85,8 @@ class Stages(Protocol):
     ) -> Node:
         """Return a node that saves the logits (and features) of a training node on a split."""
 
-    def stage_settings(self, stage: str) -> dict[str, float]:
-        """Return lr, weight_decay, momentum, batch_size and epochs of a stage."""
+    def stage_settings(self, stage: str) -> dict[str, Any]:
+        """Return the values of exp.optimizer, total_epochs, max_steps and batch_size of a stage."""
 
     def head(self, first: Node, fit: Callable, inputs: tuple[Node, ...], kind: str) -> Node:
         """Return a node that fits a head (`kind` as in exp.model.head) and writes stage_2.

@@ -7,8 +7,9 @@ validation. Group DRO or RWG follow on the groups (class, environment), and sele
 validation: no group label is used anywhere.
 
 Of several settings (learning rate, weight decay, batch size) the one with most flipped labels is
-kept, per task. As in the authors' code a class has its own row of weights, also in binary tasks. A
-step's rows and flips are drawn from (seed, setting, step), and shared by the tasks.
+kept, per task, of those that put every class in both environments if there are any. As in the
+authors' code a class has its own row of weights, also in binary tasks. A step's rows and flips are
+drawn from (seed, setting, step), and shared by the tasks.
 """
 
 from collections.abc import Callable
@@ -78,7 +79,7 @@ def find_environments(
         values = load_features(first.run.features(split, first.epoch())).values
         features[split] = torch.from_numpy(values)  # (N, D) float16
         labels[split] = stack_labels(stages.dataset.split(split), stages.groupings)  # (N, T)
-    best = [-1.0] * len(classes)
+    best = [(False, -1.0)] * len(classes)  # whether all classes are in both environments, and rate
     found = {split: np.full_like(own, -1) for split, own in labels.items()}
     for number, setting in enumerate(draw_settings(options.settings, stages.seed)):
         if stop():
@@ -91,15 +92,14 @@ def find_environments(
         environments = {split: errors(features[split], twins, labels[split]) for split in labels}
         rates = flip_rates(twins.labels.numpy(), labels["train"])
         for task, rate in enumerate(rates):
-            if is_degenerate(task, environments, labels):
-                rates[task] = rate = 0.0
-            if rate > best[task]:
-                best[task] = rate
+            rank = (not is_degenerate(task, environments, labels), rate)
+            if rank > best[task]:
+                best[task] = rank
                 for split, own in environments.items():
                     found[split][:, task] = own[:, task]
         print(f"{setting}: flip rates {[round(rate, 4) for rate in rates]}", flush=True)
-    for task, rate in zip(stages.tasks, best):
-        if rate == 0:
+    for task, (complete, _) in zip(stages.tasks, best):
+        if not complete:
             print(f"warning: XRM found one environment only for a class of {task}", flush=True)
     data = {split: identify(stages.dataset, split) for split in labels}
     return FoundGroups(found, (2,) * len(classes), data)
@@ -206,9 +206,13 @@ def flip_rates(flipped: np.ndarray, labels: np.ndarray) -> list[float]:
 def is_degenerate(
     task: int, environments: dict[str, np.ndarray], labels: dict[str, np.ndarray]
 ) -> bool:
-    """Return whether some class of a task has one environment only, in train or validation."""
+    """Return whether some class of a task has one environment only, in train or validation.
+
+    A class with a single row does not count.
+    """
     return any(
-        len(np.unique(environments[split][own[:, task] == value, task])) < 2
+        (members := own[:, task] == value).sum() > 1
+        and len(np.unique(environments[split][members, task])) < 2
         for split, own in labels.items()
         for value in np.unique(own[own[:, task] >= 0, task])
     )

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from src.objective.across_log import (
     FAMO,
-    SMALLEST_LOSS,
     GeometricLoss,
     LogLoss,
     SmoothTchebycheff,
 )
-from src.objective.layer import AcrossLayer, EpochMeans
+from src.objective.layer import AcrossLayer, EpochMeans, is_present
 from src.objective.options import ObjectiveOptions
 from src.sampling.plans import TASK_STREAM
 
@@ -55,8 +54,9 @@ class LossBalancedTaskWeighting(AcrossLayer):
     def forward(self, scalars: Tensor) -> tuple[Tensor, Tensor]:
         current = scalars.detach()
         start = current.clamp(min=SMALLEST_FIRST_LOSS)
-        first = self.propose("first", torch.where(self.first == 0, start, self.first))
-        weights = (current / first) ** self.alpha
+        starts = (self.first == 0) & is_present(scalars)
+        first = self.propose("first", torch.where(starts, start, self.first))
+        weights = (current / first.clamp(min=SMALLEST_FIRST_LOSS)) ** self.alpha
         return (weights * scalars).sum(), weights
 
 
@@ -72,7 +72,8 @@ class UncertaintyWeighting(AcrossLayer):
 
     def forward(self, scalars: Tensor) -> tuple[Tensor, Tensor]:
         weights = 0.5 * torch.exp(-self.s)
-        return (weights * scalars + 0.5 * self.s).sum(), weights.detach()
+        price = torch.where(is_present(scalars), 0.5 * self.s, 0.0)
+        return (weights * scalars + price).sum(), weights.detach()
 
 
 class IMTLLoss(AcrossLayer):
@@ -84,7 +85,8 @@ class IMTLLoss(AcrossLayer):
 
     def forward(self, scalars: Tensor) -> tuple[Tensor, Tensor]:
         weights = torch.exp(self.s)
-        return (weights * scalars - self.s).sum(), weights.detach()
+        price = torch.where(is_present(scalars), self.s, 0.0)
+        return (weights * scalars - price).sum(), weights.detach()
 
 
 class DynamicWeightAverage(AcrossLayer):
@@ -102,12 +104,11 @@ class DynamicWeightAverage(AcrossLayer):
         self.register_buffer("weights", torch.ones(self.num_tasks))
 
     def start_epoch(self, epoch: int) -> None:
-        mean = self.epoch_means.restart()
-        if mean is not None:
-            if epoch > 2:
-                ratio = mean / self.last.clamp(min=SMALLEST_LOSS)
-                self.weights.copy_(self.num_tasks * (ratio / self.temperature).softmax(0))
-            self.last.copy_(mean)
+        mean = self.epoch_means.restart(self.last)
+        if epoch > 2:
+            ratio = torch.where(self.last > 0, mean / self.last, 1.0)
+            self.weights.copy_(self.num_tasks * (ratio / self.temperature).softmax(0))
+        self.last.copy_(mean)
 
     def forward(self, scalars: Tensor) -> tuple[Tensor, Tensor]:
         self.epoch_means(scalars)
@@ -135,7 +136,8 @@ class RandomLossWeighting(AcrossLayer):
 class TaskDRO(AcrossLayer):
     """DRO over tasks: T sum_t p_t S_t, with p <- p exp(eta S), normalised.
 
-    Over `mean` this minimises the worst task, over `dro` the worst group of the worst task.
+    Over `mean` this minimises the worst task, over `dro` the worst group of the worst task. A task
+    without a label in the batch keeps its p.
     """
 
     def __init__(self, options: ObjectiveOptions, weights: list[float], alpha: float):
@@ -144,8 +146,11 @@ class TaskDRO(AcrossLayer):
         self.add_state("log_p", torch.full((self.num_tasks,), -math.log(self.num_tasks)))
 
     def forward(self, scalars: Tensor) -> tuple[Tensor, Tensor]:
-        moved = (self.log_p + self.eta * scalars.detach()).log_softmax(0)
-        weights = self.num_tasks * self.propose("log_p", moved).exp()
+        present = is_present(scalars)
+        mass = torch.where(present, self.log_p, -torch.inf).logsumexp(0)
+        moved = torch.where(present, self.log_p + self.eta * scalars.detach(), -torch.inf)
+        log_p = torch.where(present, moved.log_softmax(0) + mass, self.log_p)
+        weights = self.num_tasks * self.propose("log_p", log_p).exp()
         return (weights * scalars).sum(), weights
 
 

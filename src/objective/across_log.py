@@ -6,7 +6,7 @@ A task without a label in the batch has S_t = 0; these layers leave it out.
 import torch
 from torch import Tensor
 
-from src.objective.layer import AcrossLayer, EpochMeans, Layer
+from src.objective.layer import AcrossLayer, EpochMeans, Layer, is_present
 from src.objective.options import FAMOOptions, ObjectiveOptions
 
 SMALLEST_LOSS = 1e-8  # of logarithms and ratios
@@ -14,7 +14,7 @@ SMALLEST_LOSS = 1e-8  # of logarithms and ratios
 
 def log_losses(scalars: Tensor) -> tuple[Tensor, Tensor]:
     """Return log S_t, 0 for tasks without a loss, and which tasks have one (T,)."""
-    present = ~(scalars.detach() <= 0)  # NaN counts, so that the step is seen to be bad
+    present = is_present(scalars)
     return torch.where(present, scalars.clamp(min=SMALLEST_LOSS).log(), 0.0), present
 
 
@@ -56,15 +56,16 @@ class SmoothTchebycheff(AcrossLayer):
         self.register_buffer("warm", torch.tensor(self.options.warmup_epochs == 0))
 
     def start_epoch(self, epoch: int) -> None:
-        mean = self.epoch_means.restart()
-        if mean is not None and epoch == self.options.warmup_epochs + 1:
+        mean = self.epoch_means.restart(self.reference)
+        if epoch == self.options.warmup_epochs + 1:
             self.reference.copy_(mean.clamp(min=SMALLEST_LOSS))
         self.warm.fill_(epoch > self.options.warmup_epochs)
 
     def forward(self, scalars: Tensor) -> tuple[Tensor, Tensor]:
         self.epoch_means(scalars)
-        scaled = scalars / (self.options.mu * self.reference)
         logs, present = log_losses(scalars)
+        scaled = scalars / (self.options.mu * self.reference)
+        scaled = torch.where(present | ~present.any(), scaled, -torch.inf)
         total = torch.where(self.warm, self.options.mu * scaled.logsumexp(0), logs.sum())
         smooth = scaled.detach().softmax(0) / self.reference
         return total, torch.where(self.warm, smooth, inverse(scalars, present))
@@ -107,7 +108,7 @@ class FAMO(AcrossLayer):
     def _learn(self, logs: Tensor, present: Tensor) -> Tensor:
         both = present & self.seen
         fall = torch.where(both, self.log_before - logs, 0.0)
-        return self.learner(fall, both.any())
+        return self.learner(fall, both)
 
     def commit(self, finite: Tensor) -> None:
         super().commit(finite)
@@ -123,19 +124,21 @@ class FAMOWeights(Layer):
         self.options = options
         for name in ("xi", "moment", "square"):
             self.add_state(name, torch.zeros(num_tasks))
-        self.add_state("count", torch.zeros(()))
+        self.add_state("count", torch.zeros(num_tasks))
 
     def forward(self, fall: Tensor, learns: Tensor) -> Tensor:
         """Return xi after a step.
 
         Args:
             fall: (T,), how much each log S_t fell.
-            learns: 0-dim bool; false: nothing is known yet.
+            learns: (T,) bool, whether this is known; the xi of other tasks stays.
         """
-        z = self.xi.softmax(0)
+        z = torch.where(learns | ~learns.any(), self.xi, -torch.inf).softmax(0)
         gradient = z * (fall - (z * fall).sum()) + self.options.weight_decay * self.xi
+        moment = torch.where(learns, 0.9 * self.moment + 0.1 * gradient, self.moment)
+        square = torch.where(learns, 0.999 * self.square + 0.001 * gradient**2, self.square)
+        self.propose("moment", moment)
+        self.propose("square", square)
         count = self.propose("count", self.count + learns)
-        moment = self.propose("moment", 0.9 * self.moment + 0.1 * gradient)
-        square = self.propose("square", 0.999 * self.square + 0.001 * gradient**2)
         step = (moment / (1 - 0.9**count)) / ((square / (1 - 0.999**count)).sqrt() + 1e-8)
         return self.propose("xi", torch.where(learns, self.xi - self.options.lr * step, self.xi))

@@ -52,6 +52,11 @@ def _torchjd(c: Choices) -> bool:
     return c.objective.gradient == "torchjd"
 
 
+def _trims_all(c: Choices) -> bool:
+    options = c.objective.torchjd
+    return options.aggregator == "TrimmedMean" and c.num_tasks <= 2 * options.trim_number
+
+
 def _corrects_twice(c: Choices) -> bool:
     level = {"groups": "group", "classes": "class"}.get(c.balanced_by or "")
     chosen = (c.objective.weights, c.objective.shift)
@@ -106,6 +111,12 @@ RULES = (
         "train.precision=bf16 or fp32",
     ),
     Rule(
+        "error",
+        lambda c: _torchjd(c) and _trims_all(c),
+        "objective.torchjd.aggregator=TrimmedMean leaves trim_number rows out at each end, and "
+        "there are {num_tasks} tasks: lower trim_number, or use another aggregator",
+    ),
+    Rule(
         "note",
         _corrects_twice,
         "an epoch is balanced by {balanced_by} already, and objective.weights={weights}, "
@@ -142,6 +153,7 @@ def check(choices: Choices, verdict: Literal["error", "note"]) -> list[str]:
         "shift": objective.shift,
         "method": choices.method,
         "balanced_by": choices.balanced_by,
+        "num_tasks": choices.num_tasks,
     }
     return [
         rule.text.format(**values)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,10 +11,13 @@ from src.models.build import Network
 from src.objective.batch import Batch, TrainTables
 from src.objective.gradient import GradientLayer, replace_gradient
 from src.objective.options import ObjectiveOptions, TorchJDOptions
+from src.sampling.plans import TASK_STREAM
 
 # Aggregators on the scale of a mean over tasks; the others are on that of a sum.
 OF_MEANS = {"UPGrad", "DualProj", "AlignedMTL", "CAGrad", "IMTLG", "Mean", "MGDA", "Random"}
 OF_MEANS |= {"TrimmedMean"}
+# NashMTL wants the same number of rows each time, TrimmedMean more rows than it leaves out.
+FIXED_ROWS = {"NashMTL", "TrimmedMean"}
 
 
 class JacobianLayer(GradientLayer):
@@ -27,9 +31,14 @@ class JacobianLayer(GradientLayer):
         super().__init__(options, tables, tasks)
         self.aggregator = make_aggregator(self.options, len(tasks))
         self.networks: tuple[Network, ...] = ()  # a tuple keeps its weights out of this module
+        self.entropy = 0
 
     def watch(self, network: Network, gather: Any = None) -> None:
         self.networks = (network,)
+
+    def draw(self, seed: int, step: int) -> None:
+        sequence = np.random.SeedSequence((seed, TASK_STREAM, step))
+        self.entropy = int(sequence.generate_state(1, np.uint64)[0])
 
     def forward(self, scalars: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         (network,) = self.networks
@@ -59,12 +68,15 @@ class JacobianLayer(GradientLayer):
         self.measure(jacobian @ jacobian.T)
         if not torch.isfinite(jacobian).all():
             return jacobian.sum(0)  # the step is skipped
-        if self.options.aggregator != "NashMTL":  # which wants the same number of rows each time
+        if self.options.aggregator not in FIXED_ROWS:
             jacobian = jacobian[jacobian.any(1)]  # tasks with a label in the batch
         if not len(jacobian):
             return jacobian.sum(0)
         rescale = self.options.rescale and self.options.aggregator in OF_MEANS
-        return self.aggregator(jacobian) * (len(jacobian) if rescale else 1)
+        # PCGrad and GradVac draw an order of the tasks on the CPU, also for a network on a GPU.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.entropy)
+            return self.aggregator(jacobian) * (len(jacobian) if rescale else 1)
 
 
 def make_aggregator(options: TorchJDOptions, num_tasks: int) -> "torch.nn.Module":

@@ -81,23 +81,26 @@ class AcrossLayer(Layer):
         """Use S (T,) of the same batch after the optimizer step, if the step was finite."""
 
 
+def is_present(scalars: Tensor) -> Tensor:
+    """Return which tasks have a label in the batch, (T,) bool: the others have S_t = 0."""
+    return ~(scalars.detach() <= 0)  # NaN counts, so that the step is seen to be bad
+
+
 class EpochMeans(Layer):
-    """The mean of S over the steps of an epoch."""
+    """The mean of S over the steps of an epoch in which a task has a label."""
 
     def __init__(self, num_tasks: int):
         super().__init__()
         self.add_state("total", torch.zeros(num_tasks))
-        self.add_state("count", torch.zeros(()))
+        self.add_state("count", torch.zeros(num_tasks))
 
     def forward(self, scalars: Tensor) -> None:
         self.propose("total", self.total + scalars.detach())
-        self.propose("count", self.count + 1)
+        self.propose("count", self.count + is_present(scalars))
 
-    def restart(self) -> Tensor | None:
-        """Return the mean (T,) since the last call; None without a step."""
-        if not self.count:
-            return None
-        mean = self.total / self.count
+    def restart(self, default: Tensor) -> Tensor:
+        """Return the mean (T,) since the last call, `default` (T,) for tasks without a step."""
+        mean = torch.where(self.count > 0, self.total / self.count, default)
         self.total.zero_()
         self.count.zero_()
         return mean

@@ -36,7 +36,7 @@ from src.training.devices import explain_out_of_memory, seed_draws
 from src.training.distributed import Ranks
 from src.training.method import Method
 from src.training.metrics_log import Clock, MetricsLog
-from src.training.step import Step, build_optimizer
+from src.training.step import Step, build_optimizer, cosine
 
 
 @dataclass(frozen=True)
@@ -219,12 +219,9 @@ class Trainer:
         self.batch += 1
 
     def _next_lr(self) -> float:
-        """Return a constant, or a cosine from lr to 0 over all planned steps (Loshchilov 2017)."""
+        """Return a constant, or a cosine from lr to 0 over all planned steps."""
         lr = self.settings.lr * self.method.lr_factor(self.epoch + 1)
-        if self.settings.schedule is None:
-            return lr
-        done = self.step / self.planned_steps
-        return lr * 0.5 * (1 + math.cos(math.pi * done))
+        return lr if self.settings.schedule is None else cosine(lr, self.step / self.planned_steps)
 
     def _write_log(self, bar: tqdm, clock: Clock, waited: float) -> None:
         """Write means since the last log line to metrics.jsonl; stop on a non-finite loss."""

@@ -51,6 +51,11 @@ def build_optimizer(
     return optimizer
 
 
+def cosine(lr: float, done: float) -> float:
+    """Return the learning rate after a share of the steps: from lr to 0 (Loshchilov 2017)."""
+    return lr * 0.5 * (1 + math.cos(math.pi * done))
+
+
 class Step:
     """Called with images (B, 3, H, W) and positions (B,) on the device.
 

@@ -164,6 +164,28 @@ def test_afr_takes_the_steps_of_its_equations():
     torch.testing.assert_close(bias, b.detach(), rtol=1e-4, atol=1e-6)
 
 
+SETTINGS = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "schedule": None}
+SETTINGS |= {"batch_size": 40, "max_steps": None}
+
+
+def test_crt_ends_after_max_steps_and_follows_the_schedule():
+    data = OneTask(1)
+    data.groups, data.layout, data.seed = data.labels, LogitLayout([2]), 0
+    scores = iter(range(100))
+
+    def head(**changes) -> torch.Tensor:
+        data.worst_group = lambda *_: next(scores)  # the last epoch is the best
+        settings = SETTINGS | {"batch_size": 20, "total_epochs": 4} | changes
+        generator = torch.Generator().manual_seed(5)
+        (weight, _), epoch = fit_crt(data, 0, CrtOptions(), settings, generator)
+        return weight, epoch
+
+    weight, epoch = head(max_steps=3)  # two steps an epoch
+    assert epoch == 2 and not torch.equal(weight, head(total_epochs=2)[0])
+    assert torch.equal(head(max_steps=4)[0], head(total_epochs=2)[0])
+    assert not torch.equal(head(schedule="cosine")[0], head()[0])
+
+
 def test_reweight_crt_takes_the_steps_of_its_equations():
     """A second implementation with one batch an epoch, 20 steps; the last one is the best."""
     data = OneTask(1)
@@ -171,7 +193,7 @@ def test_reweight_crt_takes_the_steps_of_its_equations():
     scores = iter(np.linspace(0.1, 0.9, 20))
     data.worst_group, data.groups = lambda *_: next(scores), lambda split: groups[:, None]
     data.layout, data.seed = LogitLayout([2]), 0
-    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "batch_size": 40, "epochs": 20}
+    settings = SETTINGS | {"total_epochs": 20}
     options, generator = CrtOptions(kind="reweight"), torch.Generator().manual_seed(5)
     (weight, bias), epoch = fit_crt(data, 0, options, settings, generator)
     assert epoch == 20

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from src.data.features import FeatureRows
-from src.data.groupings import parse_groupings
+from src.data.groupings import ATTRIBUTES, parse_groupings
 from src.data.image_views import ImageView
+from src.data.table import Table
 from src.io import UserError
 from src.methods.options import SsaOptions
 from src.methods.ssa import attribute_groupings, train_parts
@@ -40,10 +41,28 @@ def test_thresholds_leave_out_ties_and_count_rows_by_their_scale():
 
 
 def test_an_attribute_of_two_tasks_is_learnt_once():
+    rows = celeba_rows()
     groupings = parse_groupings(["Young:Male+Bald", "Smiling:Male"])
-    assert attribute_groupings(groupings) == ["Male:Young+Smiling", "Bald:Young"]
+    assert attribute_groupings(groupings, rows) == ["Male:Young+Smiling", "Bald:Young"]
     with pytest.raises(UserError, match="write groupings as Task:Attr"):
-        attribute_groupings(parse_groupings(["Young"]))
+        attribute_groupings(parse_groupings(["Young"]), rows)
+
+
+def test_an_attribute_of_many_tasks_joins_those_with_the_smallest_groups():
+    rows, tasks = celeba_rows(), [name for name in ATTRIBUTES if name != "Male"][:12]
+    for count, task in enumerate(tasks, start=3):  # of task i, 2 + i men have the attribute
+        rows.codes[:, rows.columns.index(task)] = 0
+        rows.codes[:count, rows.columns.index(task)] = 1
+        rows.codes[40 : 40 + count, rows.columns.index(task)] = 1
+    [found] = attribute_groupings(parse_groupings([f"{task}:Male" for task in tasks]), rows)
+    assert found == f"Male:{'+'.join(tasks[:3])}"
+
+
+def celeba_rows() -> Table:
+    """80 rows with all attributes 0, half of them men."""
+    codes = np.zeros((80, len(ATTRIBUTES)), np.int8)
+    codes[:40, ATTRIBUTES.index("Male")] = 1
+    return Table(np.arange(80).astype(str), np.zeros(80, np.uint8), codes, tuple(ATTRIBUTES))
 
 
 def test_the_parts_of_train_are_disjoint_and_complete():

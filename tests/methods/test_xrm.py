@@ -97,6 +97,28 @@ def test_one_environment_in_a_class_is_degenerate():
     full = {split: np.array([[0], [1], [0], [1]]) for split in labels}
     assert not is_degenerate(0, full, labels)
     assert is_degenerate(0, full | {"val": np.array([[0], [1], [1], [1]])}, labels)
+    rare = {"train": np.array([[0], [0], [1]])}  # one row cannot be in both
+    assert not is_degenerate(0, {"train": np.array([[0], [1], [1]])}, rare)
+
+
+def test_a_complete_setting_goes_before_one_with_more_flips(monkeypatch):
+    stages = PlantedStages()
+    half = {"train": np.arange(400) % 2, "val": np.arange(200) % 2}
+    none = {split: np.zeros_like(rows) for split, rows in half.items()}
+    results = [none, half, none, none]  # environments of the settings; and their rates:
+    rates = iter([[0.2], [0.1], [0.3], [0.2]])
+    monkeypatch.setattr(xrm, "draw_settings", lambda *_: [SETTING] * 4)
+    monkeypatch.setattr(xrm, "train_twins", lambda *_: SimpleNamespace(labels=torch.zeros(1)))
+    monkeypatch.setattr(xrm, "flip_rates", lambda *_: next(rates))
+    given = iter([found for found in results for _ in range(2)])  # train, then val
+
+    def errors(features, *_):
+        found = next(given)
+        return found["train" if len(features) == len(found["train"]) else "val"][:, None]
+
+    monkeypatch.setattr(xrm, "errors", errors)
+    found = xrm.find_environments(stages, stages.node(monkeypatch))
+    assert found.environments["train"].sum() == 200  # of the second setting
 
 
 class PlantedStages:

@@ -31,6 +31,10 @@ ERRORS = [
     (choices({"gradient": "mgda", "mgda": SolverOptions(cells=True)}, method="lisa"), "mixes"),
     (choices({"gradient": "torchjd"}, compile=True), "train.compile=false"),
     (choices({"gradient": "torchjd"}, precision="fp16"), "fp16"),
+    (
+        choices({"gradient": "torchjd", "torchjd": TorchJDOptions(aggregator="TrimmedMean")}),
+        "lower trim_number",
+    ),
 ]
 NOTES = [
     (choices({"weights": "group_weights"}, balanced_by="groups"), "a second time"),

@@ -67,3 +67,24 @@ def test_nan_reaches_no_aggregator():
     chosen = TorchJDOptions(aggregator="MGDA")
     found = gradients(network, logits * torch.nan, gradient="torchjd", torchjd=chosen)
     assert not torch.isfinite(found[0]).all()
+
+
+def test_the_order_of_pcgrad_depends_on_seed_and_step_only():
+    rows = torch.tensor([[1.0, 0.0], [-0.9, 0.1], [0.2, -1.0]])
+    tables = make_tables([[1, 0, 1], [0, 1, 0]])
+    chosen = TorchJDOptions(aggregator="PCGrad")
+    layer = make_objective(tables, gradient="torchjd", torchjd=chosen).gradient
+    found = []
+    for step in (3, 3, *range(4, 20)):
+        torch.rand(step)  # other draws change nothing
+        layer.draw(0, step)
+        found.append(layer.combine(rows))
+    assert torch.equal(found[0], found[1]) and len(torch.stack(found).unique(dim=0)) > 1
+
+
+def test_a_trimmed_mean_keeps_the_rows_of_absent_tasks():
+    tables = make_tables([[1, 0, 1], [0, 1, 0]])
+    chosen = TorchJDOptions(aggregator="TrimmedMean", rescale=False)
+    layer = make_objective(tables, gradient="torchjd", torchjd=chosen).gradient
+    rows = torch.tensor([[1.0, 3.0], [0.0, 0.0], [2.0, -1.0]])
+    assert layer.combine(rows).tolist() == [1.0, 0.0]  # the medians

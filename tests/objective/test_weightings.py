@@ -55,10 +55,39 @@ def test_a_bad_step_changes_no_state(name):
     assert all(torch.equal(value, before[key]) for key, value in layer.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["gls", "log", "famo", "stch"])
-def test_a_task_without_labels_leaves_the_others_finite(name):
-    total, weights = step(make(name), (0.2, 0.0))
-    assert math.isfinite(total) and all(map(math.isfinite, weights))
+@pytest.mark.parametrize("name", ACROSS_LAYERS)
+def test_a_task_without_labels_keeps_its_state(name):
+    layer = make(name)
+    step(layer)
+    layer.observe(torch.tensor([0.1, 0.4]), YES)
+    layer.observe(torch.tensor([0.1, 0.0]), YES)
+    before = {key: value.clone() for key, value in layer.state_dict().items()}
+    total, weights = layer(torch.tensor([0.2, 0.0]))
+    layer.commit(YES)
+    layer.observe(torch.tensor([0.1, 0.0]), YES)
+    assert torch.isfinite(total.detach()) and torch.isfinite(weights).all()
+    for key, value in layer.state_dict().items():
+        assert value.flatten()[-1] == before[key].flatten()[-1], key  # the task's, or a flag
+    for learnt in layer.parameters():
+        assert torch.autograd.grad(total, learnt)[0][1] == 0
+
+
+def test_the_first_loss_of_lbtw_waits_for_a_label():
+    layer = make("lbtw")
+    step(layer, (0.0, 0.5))
+    assert step(layer, (0.8, 0.5))[1] == [1.0, 1.0]
+    assert step(layer, (0.2, 0.5))[1] == pytest.approx([0.5, 1.0])
+
+
+def test_stch_leaves_a_task_without_labels_out():
+    assert step(make("stch", 3), (0.2, 0.5, 0.0))[1] == pytest.approx([0.4256, 0.5744, 0], abs=5e-5)
+
+
+def test_epoch_means_count_the_steps_with_a_label():
+    layer = make("dwa")
+    for scalars in ((0.4, 0.5), (0.4, 0.0), (0.4, 0.7)):
+        step(layer, scalars)
+    assert layer.epoch_means.restart(torch.zeros(2)).tolist() == pytest.approx([0.4, 0.6])
 
 
 def test_uw_learns_from_s_0():
