@@ -147,11 +147,13 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
     """Train one network: data, plan, network, objective, then the loop."""
     import torch
 
+    from src.evaluation.logits import rows_identity
     from src.methods.found_groups import GroupLabels
     from src.methods.registry import IN_LOOP
     from src.objective.batch import TrainTables
     from src.objective.compose import Objective
     from src.objective.logits import LogitLayout
+    from src.objective.reference import reference_losses
     from src.runs.provenance import data_identity, describe_session, record_provenance
     from src.sampling.plans import stack_labels
     from src.training.devices import choose_device, choose_precision
@@ -185,6 +187,9 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
         torch.from_numpy(group_labels.groups("train")).to(device),
         [grouping.num_groups for grouping in group_labels.split("train")[1]],
     )
+    if config.objective.task == "dro" and config.objective.dro.reference is not None:
+        identity = rows_identity(rows.names, rows.codes)
+        tables.reference = reference_losses(config.objective.dro.reference, tables, tasks, identity)
     method = kind(options, tables, tasks, loader.batch_size, data.target_resolution)
     schedule = method.schedule(plan, config.seed)
     for note in schedule.notes:

@@ -30,6 +30,9 @@ class TrainTables:
         labels: (N, T) int64, -1 = unknown.
         groups: (N, T) int64, -1 = unknown.
         num_groups: groups of each task, G_t.
+
+    Attributes:
+        reference: (T, G) losses of the groups in other runs, for group DRO; None for none.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class TrainTables:
         self.class_counts = count(labels, max(layout.num_classes))  # (T, K)
         self.group_counts = count(groups, max(num_groups))  # (T, G)
         self.all_labelled = bool((labels >= 0).all())
+        self.reference: Tensor | None = None
 
     @property
     def num_tasks(self) -> int:

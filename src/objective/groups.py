@@ -81,6 +81,9 @@ class GroupDRO(TaskLayer):
 
     For several tasks each has its own q (`per_task`), or one q covers the groups of all tasks
     (`joint`): then S_t = T sum_g q_tg L_tg, so that a plain sum over tasks has the usual scale.
+
+    With reference losses b (T, G) q follows L_g - b_g, so that noisy labels or hard tasks do not
+    attract all weight; S_t stays the same.
     """
 
     def __init__(self, options: ObjectiveOptions, tables: TrainTables, tasks: list[str]):
@@ -94,6 +97,7 @@ class GroupDRO(TaskLayer):
         self.register_buffer("adjustment", self.options.adjustment * exists)  # C (T, G)
         self.add_state("log_q", torch.where(exists, -torch.log(size.float()), -torch.inf))
         self.history = GroupHistory(counts.shape, self.options.gamma)
+        self.register_buffer("reference", tables.reference, persistent=False)
 
     def forward(self, losses: Tensor, weights: Tensor | None, batch: Batch) -> Tensor:
         means, sizes = group_means(losses, weights, batch.groups, self.log_q.shape[1])  # (T, G)
@@ -102,6 +106,8 @@ class GroupDRO(TaskLayer):
         # The authors add C/sqrt(n) only if all C are positive.
         positive = ((self.adjustment > 0) | ~self.exists).all()
         signal = means.detach() + torch.where(positive, self.adjustment / self.root, 0.0)
+        if self.reference is not None:
+            signal = signal - torch.where(sizes > 0, self.reference, 0.0)
         if self.options.normalize:
             total = signal.sum(1, keepdim=True) if self._per_task else signal.sum()
             signal = signal / total.clamp(min=1e-12)

@@ -6,7 +6,7 @@ torch, so that command lines are checked fast.
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Options(BaseModel):
@@ -68,6 +68,16 @@ class GroupDROOptions(Options):
     scope: Literal["per_task", "joint"] = Field(
         "per_task", description="one q per task, or one over the groups of all tasks"
     )
+    reference: list[str] | None = Field(
+        None,
+        description="logits of train, saved by other runs: q follows the excess over their losses",
+    )
+
+    @model_validator(mode="after")
+    def _check_reference(self) -> "GroupDROOptions":
+        if self.reference and self.normalize:
+            raise ValueError("normalize divides by a sum that reference can make negative: set one")
+        return self
 
 
 class CVaRGroupsOptions(Options):
@@ -234,5 +244,7 @@ class ObjectiveOptions(Options):
     def chosen(self) -> dict[str, Any]:
         """Return the choices, and of all options only those of the chosen."""
         values = self.model_dump()
+        if self.dro.reference is None:  # as in runs that were saved before there was one
+            del values["dro"]["reference"]
         names = {value for value in values.values() if isinstance(value, str)}
         return {k: v for k, v in values.items() if not isinstance(v, dict) or k in names}
