@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from src.data.dataset import Dataset
     from src.methods.found_groups import GroupLabels
-    from src.sampling.plans import IndexPlan
+    from src.sampling.epochs import IndexPlan
     from src.training.distributed import Ranks
     from src.training.method import Method
 

@@ -26,7 +26,8 @@ from src.objective.compose import Objective
 from src.objective.logits import LogitLayout
 from src.objective.options import ObjectiveOptions, SolverOptions
 from src.objective.solvers import upgrad
-from src.sampling.plans import epoch_positions, erm, split_batches, stack_groups, stack_labels
+from src.sampling.epochs import epoch_positions, split_batches
+from src.sampling.plans import erm, stack_groups, stack_labels
 
 KINDS = ("adapter", "features")
 SETTINGS = [

@@ -19,7 +19,8 @@ from src.config.saved import save_config
 from src.evaluation.predict import predict
 from src.models.build import build_model
 from src.runs.folder import Run
-from src.sampling.plans import epoch_positions, erm, split_batches
+from src.sampling.epochs import epoch_positions, split_batches
+from src.sampling.plans import erm
 from src.training.devices import choose_precision
 from src.training.metrics_log import read_metrics
 

@@ -26,7 +26,7 @@ from src.objective.compose import Objective
 from src.objective.logits import LogitLayout
 from src.objective.options import ObjectiveOptions
 from src.runs.folder import Run
-from src.sampling.plans import IndexPlan, Schedule
+from src.sampling.epochs import IndexPlan, Schedule
 from src.training import loop as training
 from src.training import validation
 from src.training.checkpoints import load_checkpoint

@@ -17,7 +17,7 @@ from torch import Tensor
 from src.methods.heads import Head, HeadData, linear_head
 from src.methods.options import AfrOptions
 from src.methods.stages import Node, Stages
-from src.sampling.plans import train_share
+from src.sampling.draws import train_share
 
 
 def graph(stages: Stages) -> Node:

@@ -21,27 +21,23 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from src.evaluation.logits import load_logits, predictions
-from src.methods.found_groups import FoundGroups, identify, save_found_groups
+from src.methods.found_groups import FoundGroups, identify, train_on_found_groups
 from src.methods.stages import Node, Stages
 from src.models.build import Network
 from src.objective.compose import Objective
 from src.sampling.contrast import ContrastSchedule
-from src.sampling.plans import IndexPlan, stack_labels
-from src.training.method import Method
+from src.sampling.epochs import IndexPlan
+from src.sampling.plans import stack_labels
+from src.training.method import Forward, Method
 
 
 def graph(stages: Stages) -> Node:
     """Return CnC's graph: stage 1, its predictions on train, stage 2."""
-    path = stages.run.path / "found_groups.npz"
     first = stages.train("stage_1")
     logits = stages.export(first, "train")
-
-    def make(*_: object) -> None:
-        save_found_groups(path, stages.tasks, predicted_classes(stages, first))
-
-    found = Node(path.name, path.exists, make, (logits,))
-    dataloader = {"found_groups": str(path)}
-    return stages.train("stage_2", (found,), own_step=True, dataloader=dataloader)
+    return train_on_found_groups(
+        stages, (logits,), lambda _: predicted_classes(stages, first), own_step=True
+    )
 
 
 def predicted_classes(stages: Stages, first: Node) -> FoundGroups:
@@ -99,11 +95,7 @@ class CnC(Method):
         )
 
     def loss(
-        self,
-        network: Callable[[Tensor], Tensor],
-        objective: Objective,
-        images: Tensor,
-        positions: Tensor,
+        self, network: Forward, objective: Objective, images: Tensor, positions: Tensor
     ) -> tuple[Tensor, Tensor]:
         output, width = network(images), self.tables.layout.width
         batch = self.tables.batch(output[:, :width].float(), positions)

@@ -18,7 +18,7 @@ from src.methods.options import CrtOptions
 from src.methods.stages import Node, Stages
 from src.objective.example import level_weights
 from src.objective.options import LevelWeights
-from src.sampling.plans import IndexPlan, Schedule
+from src.sampling.epochs import IndexPlan, Schedule
 from src.training.step import build_optimizer, cosine
 
 

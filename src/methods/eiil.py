@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from src.evaluation.logits import load_logits
-from src.methods.found_groups import FoundGroups, identify, save_found_groups
+from src.methods.found_groups import FoundGroups, identify, train_on_found_groups
 from src.methods.options import EiilOptions
 from src.methods.stages import Node, Stages
 from src.sampling.plans import stack_labels
@@ -25,15 +25,9 @@ EIIL_STREAM = 24
 
 def graph(stages: Stages) -> Node:
     """Return EIIL's graph: a reference network, its logits on train, environments, stage 2."""
-    path = stages.run.path / "found_groups.npz"
     first = stages.train("stage_1", dataset={"subsample": False, "subsample_type": None})
     logits = stages.export(first, "train")
-
-    def make(*_: object) -> None:
-        save_found_groups(path, stages.tasks, find_environments(stages, first))
-
-    found = Node(path.name, path.exists, make, (logits,))
-    return stages.train("stage_2", (found,), dataloader={"found_groups": str(path)})
+    return train_on_found_groups(stages, (logits,), lambda _: find_environments(stages, first))
 
 
 def find_environments(stages: Stages, first: Node) -> FoundGroups:

@@ -5,7 +5,7 @@ a run the environments are columns `<task> environment`, so that samplers, objec
 selection handle them like any attribute.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from src.data.groupings import Grouping
 from src.data.table import Table
 from src.evaluation.logits import rows_identity
 from src.io import DAMAGE, UserError, atomic_path, load_arrays
-from src.sampling.plans import known_share, stack_groups
+from src.methods.stages import Node, Stages
+from src.sampling.draws import known_share
+from src.sampling.plans import stack_groups
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,28 @@ def save_found_groups(path: Path, tasks: Sequence[str], found: FoundGroups) -> N
         arrays[f"data_{split}"] = np.array(found.data[split])
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
+
+
+def train_on_found_groups(
+    stages: Stages,
+    inputs: tuple[Node, ...],
+    find: Callable[[Callable[[], int | None]], FoundGroups],
+    own_step: bool = False,
+) -> Node:
+    """Return stage 2, which trains on the groups that `find` returns.
+
+    Args:
+        find: called with `stop`, after `inputs` are made.
+        own_step: see `Stages.train`.
+    """
+    path = stages.run.path / "found_groups.npz"
+
+    def make(_: object, stop: Callable[[], int | None]) -> None:
+        save_found_groups(path, stages.tasks, find(stop))
+
+    found = Node(path.name, path.exists, make, inputs)
+    dataloader = {"found_groups": str(path)}
+    return stages.train("stage_2", (found,), own_step=own_step, dataloader=dataloader)
 
 
 def load_found_groups(path: Path, tasks: Sequence[str], dataset: Dataset) -> FoundGroups:

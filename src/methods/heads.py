@@ -31,7 +31,8 @@ from src.runs.folder import Heartbeat, Run
 from src.runs.head_info import HeadInfo, head_file
 from src.runs.provenance import Provenance
 from src.runs.selection import record_validation, scores
-from src.sampling.plans import stack_labels, stratified_halves
+from src.sampling.draws import stratified_halves
+from src.sampling.plans import stack_labels
 from src.training.checkpoints import (
     link_checkpoint,
     load_checkpoint,

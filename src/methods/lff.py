@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from src.models.build import Network
 from src.objective.batch import look_up
 from src.objective.compose import Objective
-from src.training.method import Method
+from src.training.method import Forward, Method
 
 
 class TwoNetworks(Network):
@@ -46,11 +46,7 @@ class LfF(Method):
         return TwoNetworks(model, build())
 
     def loss(
-        self,
-        network: Callable[[Tensor], Tensor],
-        objective: Objective,
-        images: Tensor,
-        positions: Tensor,
+        self, network: Forward, objective: Objective, images: Tensor, positions: Tensor
     ) -> tuple[Tensor, Tensor]:
         debiased, biased = network(images)  # each (B, C)
         layout, batch = self.tables.layout, self.tables.batch(debiased, positions)

@@ -1,7 +1,6 @@
 """Mixup and LISA: train on mixed images with mixed losses."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +9,10 @@ import torch
 from torch import Tensor
 
 from src.objective.compose import Objective
+from src.sampling.draws import MIX_STREAM
+from src.sampling.epochs import IndexPlan
 from src.sampling.pairs import PairSchedule
-from src.sampling.plans import MIX_STREAM, IndexPlan
-from src.training.method import Method, shared_buffer
+from src.training.method import Forward, Method, shared_buffer
 
 
 class Mixup(Method):
@@ -38,11 +38,7 @@ class Mixup(Method):
         self.others[:size].copy_(torch.from_numpy(rng.permutation(size)))
 
     def loss(
-        self,
-        network: Callable[[Tensor], Tensor],
-        objective: Objective,
-        images: Tensor,
-        positions: Tensor,
+        self, network: Forward, objective: Objective, images: Tensor, positions: Tensor
     ) -> tuple[Tensor, Tensor]:
         share, others = self.share[: len(images)], self.others[: len(images)]
         blended = blend(images, images[others], share)
@@ -89,11 +85,7 @@ class Lisa(Method):
         self.share[:count].copy_(torch.from_numpy(share.astype(np.float32)))
 
     def loss(
-        self,
-        network: Callable[[Tensor], Tensor],
-        objective: Objective,
-        images: Tensor,
-        positions: Tensor,
+        self, network: Forward, objective: Objective, images: Tensor, positions: Tensor
     ) -> tuple[Tensor, Tensor]:
         count = len(images) // 2
         share = self.share[:count]

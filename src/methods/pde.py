@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from src.sampling.plans import EXPAND_STREAM, IndexPlan, Levels, Schedule, subsample
+from src.sampling.draws import EXPAND_STREAM
+from src.sampling.epochs import IndexPlan, Schedule
+from src.sampling.plans import Levels, subsample
 from src.training.method import Method
 
 

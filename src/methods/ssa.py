@@ -21,11 +21,11 @@ from src.data.groupings import Grouping
 from src.data.table import Table
 from src.evaluation.logits import load_logits, predictions
 from src.io import UserError
-from src.methods.found_groups import FoundGroups, identify, save_found_groups
+from src.methods.found_groups import FoundGroups, identify, train_on_found_groups
 from src.methods.options import SsaOptions
 from src.methods.stages import Node, Stages
 from src.objective.options import ObjectiveOptions
-from src.sampling.plans import FOLD_STREAM
+from src.sampling.draws import FOLD_STREAM
 
 MOST_JOINED = 3  # tasks of one attribute; each doubles the number of groups
 
@@ -33,7 +33,6 @@ MOST_JOINED = 3  # tasks of one attribute; each doubles the number of groups
 def graph(stages: Stages) -> Node:
     """Return SSA's graph: a network per part, its logits on train, pseudo groups, stage 2."""
     options: SsaOptions = stages.options
-    path = stages.run.path / "found_groups.npz"
     attributes = attribute_groupings(stages.groupings, stages.dataset.split("val"))
     steps = min(options.steps, stages.max_steps or options.steps)
     folds = [
@@ -54,12 +53,7 @@ def graph(stages: Stages) -> Node:
     ]
     folds = [replace(node, checkpoint="best-group") for node in folds]
     logits = tuple(stages.export(node, "train") for node in folds)
-
-    def make(*_: object) -> None:
-        save_found_groups(path, stages.tasks, pseudo_groups(stages, folds))
-
-    found = Node(path.name, path.exists, make, logits)
-    return stages.train("stage_2", (found,), dataloader={"found_groups": str(path)})
+    return train_on_found_groups(stages, logits, lambda _: pseudo_groups(stages, folds))
 
 
 def attribute_groupings(groupings: Sequence[Grouping], rows: Table) -> list[str]:

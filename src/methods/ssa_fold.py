@@ -22,8 +22,10 @@ from src.methods.found_groups import GroupLabels
 from src.methods.options import SsaOptions
 from src.methods.ssa import train_parts
 from src.objective.compose import Objective
-from src.sampling.plans import FOLD_STREAM, IndexPlan, stack_groups, stratified_halves
-from src.training.method import Method
+from src.sampling.draws import FOLD_STREAM, stratified_halves
+from src.sampling.epochs import FixedSchedule, IndexPlan
+from src.sampling.plans import stack_groups
+from src.training.method import Forward, Method
 
 MOST_SAMPLED = 20_000  # unlabelled rows that decide the thresholds
 
@@ -91,38 +93,30 @@ class FoldLabels(GroupLabels):
         return np.stack(columns, axis=1)
 
 
-class FoldSchedule:
+class FoldSchedule(FixedSchedule):
     """Batches of as many labelled rows as unlabelled ones; an epoch has a fixed number of them."""
 
-    notes: tuple[str, ...] = ()
-
     def __init__(self, labelled: np.ndarray, unlabelled: np.ndarray, steps: int):
-        self.halves, self.steps = (labelled, unlabelled), steps
+        self.halves, self.steps_per_epoch = (labelled, unlabelled), steps
 
     def batches(self, seed: int, epoch: int, batch_size: int) -> list[np.ndarray]:
         """Return the positions (2B,) of each batch of an epoch: labelled, then unlabelled."""
         rng = np.random.default_rng([seed, FOLD_STREAM, epoch])
-        wanted = self.steps * batch_size
+        steps = self.steps_per_epoch
+        wanted = steps * batch_size
         drawn = []
         for rows in self.halves:
             passes = [rng.permutation(rows) for _ in range(-(-wanted // len(rows)))]
-            drawn.append(np.concatenate(passes)[:wanted].reshape(self.steps, batch_size))
+            drawn.append(np.concatenate(passes)[:wanted].reshape(steps, batch_size))
         return list(np.concatenate(drawn, axis=1))
 
-    def total_steps(self, epochs: int, batch_size: int) -> int:
-        """Return the number of batches of the first `epochs` epochs."""
-        return epochs * self.steps
-
-    def epoch_of(self, step: int, batch_size: int) -> int:
-        """Return the epoch (from 1) that a step (from 1) belongs to."""
-        return -(-step // self.steps)
+    def steps(self, batch_size: int) -> int:
+        return self.steps_per_epoch
 
     def rows(self, batch_size: int) -> int:
-        """Return the number of rows of a batch."""
         return 2 * batch_size
 
     def positions(self) -> np.ndarray:
-        """Return all positions that some epoch may see, ascending, each once."""
         return np.sort(np.concatenate(self.halves))
 
 
@@ -152,11 +146,7 @@ class SsaFold(Method):
         return FoldSchedule(self.labelled, self.unlabelled, self.options.interval)
 
     def loss(
-        self,
-        network: Callable[[Tensor], Tensor],
-        objective: Objective,
-        images: Tensor,
-        positions: Tensor,
+        self, network: Forward, objective: Objective, images: Tensor, positions: Tensor
     ) -> tuple[Tensor, Tensor]:
         logits, half = network(images), len(positions) // 2
         labelled, logged = objective(self.tables.batch(logits[:half], positions[:half]))

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from src.evaluation.logits import load_features
-from src.methods.found_groups import FoundGroups, identify, save_found_groups
+from src.methods.found_groups import FoundGroups, identify, train_on_found_groups
 from src.methods.options import XrmOptions
 from src.methods.stages import Node, Stages
 from src.runs.signals import Stopped
@@ -57,15 +57,11 @@ class Twins:
 
 def graph(stages: Stages) -> Node:
     """Return XRM's graph: a frozen network, its features, environments, stage 2."""
-    path = stages.run.path / "found_groups.npz"
     first = stages.frozen("stage_1")
     exports = tuple(stages.export(first, split, features=True) for split in ("train", "val"))
-
-    def make(_: object, stop: Callable[[], int | None]) -> None:
-        save_found_groups(path, stages.tasks, find_environments(stages, first, stop))
-
-    found = Node(path.name, path.exists, make, exports)
-    return stages.train("stage_2", (found,), dataloader={"found_groups": str(path)})
+    return train_on_found_groups(
+        stages, exports, lambda stop: find_environments(stages, first, stop)
+    )
 
 
 def find_environments(

@@ -18,7 +18,7 @@ from src.objective.across_log import (
 )
 from src.objective.layer import AcrossLayer, EpochMeans, is_present
 from src.objective.options import ObjectiveOptions
-from src.sampling.plans import TASK_STREAM
+from src.sampling.draws import TASK_STREAM
 
 # A first loss near zero would make the ratio of losses explode.
 SMALLEST_FIRST_LOSS = 1e-3

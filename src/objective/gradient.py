@@ -5,13 +5,13 @@ a linear head with rows W_c, and R = dS/df (B, C), their inner products need two
 products, and one ordinary backward pass follows. It works with batch norm, mixed precision and
 torch.compile.
 
+- `features`: gradients by z, G = (R^T R) * (W W^T), elementwise, as MGDA-UB (Sener and Koltun
+  2018). It cannot see a conflict between groups of one task, because no example belongs to two.
 - `adapter`: gradients by a virtual linear layer (D, D) between z and the head, value identity.
-  With M = R^T z, G = (M M^T) * (W W^T), elementwise.
-- `features`: gradients by z, G = (R^T R) * (W W^T), as MGDA-UB (Sener and Koltun 2018). It cannot
-  see a conflict between groups of one task, because no example belongs to two of them.
+  With M = R^T z, G = (M M^T) * (W W^T). After a ReLU z is at least 0, which shifts its cosines up.
 
-Both stand for the gradient of all weights; docs/several_tasks.md says how well. After a ReLU z is
-at least 0, which shifts cosines of `adapter` upwards.
+Both stand for the gradient of all weights; docs/several_tasks.md says how well. `features` is
+closer for tasks, and `adapter` is the default for the groups of tasks (`cells`).
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from src.objective.batch import Batch, TrainTables, cells
 from src.objective.layer import Layer
 from src.objective.options import ObjectiveOptions
 from src.objective.solvers import aligned_mtl, cagrad, imtl_g, mgda, pcgrad, upgrad
-from src.sampling.plans import TASK_STREAM
+from src.sampling.draws import TASK_STREAM
 
 MOST_CELLS = 64  # the noise of one batch hides more
 MOST_NAMED = 8  # tasks whose cosines are logged one by one
@@ -140,7 +140,8 @@ class GramianLayer(GradientLayer):
             features, heads = normalize(features), normalize(heads)
         num_columns, size, num_tasks = rows.shape[1], rows.shape[2], len(self.tasks)
         left = rows.flatten(1).T  # (C G, B)
-        if self.options.gramian == "adapter":
+        kind = self.options.gramian or ("adapter" if self.options.cells else "features")
+        if kind == "adapter":
             left = left @ features  # (C G, D)
         products = (left @ left.T).double().view(num_columns, size, num_columns, size)
         products = products * (heads @ heads.T).double()[:, None, :, None]

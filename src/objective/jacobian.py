@@ -11,7 +11,7 @@ from src.models.build import Network
 from src.objective.batch import Batch, TrainTables
 from src.objective.gradient import GradientLayer, replace_gradient
 from src.objective.options import ObjectiveOptions, TorchJDOptions
-from src.sampling.plans import TASK_STREAM
+from src.sampling.draws import TASK_STREAM
 
 # Aggregators on the scale of a mean over tasks; the others are on that of a sum.
 OF_MEANS = {"UPGrad", "DualProj", "AlignedMTL", "CAGrad", "IMTLG", "Mean", "MGDA", "Random"}

@@ -154,8 +154,10 @@ class FAMOOptions(Options):
 class GramianOptions(Options):
     """Which gradients a solver sees; see src/objective/gradient.py."""
 
-    gramian: Literal["adapter", "features"] = Field(
-        "adapter", description="gradients by a virtual layer before the heads, or by the features"
+    gramian: Literal["features", "adapter"] | None = Field(
+        None,
+        description="gradients by the features, or by a virtual layer before the heads; null: "
+        "features, with cells the adapter",
     )
     cells: bool = Field(False, description="weigh the groups of all tasks, not the tasks")
 

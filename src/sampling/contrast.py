@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from src.io import UserError
-from src.sampling.plans import CONTRAST_STREAM
+from src.sampling.draws import CONTRAST_STREAM
+from src.sampling.epochs import FixedSchedule
 
 
 class _Lists(NamedTuple):
@@ -19,8 +20,8 @@ class _Lists(NamedTuple):
     others: np.ndarray  # of any other class
 
 
-class ContrastSchedule:
-    """Draws the contrastive units of each epoch; used like `Schedule`.
+class ContrastSchedule(FixedSchedule):
+    """Draws the contrastive units of each epoch.
 
     A batch holds `units` units, and a unit `size` rows of each list: anchors, positives, negatives,
     and easy negatives, which are the correct rows of the class that the first positive was taken
@@ -58,14 +59,14 @@ class ContrastSchedule:
         self.notes = tuple(notes)
         anchors = max(sum(len(own.anchors) for own in lists) for lists in self.lists)
         wanted = round(share * anchors)
-        self.steps = max(1, min(wanted, wanted if most is None else most) // units)
+        self.steps_per_epoch = max(1, min(wanted, wanted if most is None else most) // units)
         self.known = np.flatnonzero((labels >= 0).any(axis=1))
 
     def batches(self, seed: int, epoch: int, batch_size: int) -> list[np.ndarray]:
-        """Return the positions (units * 4 * size,) of each batch of an epoch, in order."""
         rng = np.random.default_rng([seed, CONTRAST_STREAM, epoch])
-        first = (epoch - 1) * self.steps
-        return [self._batch(rng, (first + step) % len(self.lists)) for step in range(self.steps)]
+        first = (epoch - 1) * self.steps_per_epoch
+        steps = range(first, first + self.steps_per_epoch)
+        return [self._batch(rng, step % len(self.lists)) for step in steps]
 
     def _batch(self, rng: np.random.Generator, task: int) -> np.ndarray:
         lists = self.lists[task]
@@ -83,20 +84,13 @@ class ContrastSchedule:
         easy = draw(easy if len(easy) else lists.others)
         return np.concatenate([draw(lists.anchors), positives, draw(lists.negatives), easy])
 
-    def total_steps(self, epochs: int, batch_size: int) -> int:
-        """Return the number of batches of the first `epochs` epochs."""
-        return epochs * self.steps
-
-    def epoch_of(self, step: int, batch_size: int) -> int:
-        """Return the epoch (from 1) that a step (from 1) belongs to."""
-        return -(-step // self.steps)
+    def steps(self, batch_size: int) -> int:
+        return self.steps_per_epoch
 
     def rows(self, batch_size: int) -> int:
-        """Return the number of rows of a full batch."""
         return self.units * 4 * self.size
 
     def positions(self) -> np.ndarray:
-        """Return all positions that some epoch may see, ascending, each once."""
         return self.known
 
 

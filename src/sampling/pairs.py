@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from src.io import UserError
-from src.sampling.plans import PAIR_STREAM
+from src.sampling.draws import PAIR_STREAM
+from src.sampling.epochs import FixedSchedule
 
 
-class PairSchedule:
-    """Draws the pairs of each epoch; used like `Schedule`.
+class PairSchedule(FixedSchedule):
+    """Draws the pairs of each epoch.
 
     A batch holds B anchors, then their B partners, with B a multiple of the number of groups. In a
     step that mixes one label, the partner has the same class and another attribute value; else the
@@ -22,8 +23,6 @@ class PairSchedule:
         num_groups: groups of each task.
         same_label: share of the steps that mix one label.
     """
-
-    notes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -60,7 +59,7 @@ class PairSchedule:
             )
         return batch_size // present
 
-    def _steps(self, batch_size: int) -> int:
+    def steps(self, batch_size: int) -> int:
         return max(
             1,
             min(
@@ -70,9 +69,8 @@ class PairSchedule:
         )
 
     def batches(self, seed: int, epoch: int, batch_size: int) -> list[np.ndarray]:
-        """Return the positions (2B,) of each batch of an epoch, in order."""
         rng = np.random.default_rng([seed, PAIR_STREAM, epoch])
-        steps = self._steps(batch_size)
+        steps = self.steps(batch_size)
         first = (epoch - 1) * steps
         return [
             self._batch(rng, (first + step) % len(self.members), batch_size)
@@ -92,22 +90,12 @@ class PairSchedule:
             partners.append(np.array([rng.choice(self.members[task][g]) for g in chosen]))
         return np.concatenate([*anchors, *partners])
 
-    def total_steps(self, epochs: int, batch_size: int) -> int:
-        """Return the number of batches of the first `epochs` epochs."""
-        return epochs * self._steps(batch_size)
-
-    def epoch_of(self, step: int, batch_size: int) -> int:
-        """Return the epoch (from 1) that a step (from 1) belongs to."""
-        return -(-step // self._steps(batch_size))
-
     def rows(self, batch_size: int) -> int:
-        """Return the number of rows of a full batch."""
         return max(
             2 * self._per_group(task, batch_size) * sum(len(rows) > 0 for rows in members)
             for task, members in enumerate(self.members)
         )
 
     def positions(self) -> np.ndarray:
-        """Return all positions that some epoch may see, ascending, each once."""
         rows = [rows for members in self.members for rows in members]
         return np.unique(np.concatenate(rows))

@@ -14,36 +14,11 @@ import numpy as np
 from src.data.groupings import Grouping
 from src.data.table import Table
 from src.io import UserError
+from src.sampling.draws import SUBSET_STREAM, draw_members, train_share
+from src.sampling.epochs import IndexPlan
 
-SAMPLERS = ("rwy", "rwg")
-SUBSAMPLE_TYPES = ("suby", "subg")
 WARN_SHARE = 0.01  # fewer examples than this share of the split are too few to learn from
-LONGEST_EPOCH = 2**31  # examples; their positions alone take 16 GiB
 SHOWN = 20  # names listed in one note
-# Keep the draws of one seed apart.
-SUBSET_STREAM, EPOCH_STREAM, DROPOUT_STREAM, HALVES_STREAM = 1, 2, 3, 4
-MIX_STREAM, PAIR_STREAM, EXPAND_STREAM, SHARE_STREAM = 5, 6, 7, 8
-TASK_STREAM, KNOWN_STREAM, CONTRAST_STREAM, FOLD_STREAM = 9, 10, 11, 12
-
-
-@dataclass(frozen=True)
-class IndexPlan:
-    """The examples an epoch is made of.
-
-    Attributes:
-        positions: (P,) int64 rows of the split, repeats allowed.
-        weights: (P,) float64 of any scale, or None. Without weights an epoch is one shuffled pass
-            over the positions; with weights it is P draws with replacement.
-        notes: lines to print at the start of a run; warnings begin with `warning:`.
-    """
-
-    positions: np.ndarray
-    weights: np.ndarray | None = None
-    notes: tuple[str, ...] = ()
-
-    def steps(self, batch_size: int) -> int:
-        """Return the number of batches of an epoch."""
-        return len(_batch_starts(len(self.positions), batch_size))
 
 
 def stack_labels(rows: Table, groupings: Sequence[Grouping]) -> np.ndarray:
@@ -100,13 +75,8 @@ def make_plan(
         seed: selects the examples of a subset.
 
     Raises:
-        UserError: an unknown method, groups needed but switched off, or tasks that cannot be
-            balanced together.
+        UserError: groups are needed but switched off, or tasks cannot be balanced together.
     """
-    if sampler not in (None, *SAMPLERS):
-        raise UserError(f"exp.dataloader.sampler={sampler!r}: use null, rwy or rwg")
-    if subsample_type not in (None, *SUBSAMPLE_TYPES):
-        raise UserError(f"exp.dataset.subsample_type={subsample_type!r}: use null, suby or subg")
     plan = erm(len(labels))
     if fraction < 1:
         plan = IndexPlan(train_share(len(labels), fraction, seed))
@@ -124,12 +94,6 @@ def erm(num_examples: int) -> IndexPlan:
     return IndexPlan(np.arange(num_examples))
 
 
-def train_share(num_examples: int, fraction: float, seed: int) -> np.ndarray:
-    """Return the positions of a random share of the train split, ascending; all for 1."""
-    shuffled = np.random.default_rng([seed, SHARE_STREAM]).permutation(num_examples)
-    return np.sort(shuffled[: round(fraction * num_examples)])
-
-
 def subsample(levels: Levels, seed: int) -> IndexPlan:
     """Return SUBY or SUBG: a largest random subset with equally large levels in every task."""
     from src.sampling.balance import balance_subset, find_cells  # loads SciPy
@@ -137,7 +101,7 @@ def subsample(levels: Levels, seed: int) -> IndexPlan:
     rows, notes = _known_rows(levels, np.arange(len(levels.values)))
     patterns, counts, cell = find_cells(levels.values[rows])
     kept = balance_subset(patterns, counts, levels.method, levels.tasks)  # (C,)
-    drawn = _draw_members(cell, counts, kept, np.random.default_rng([seed, SUBSET_STREAM]))
+    drawn = draw_members(cell, counts, kept, np.random.default_rng([seed, SUBSET_STREAM]))
     size = _size_notes(f"{levels.method} keeps", len(drawn), len(levels.values))
     return IndexPlan(rows[drawn], None, (*notes, *_empty_notes(levels, patterns), *size))
 
@@ -145,11 +109,6 @@ def subsample(levels: Levels, seed: int) -> IndexPlan:
 def repeat(plan: IndexPlan, multiplicities: np.ndarray) -> IndexPlan:
     """Return JTT's plan: each position as often as `multiplicities` (N,) of its example."""
     times = multiplicities[plan.positions]
-    if times.sum() > LONGEST_EPOCH:
-        raise UserError(
-            f"jtt: an epoch of {times.sum():,} examples, at most {LONGEST_EPOCH:,} are possible: "
-            "lower exp.dataloader.lambda_up"
-        )
     positions = np.repeat(plan.positions, times)
     note = f"jtt: {len(plan.positions):,} examples, {len(positions):,} with repeats"
     return IndexPlan(positions, None, (*plan.notes, note))
@@ -192,117 +151,6 @@ def _known_rows(levels: Levels, positions: np.ndarray) -> tuple[np.ndarray, list
     return positions[known], notes
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """Which plan each epoch follows.
-
-    Attributes:
-        plans: (first epoch, plan) in ascending order; the first begins with epoch 1.
-    """
-
-    plans: tuple[tuple[int, IndexPlan], ...]
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Lines to print at the start of a run."""
-        return self.plans[0][1].notes
-
-    def plan(self, epoch: int) -> IndexPlan:
-        """Return the plan of an epoch (from 1)."""
-        return [plan for first, plan in self.plans if first <= epoch][-1]
-
-    def batches(self, seed: int, epoch: int, batch_size: int) -> list[np.ndarray]:
-        """Return the positions (B,) of each batch of an epoch, in order."""
-        return split_batches(epoch_positions(self.plan(epoch), seed, epoch), batch_size)
-
-    def total_steps(self, epochs: int, batch_size: int) -> int:
-        """Return the number of batches of the first `epochs` epochs."""
-        ends = [first for first, _ in self.plans[1:]] + [epochs + 1]
-        return sum(
-            max(min(end, epochs + 1) - first, 0) * plan.steps(batch_size)
-            for (first, plan), end in zip(self.plans, ends)
-        )
-
-    def epoch_of(self, step: int, batch_size: int) -> int:
-        """Return the epoch (from 1) that a step (from 1) belongs to."""
-        for (first, plan), (end, _) in zip(self.plans, [*self.plans[1:], (None, None)]):
-            epochs = -(-step // plan.steps(batch_size))
-            if end is None or epochs <= end - first:
-                return first + epochs - 1
-            step -= (end - first) * plan.steps(batch_size)
-        raise AssertionError("the last plan has no end")
-
-    def rows(self, batch_size: int) -> int:
-        """Return the number of rows of a full batch."""
-        return batch_size
-
-    def positions(self) -> np.ndarray:
-        """Return all positions that some epoch may see, ascending, each once."""
-        return np.unique(np.concatenate([plan.positions for _, plan in self.plans]))
-
-
-def epoch_positions(plan: IndexPlan, seed: int, epoch: int) -> np.ndarray:
-    """Return the positions (P,) int64 of one epoch in order: a function of (seed, epoch)."""
-    rng = np.random.default_rng([seed, EPOCH_STREAM, epoch])
-    if plan.weights is None:
-        return rng.permutation(plan.positions)
-    # Example i owns [ends[i-1], ends[i]): an empty interval if its weight is 0.
-    ends = np.cumsum(plan.weights)
-    points = (
-        np.sort(rng.random(len(ends))) * ends[-1]
-    )  # sorted: a search that is kind to the caches
-    draws = rng.permutation(np.searchsorted(ends, points, side="right"))
-    last = np.flatnonzero(plan.weights)[-1]  # a product may round up to ends[-1] itself
-    return plan.positions[np.minimum(draws, last)]
-
-
-def split_batches(positions: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Cut an epoch into batches, including the last partial one.
-
-    A single leftover example joins the batch before it: batch norm cannot train on one.
-    """
-    starts = _batch_starts(len(positions), batch_size)
-    return [positions[a:b] for a, b in zip(starts, [*starts[1:], len(positions)])]
-
-
-def _batch_starts(length: int, batch_size: int) -> list[int]:
-    starts = list(range(0, length, batch_size))
-    if batch_size > 1 and len(starts) > 1 and length - starts[-1] == 1:
-        starts.pop()
-    return starts
-
-
-def stratified_halves(groups: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split the rows of a split in two halves, each with half of every joint group.
-
-    The halves of validation are `val_fit` (to fit on) and `val_select` (to select with). Of a group
-    of odd size, `val_fit` gets one more.
-
-    Args:
-        groups: (N, T) int64.
-
-    Returns:
-        Positions of both halves, ascending.
-    """
-    _, cell, counts = np.unique(groups, axis=0, return_inverse=True, return_counts=True)
-    rng = np.random.default_rng([seed, HALVES_STREAM])
-    fit = _draw_members(cell.ravel(), counts, (counts + 1) // 2, rng)  # NumPy 2.0 adds an axis
-    return fit, np.setdiff1d(np.arange(len(groups)), fit)
-
-
-def known_share(groups: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Return groups (N, T) with -1 for all rows but a random share of each joint group.
-
-    Of each joint group the share is rounded up, so that no group is lost; 0 hides all.
-    """
-    _, cell, counts = np.unique(groups, axis=0, return_inverse=True, return_counts=True)
-    rng = np.random.default_rng([seed, KNOWN_STREAM])
-    known = _draw_members(cell.ravel(), counts, np.ceil(share * counts).astype(np.int64), rng)
-    hidden = np.full_like(groups, -1)
-    hidden[known] = groups[known]
-    return hidden
-
-
 def _levels(
     method: str, labels: np.ndarray, groups: np.ndarray | None, groupings: Sequence[Grouping]
 ) -> Levels:
@@ -320,17 +168,6 @@ def _levels(
     tasks = tuple(groupings[t].name for t in order)
     names = tuple(tuple(groupings[t].group_names) for t in order)
     return Levels(method, groups[:, order], tasks, names)
-
-
-def _draw_members(
-    cell: np.ndarray, counts: np.ndarray, kept: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """Draw `kept` (C,) of the `counts` (C,) members of each cell; positions in ascending order."""
-    shuffled = rng.permutation(len(cell))
-    narrow = cell.astype(np.min_scalar_type(len(counts)))  # a radix sort, where 16 bits are enough
-    by_cell = shuffled[np.argsort(narrow[shuffled], kind="stable")]
-    rank = np.arange(len(cell)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.sort(by_cell[rank < np.repeat(kept, counts)])
 
 
 def _size_notes(claim: str, size: float, whole: int) -> list[str]:

@@ -23,7 +23,8 @@ from src.io import UserError
 from src.objective.compose import Objective
 from src.runs.folder import Heartbeat, Run
 from src.runs.signals import Stopped, stop_on_signal
-from src.sampling.plans import DROPOUT_STREAM, Schedule
+from src.sampling.draws import DROPOUT_STREAM
+from src.sampling.epochs import Schedule
 from src.training.checkpoints import (
     COUNTERS,
     link_checkpoint,

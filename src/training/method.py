@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from src.objective.batch import TrainTables
 from src.objective.compose import Objective
 from src.objective.layer import Layer
-from src.sampling.plans import IndexPlan, Schedule
+from src.sampling.epochs import IndexPlan, Schedule
 
 if TYPE_CHECKING:
     from src.methods.found_groups import GroupLabels
+
+Forward = Callable[[Tensor], Tensor]  # images (B, 3, H, W) to logits (B, C)
 
 
 class Method(Layer):
@@ -72,16 +74,12 @@ class Method(Layer):
         """Draw the random numbers of a step into fixed tensors, for a batch of `size` rows."""
 
     def loss(
-        self,
-        network: Callable[[Tensor], Tensor],
-        objective: Objective,
-        images: Tensor,
-        positions: Tensor,
+        self, network: Forward, objective: Objective, images: Tensor, positions: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the scalar to minimise, and the numbers for the log.
 
         Args:
-            network: images (B, 3, H, W) to logits (B, C), in the run's precision.
+            network: in the run's precision.
             positions: (B,) rows of the train split.
         """
         return objective(self.tables.batch(network(images), positions))

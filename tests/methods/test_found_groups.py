@@ -15,7 +15,7 @@ from src.methods.found_groups import (
     load_found_groups,
     save_found_groups,
 )
-from src.sampling.plans import known_share
+from src.sampling.draws import known_share
 
 TASKS = ("Young", "Smiling")
 COLUMNS = ("Young", "Smiling", "Male")

@@ -70,22 +70,6 @@ def test_multiplicities_do_not_depend_on_the_order_of_tasks_or_examples(errors, 
         assert ((times >= 1) & (times <= lambda_up)).all()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((50, "max"), "mtl_join_type='max': use inv, union, xor or task"),
-        ((0, "inv"), "lambda_up=0: use a number of at least 1"),
-        ((float("nan"), "inv"), "lambda_up=nan"),
-        ((1e300, "inv"), "lambda_up=1e.300: use .* at most 2,147,483,648"),
-        ((50, "task"), "needs one finite loss per task, found \\[\\] for 3 tasks"),
-        ((50, "task", np.array([1.0, np.nan, 1.0])), "found \\[1.0, nan, 1.0\\]"),
-    ],
-)
-def test_unusable_settings_say_what_is_allowed(arguments, message):
-    with pytest.raises(UserError, match=message):
-        multiplicities(NONE_ONE_TWO_THREE_WRONG, *arguments)
-
-
 NAMES = np.array([f"{i:06d}.jpg" for i in range(1, 12)])
 TASKS = ["Blond_Hair", "Big_Lips"]
 

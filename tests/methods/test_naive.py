@@ -12,7 +12,8 @@ from src.methods.mixup import Lisa
 from src.methods.options import DpeOptions, LisaOptions
 from src.models.prototypes import PrototypeEnsemble, standardise_rows
 from src.objective.logits import LogitLayout
-from src.sampling.plans import MIX_STREAM, IndexPlan
+from src.sampling.draws import MIX_STREAM
+from src.sampling.epochs import IndexPlan
 from tests.objective.build import make_objective, make_tables, step
 
 STEPS = 20

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from src.models.build import CosineHead
+from src.objective.groups import group_means
 from src.objective.options import SOLVERS, CAGradOptions, GramianOptions, SolverOptions
 from tests.objective.build import make_objective, make_tables, whole_batch
 
@@ -29,6 +30,7 @@ class Net(nn.Module):
 
 
 def make(tables, net: Net, name: str = "upgrad", **options):
+    options = {"gramian": "adapter"} | options
     kind = {"pcgrad": GramianOptions, "cagrad": CAGradOptions}.get(name, SolverOptions)
     more = {key: options.pop(key) for key in ("task", "example", "across") if key in options}
     objective = make_objective(tables, gradient=name, **{name: kind(**options)}, **more)
@@ -36,12 +38,6 @@ def make(tables, net: Net, name: str = "upgrad", **options):
     net()  # notes the features
     objective.draw(0, 0)
     return objective
-
-
-def jacobian(net: Net, scalars) -> torch.Tensor:
-    """The gradients of the scalars by the adapter, flattened to rows."""
-    rows = [torch.autograd.grad(s, net.adapter, retain_graph=True)[0].flatten() for s in scalars]
-    return torch.stack(rows)
 
 
 def gramian(objective, tables, logits) -> torch.Tensor:
@@ -53,53 +49,50 @@ def gramian(objective, tables, logits) -> torch.Tensor:
     return seen[0].float()
 
 
+def check(objective, tables, logits, scalars, leaf) -> None:
+    """Compare the layer's Gramian with that of the scalars' gradients by a leaf."""
+    rows = [torch.autograd.grad(s, leaf, retain_graph=True)[0].flatten() for s in scalars]
+    expected = torch.stack(rows) @ torch.stack(rows).T
+    found = gramian(objective, tables, logits)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+
+
+def mean_losses(tables, logits) -> torch.Tensor:
+    return make_objective(tables)._losses(whole_batch(tables, logits))[0].mean(0)
+
+
 @pytest.mark.parametrize("task", ["mean", "dro", "worst", "cvar"])
 def test_the_adapter_gramian_is_that_of_autograd(task):
     tables, net = make_tables(LABELS, GROUPS), Net()
-    logits = net()
-    found = gramian(make(tables, net, task=task), tables, logits)
-    plain = make_objective(tables, task=task)
+    logits, plain = net(), make_objective(tables, task=task)
     batch = whole_batch(tables, logits)
-    rows = jacobian(net, plain.task(*plain._losses(batch), batch))
-    torch.testing.assert_close(found, rows @ rows.T, rtol=1e-5, atol=1e-7)
+    scalars = plain.task(*plain._losses(batch), batch)
+    check(make(tables, net, task=task), tables, logits, scalars, net.adapter)
 
 
-def test_the_gramian_of_features_is_that_of_autograd():
+@pytest.mark.parametrize("chosen", ["features", None])
+def test_the_gramian_of_features_is_that_of_autograd(chosen):
     tables, net = make_tables(LABELS, GROUPS), Net()
     features = net.inputs.clone().requires_grad_()
     logits = net.head(features)
-    found = gramian(make(tables, net, gramian="features"), tables, logits)
-    losses = make_objective(tables)._losses(whole_batch(tables, logits))[0].mean(0)
-    rows = [torch.autograd.grad(s, features, retain_graph=True)[0].flatten() for s in losses]
-    rows = torch.stack(rows)
-    torch.testing.assert_close(found, rows @ rows.T, rtol=1e-5, atol=1e-7)
+    objective = make(tables, net, gramian=chosen)
+    check(objective, tables, logits, mean_losses(tables, logits), features)
 
 
 def test_tasks_of_several_classes_have_one_row_each():
     tables = make_tables([[1, 0], [2, 0], [0, 1], [2, 1], [1, 1]], classes=(3, 2))
     net = Net(columns=4)
     logits = net()
-    found = gramian(make(tables, net), tables, logits)
-    losses = make_objective(tables)._losses(whole_batch(tables, logits))[0].mean(0)
-    rows = jacobian(net, losses)
-    torch.testing.assert_close(found, rows @ rows.T, rtol=1e-5, atol=1e-7)
+    check(make(tables, net), tables, logits, mean_losses(tables, logits), net.adapter)
 
 
 def test_cells_have_a_row_for_each_group_of_each_task():
     tables, net = make_tables(LABELS, GROUPS), Net()
     logits = net()
-    found = gramian(make(tables, net, cells=True, task="group_mean"), tables, logits)
     losses = make_objective(tables)._losses(whole_batch(tables, logits))[0]
-    groups = torch.tensor(GROUPS)
-    cells = [
-        (losses[:, task] * (groups[:, task] == group)).sum()
-        / max(int((groups[:, task] == group).sum()), 1)
-        / 4  # all four groups are present
-        for task in range(2)
-        for group in range(4)
-    ]
-    rows = jacobian(net, cells)
-    torch.testing.assert_close(found, rows @ rows.T, rtol=1e-5, atol=1e-7)
+    means, _ = group_means(losses, None, torch.tensor(GROUPS), 4)
+    objective = make(tables, net, cells=True, task="group_mean", gramian=None)
+    check(objective, tables, logits, means.flatten() / 4, net.adapter)  # all four are present
 
 
 def test_a_cosine_head_sees_normalised_features():
@@ -109,10 +102,7 @@ def test_a_cosine_head_sees_normalised_features():
     # A layer behind the normalisation: logits are inner products with normalised rows.
     logits = net.inputs @ net.adapter.T @ nn.functional.normalize(net.head.weight).T
     objective.gradient.seen = (net.head, net.inputs)
-    found = gramian(objective, tables, logits)
-    losses = make_objective(tables)._losses(whole_batch(tables, logits))[0].mean(0)
-    rows = jacobian(net, losses)
-    torch.testing.assert_close(found, rows @ rows.T, rtol=1e-5, atol=1e-7)
+    check(objective, tables, logits, mean_losses(tables, logits), net.adapter)
 
 
 @pytest.mark.parametrize("cells", [False, True])
@@ -124,8 +114,7 @@ def test_the_backward_pass_is_the_weighted_one(name, cells):
     plain, _ = make_objective(tables)(whole_batch(tables, logits))
     assert total.item() == pytest.approx(plain.item())
     if not cells:
-        losses = make_objective(tables)._losses(whole_batch(tables, logits))[0].mean(0)
-        weighted = (logged[2:4] * losses).sum()
+        weighted = (logged[2:4] * mean_losses(tables, logits)).sum()
         expected = torch.autograd.grad(weighted, net.adapter, retain_graph=True)
         torch.testing.assert_close(torch.autograd.grad(total, net.adapter), expected)
 

@@ -10,20 +10,16 @@ from hypothesis import strategies as st
 from src.data.celeba import load_annotations
 from src.data.groupings import parse_groupings
 from src.io import UserError
-from src.sampling import plans as sampling
 from src.sampling.balance import effective_sample_size
+from src.sampling.draws import stratified_halves
+from src.sampling.epochs import IndexPlan, Schedule, epoch_positions, split_batches
 from src.sampling.plans import (
-    IndexPlan,
     Levels,
-    Schedule,
-    epoch_positions,
     erm,
     make_plan,
     reweight,
-    split_batches,
     stack_groups,
     stack_labels,
-    stratified_halves,
     subsample,
 )
 from tests.data.small_celeba import table_of
@@ -306,15 +302,6 @@ def test_without_group_labels_class_methods_work_and_group_methods_say_what_to_s
             make_plan(LABELS, None, BLOND, seed=0, **method(name))
 
 
-def test_unknown_methods_say_what_is_allowed():
-    with pytest.raises(UserError, match=r"exp\.dataloader\.sampler='rwx': use null, rwy or rwg"):
-        plan_of("rwx")
-    with pytest.raises(
-        UserError, match=r"exp\.dataset\.subsample_type='rwy': use null, suby or subg"
-    ):
-        plan_of(subsample_type="rwy")
-
-
 def test_a_conflict_names_the_groupings():
     groupings = parse_groupings(["Young:Male", "Bangs"])
     # Bangs goes with group 3 of Young:Male alone: 1/4 and 1/2 cannot both hold.
@@ -419,11 +406,6 @@ def test_four_tasks_take_200_ms_at_most(attributes, name):
         return time.process_time() - start
 
     assert min(seconds() for _ in range(5)) <= 0.2
-
-
-def test_an_epoch_too_long_for_any_memory_is_refused():
-    with pytest.raises(UserError, match=r"2,147,483,649 examples, .* lower exp\.dataloader"):
-        sampling.repeat(sampling.erm(2), np.array([2**31, 1]))
 
 
 def test_epochs_of_a_schedule_may_differ_in_length():

@@ -17,7 +17,7 @@ from src.data.celeba import find_images
 from src.data.decode import StreamedImages
 from src.runs.folder import Run
 from src.runs.signals import Stopped
-from src.sampling.plans import IndexPlan, epoch_positions
+from src.sampling.epochs import IndexPlan, epoch_positions
 from src.training import loop as training
 from src.training.checkpoints import load_checkpoint
 from src.training.devices import keep_freed_memory
