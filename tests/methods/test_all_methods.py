@@ -1,6 +1,8 @@
 """Every method of configs/exp trains two steps of a tiny network, for one, two and three tasks."""
 
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import train as entrypoint
 from src.api import open_run
 from src.config.compose import load_config
 from src.config.overrides import CONFIG_DIR
+from src.config.schema import Config
 from src.evaluation.logits import load_logits
 from src.evaluation.predict import RunEvaluator
 from src.evaluation.results import task_figures
@@ -46,22 +49,55 @@ def tiny_network(monkeypatch):
     monkeypatch.setattr(build, "build_model", build_tiny)
 
 
-def overrides(data: Path, folder: Path, method: str, tasks: int) -> list[str]:
-    return [
-        f"exp={method}",
-        *([f"exp.dataset.groupings=[{','.join(GROUPINGS[:tasks])}]"] if tasks else []),
-        f"exp.dataset.root={data}",
-        f"exp.dataset.cache_dir={data / 'cache'}",
-        "exp.dataset.target_resolution=[16,16]",
-        "exp.model.pretrained=false",
-        "exp.dataloader.batch_size=16",
-        "exp.optimizer.lr=0.01",
-        "exp.train.max_steps=2",
-        "exp.train.log_every_n_steps=1",
-        "exp.train.tensorboard=false",
-        "exp.train.device=cpu",
-        f"exp.train.log_dir={folder}",
-    ]
+SMALL = {
+    "self": ["exp.self.early_epochs=[1]", "exp.self.num_rows=[5]", "exp.self.steps=3"],
+    "afr": ["exp.afr.steps=5", "exp.afr.num_gammas=2"],
+    "dpe": ["exp.dpe.members=2"],
+    "dfr": ["exp.dfr.num_retrains=2"],
+    "ssa": ["exp.ssa.folds=2", "exp.ssa.interval=1"],
+    "cnc": ["exp.cnc.rows=2", "exp.cnc.units=3"],
+    "xrm": ["exp.xrm.settings=2", "exp.xrm.steps=5"],
+    "crt": ["exp.stage_2.train.total_epochs=2"],
+}
+
+
+@cache
+def composed(method: str) -> Config:
+    """A small run; Hydra takes longer to compose them than the run takes."""
+    return load_config(
+        [
+            f"exp={method}",
+            "exp.dataset.target_resolution=[16,16]",
+            "exp.model.pretrained=false",
+            "exp.dataloader.batch_size=16",
+            "exp.optimizer.lr=0.01",
+            "exp.train.max_steps=2",
+            "exp.train.log_every_n_steps=1",
+            "exp.train.tensorboard=false",
+            "exp.train.device=cpu",
+            *SMALL.get(method, []),
+        ]
+    )
+
+
+def config_of(data: Path, folder: Path, method: str, tasks: int = 2, **dataset: Any) -> Config:
+    values = composed(method).model_dump()
+    places = {"root": str(data), "cache_dir": str(data / "cache")}
+    values["dataset"] |= places | {"groupings": GROUPINGS[:tasks]} | dataset
+    values["train"]["log_dir"] = str(folder)
+    return Config.model_validate(values)
+
+
+@pytest.fixture(autouse=True)
+def stages_in_this_process(monkeypatch):
+    def run_child(command, run, heartbeat, stop):
+        _, script, *arguments = command
+        if Path(script).name == "train.py":
+            entrypoint.resume(arguments[1])
+        else:
+            evaluation.main(arguments)
+
+    monkeypatch.setattr(stages, "run_child", run_child)
 
 
 def test_all_methods_are_found():
@@ -71,9 +107,8 @@ def test_all_methods_are_found():
 @pytest.mark.parametrize("tasks", [1, 2, 3])
 @pytest.mark.parametrize("method", [method for method in METHODS if method not in STAGED])
 def test_a_method_trains(data, tmp_path, method, tasks):
-    entrypoint.main(load_config(overrides(data, tmp_path / "run", method, tasks)))
-    run = Run(tmp_path / "run")
-    check_finished(run)
+    entrypoint.main(config_of(data, tmp_path / "run", method, tasks))
+    check_finished(Run(tmp_path / "run"))
 
 
 def check_finished(run: Run) -> None:
@@ -83,34 +118,10 @@ def check_finished(run: Run) -> None:
     assert np.isfinite(load_logits(run.logits("val", 1)).values).all()
 
 
-def run_in_this_process(command, run, heartbeat, stop):
-    _, script, *arguments = command
-    if Path(script).name == "train.py":
-        entrypoint.resume(arguments[1])
-    else:
-        evaluation.main(arguments)
-
-
-SMALL = {
-    "self": ["exp.self.early_epochs=[1]", "exp.self.num_rows=[5]", "exp.self.steps=3"],
-    "afr": ["exp.afr.steps=5", "exp.afr.num_gammas=2"],
-    "dpe": ["exp.dpe.members=2"],
-    "dfr": ["exp.dfr.num_retrains=2"],
-    "jtt": [],
-    "eiil": [],
-    "ssa": ["exp.ssa.folds=2", "exp.ssa.interval=1"],
-    "cnc": ["exp.cnc.rows=2", "exp.cnc.units=3"],
-    "xrm": ["exp.xrm.settings=2", "exp.xrm.steps=5"],
-    "crt": ["exp.stage_2.train.total_epochs=2"],
-}
-
-
 @pytest.mark.parametrize("tasks", [1, 2, 3])
 @pytest.mark.parametrize("method", sorted(STAGED))
-def test_a_staged_method_trains(data, tmp_path, monkeypatch, method, tasks):
-    monkeypatch.setattr(stages, "run_child", run_in_this_process)
-    arguments = overrides(data, tmp_path / "run", method, tasks) + SMALL[method]
-    entrypoint.main(load_config(arguments))
+def test_a_staged_method_trains(data, tmp_path, method, tasks):
+    entrypoint.main(config_of(data, tmp_path / "run", method, tasks))
     check_finished(Run(tmp_path / "run" / "stage_2"))
     evaluation.main(["--log_dir", str(tmp_path / "run"), "--ckpt_num", "last", "--split", "test"])
     second = Run(tmp_path / "run" / "stage_2")
@@ -120,10 +131,8 @@ def test_a_staged_method_trains(data, tmp_path, monkeypatch, method, tasks):
 
 
 @pytest.mark.parametrize("method", ["erm", "eiil", "xrm", "dfr", "dpe", "self"])
-def test_a_method_trains_without_group_labels(data, tmp_path, monkeypatch, method):
-    monkeypatch.setattr(stages, "run_child", run_in_this_process)
-    arguments = overrides(data, tmp_path / "run", method, 2) + SMALL.get(method, [])
-    entrypoint.main(load_config([*arguments, "exp.dataset.subgroup_labels=false"]))
+def test_a_method_trains_without_group_labels(data, tmp_path, method):
+    entrypoint.main(config_of(data, tmp_path / "run", method, subgroup_labels=False))
     run = open_run(tmp_path / "run")
     rule = "best-group" if method == "xrm" else "best-class"
     assert set(read_json(run.val_stats)["selected"]) >= {"best-avg", rule}
@@ -133,28 +142,18 @@ def test_a_method_trains_without_group_labels(data, tmp_path, monkeypatch, metho
 
 
 @pytest.mark.parametrize("method", ["rwg", "group_dro", "crt"])
-def test_a_method_trains_with_a_share_of_known_groups(data, tmp_path, monkeypatch, method):
-    monkeypatch.setattr(stages, "run_child", run_in_this_process)
-    arguments = overrides(data, tmp_path / "run", method, 2) + SMALL.get(method, [])
-    entrypoint.main(load_config([*arguments, "exp.dataset.groups_known=0.5"]))
+def test_a_method_trains_with_a_share_of_known_groups(data, tmp_path, method):
+    entrypoint.main(config_of(data, tmp_path / "run", method, groups_known=0.5))
     check_finished(open_run(tmp_path / "run"))
 
 
-def on_shapes(shapes: Path, folder: Path, method: str) -> list[str]:
-    """Two tasks, of three and of two classes, with attributes of two and of three values."""
-    return [
-        *overrides(shapes, folder, method, 0),
-        "exp/dataset=table",
-        "exp.dataset.groupings=[shape:texture,size:texture]",
-        "exp.dataset.bins.size=[30]",
-        *SMALL.get(method, []),
-    ]
+# Two tasks, of three and of two classes, with attributes of two and of three values.
+SHAPES = {"name": "table", "groupings": ["shape:texture", "size:texture"], "bins": {"size": [30]}}
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_trains_on_three_classes(shapes, tmp_path, monkeypatch, method):
-    monkeypatch.setattr(stages, "run_child", run_in_this_process)
-    entrypoint.main(load_config(on_shapes(shapes, tmp_path / "run", method)))
+def test_a_method_trains_on_three_classes(shapes, tmp_path, method):
+    entrypoint.main(config_of(shapes, tmp_path / "run", method, **SHAPES))
     run = open_run(tmp_path / "run")
     check_finished(run)
     assert load_logits(run.logits("val", 1)).values.shape == (60, 4)
@@ -163,9 +162,7 @@ def test_a_method_trains_on_three_classes(shapes, tmp_path, monkeypatch, method)
 
 
 def test_a_head_is_evaluated_on_saved_features(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(stages, "run_child", run_in_this_process)
-    arguments = overrides(data, tmp_path / "run", "dfr", 2) + SMALL["dfr"]
-    entrypoint.main(load_config(arguments))
+    entrypoint.main(config_of(data, tmp_path / "run", "dfr"))
     command = ["--split", "test", "--ckpt_num", "last", "--log_dir"]
     run = open_run(tmp_path / "run")
     evaluation.main([*command, str(run.path)])  # one pass over the images

@@ -45,7 +45,7 @@ def test_both_sides_of_a_unit_by_hand():
 
 def test_a_unit_contrasts_what_stage_1_confuses():
     plan = schedule()
-    assert plan.steps_per_epoch == 6 and plan.notes == ()  # 36 correct rows, half of them, 3 units a step
+    assert plan.steps_per_epoch == 6 and plan.notes == ()  # half of 36 correct rows, 3 a step
     for batch in plan.batches(seed=0, epoch=1, batch_size=8):
         for anchors, positives, negatives, easy in lists_of_units(batch):
             k = LABELS[anchors[0], 0]
@@ -93,7 +93,7 @@ def test_easy_negatives_are_of_the_class_that_the_first_positive_was_taken_for()
 
 
 def test_units_of_an_epoch_are_limited():
-    assert schedule(most=7).steps_per_epoch == 2 and schedule(most=1).steps == 1
+    assert schedule(most=7).steps_per_epoch == 2 and schedule(most=1).steps_per_epoch == 1
     assert schedule(most=7).total_steps(3, 8) == 6 and schedule(most=7).epoch_of(5, 8) == 3
 
 
