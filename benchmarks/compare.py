@@ -1,9 +1,12 @@
-"""Interleaved comparison, and what a row of the table holds."""
+"""Measure two sides in turn; what a row of the table holds."""
 
-import math
 import statistics
+import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -11,9 +14,10 @@ class Row:
     """One line of the table.
 
     Attributes:
-        ours, theirs: medians, in `unit`; None where there is nothing to compare with.
-        value: what is held against the target, a ratio or `ours` itself.
-        target: None where a row only reports; `at_most` tells its direction.
+        ours, theirs: medians, in `unit`; None if there is nothing to compare with.
+        value: what is held against the target: a ratio, or `ours` itself.
+        target: None if the row only reports.
+        at_most: whether the target is an upper limit.
         repeats: measurements of each side.
         note: what exactly is compared.
     """
@@ -35,17 +39,17 @@ class Row:
         return self.value <= self.target if self.at_most else self.value >= self.target
 
     @property
-    def score(self) -> float:
-        """How far the target is met: 1 just so, 2 twice as good; a bare ratio without a target."""
+    def score(self) -> float | None:
+        """How many times better than the target; 1 meets it exactly."""
         if self.target is None:
-            return self.value
+            return None
         return self.target / self.value if self.at_most else self.value / self.target
 
 
 def interleave(
     ours: Callable[[], float], theirs: Callable[[], float], repeats: int
 ) -> list[tuple[float, float]]:
-    """Measure A B A B ...: pairs taken next to each other, so that a busy machine slows both."""
+    """Measure both sides in turn, so that a busy machine slows both."""
     return [(ours(), theirs()) for _ in range(repeats)]
 
 
@@ -57,23 +61,14 @@ def compare(
     note: str = "",
     seconds: bool = False,
 ) -> Row:
-    """A row from pairs (ours, theirs): the ratio is the median of the pairs' ratios.
+    """Return a row of pairs (ours, theirs); its ratio is the median of the pairs' ratios.
 
     Args:
         seconds: the figures are times, so the ratio is theirs / ours.
     """
-    ratios = [b / a if seconds else a / b for a, b in pairs]
+    ratio = statistics.median(b / a if seconds else a / b for a, b in pairs)
     ours, theirs = (statistics.median(side) for side in zip(*pairs))
-    ratio = statistics.median(ratios)
     return Row(name, unit, ours, theirs, ratio, target, False, len(pairs), note)
-
-
-def median_interval(values: list[float]) -> tuple[float, float]:
-    """Between which of the values the median lies with 95 % confidence (by the binomial)."""
-    ordered, count = sorted(values), len(values)
-    reach = 0.98 * math.sqrt(count)  # 1.96 standard deviations of how many lie below the median
-    low = max(0, math.floor((count - 1) / 2 - reach))
-    return ordered[low], ordered[count - 1 - low]
 
 
 def absolute(
@@ -84,6 +79,19 @@ def absolute(
     note: str = "",
     at_most: bool = True,
 ) -> Row:
-    """A row whose own median is held against a target."""
+    """Return a row whose own median is held against a target."""
     value = statistics.median(values)
     return Row(name, unit, value, None, value, target, at_most, len(values), note)
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    """Return how long a call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def in_new_process(function: Callable, *args: Any) -> Any:
+    """Return function(*args), computed in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *args).result()

@@ -1,9 +1,9 @@
 """The conventional loop of the field, in plain PyTorch, to be compared with.
 
-Every image is opened and decoded by PIL at each access in DataLoader workers and goes through
-torchvision's transforms; batches are NCHW, the network runs eagerly, in fp16 autocast with a
-GradScaler on a GPU and in fp32 on a CPU; the loss is read back with `.item()` at every step.
-Workers persist and memory is pinned, as careful peers do it.
+DataLoader workers open and decode every image by PIL at each access and apply torchvision's
+transforms; batches are NCHW; the network runs eagerly, in fp16 with a GradScaler on a GPU and in
+fp32 on a CPU; each step reads the loss by `.item()`. Workers persist and memory is pinned, as in
+careful projects.
 """
 
 import time
@@ -21,14 +21,11 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def make_transform(resolution: tuple[int, int], augment: bool) -> transforms.Compose:
-    """The transform of Sagawa et al. (2020)."""
+    """Return the transform of Sagawa et al. (2020)."""
+    size = [transforms.CenterCrop(178), transforms.Resize(resolution)]
     if augment:
-        size = [
-            transforms.RandomResizedCrop(resolution, scale=(0.7, 1.0), ratio=(1.0, 4 / 3)),
-            transforms.RandomHorizontalFlip(),
-        ]
-    else:
-        size = [transforms.CenterCrop(178), transforms.Resize(resolution)]
+        crop = transforms.RandomResizedCrop(resolution, scale=(0.7, 1.0), ratio=(1.0, 4 / 3))
+        size = [crop, transforms.RandomHorizontalFlip()]
     return transforms.Compose([*size, transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
 
 
@@ -44,62 +41,47 @@ class Faces(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         with Image.open(self.paths[index]) as image:
-            pixels = self.transform(image.convert("RGB"))
-        return pixels, self.labels[index]
+            return self.transform(image.convert("RGB")), self.labels[index]
 
 
 def make_loader(
-    data: Faces,
-    batch_size: int,
-    workers: int,
-    device: torch.device,
-    batches: list[np.ndarray] | None = None,
+    data: Faces, batch_size: int, workers: int, device: torch.device, batches: list | None = None
 ) -> DataLoader:
-    """Shuffled, or in the order of `batches` (positions of each)."""
-    common = {
-        "num_workers": workers,
-        "pin_memory": device.type == "cuda",
-        "persistent_workers": workers > 0,
-    }
+    """Return a shuffling loader, or one in the order of `batches` (positions of each)."""
+    order = {"batch_size": batch_size, "shuffle": True, "drop_last": True}
     if batches is not None:
-        return DataLoader(data, batch_sampler=[b.tolist() for b in batches], **common)
-    return DataLoader(data, batch_size=batch_size, shuffle=True, drop_last=True, **common)
+        order = {"batch_sampler": [batch.tolist() for batch in batches]}
+    pinned, kept = device.type == "cuda", workers > 0
+    return DataLoader(
+        data, num_workers=workers, pin_memory=pinned, persistent_workers=kept, **order
+    )
 
 
 class Training:
-    """The loop; `run(steps)` trains on and can be called again."""
+    """The loop; `run(steps)` can be called again and trains on."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        loader: DataLoader,
-        device: torch.device,
-        lr: float,
-        weight_decay: float,
-        momentum: float,
+        self, model: nn.Module, loader: DataLoader, device: torch.device, **options: float
     ):
-        self.model, self.loader, self.device = model.to(device), loader, device
-        self.optimizer = torch.optim.SGD(
-            model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay
-        )
+        self.model, self.device = model.to(device), device
+        self.optimizer = torch.optim.SGD(model.parameters(), **options)
         self.criterion = nn.BCEWithLogitsLoss()
         self.fp16 = device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.fp16)
         self.losses: list[float] = []
-        self._batches = self._endless()
+        self.batches = self._endless(loader)
 
-    def _endless(self) -> Iterator[tuple[Tensor, Tensor]]:
+    @staticmethod
+    def _endless(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
         while True:
-            yield from self.loader
+            yield from loader
 
     def run(self, steps: int) -> float:
-        """Train; returns images per second."""
+        """Train; return images per second."""
         self.model.train()
-        images_seen, start = 0, time.perf_counter()
+        seen, start = 0, time.perf_counter()
         for _ in range(steps):
-            images, labels = next(self._batches)
-            images = images.to(self.device, non_blocking=True)
-            labels = labels.to(self.device, non_blocking=True)
+            images, labels = (t.to(self.device, non_blocking=True) for t in next(self.batches))
             self.optimizer.zero_grad()
             with torch.autocast(self.device.type, torch.float16, enabled=self.fp16):
                 # The mean over tasks times their number: the sum of the tasks' mean losses.
@@ -108,13 +90,13 @@ class Training:
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.losses.append(loss.item())
-            images_seen += len(images)
-        return images_seen / (time.perf_counter() - start)
+            seen += len(images)
+        return seen / (time.perf_counter() - start)
 
 
 @torch.no_grad()
 def evaluate(model: nn.Module, loader: DataLoader, device: torch.device) -> np.ndarray:
-    """Logits (N, T), copied back batch by batch, with the training loader's batch size."""
+    """Return logits (N, T), copied back batch by batch."""
     model.eval()
     outputs = []
     for images, _ in loader:

@@ -1,7 +1,4 @@
-"""Run train_erm.py up to the network's first step, then say when that began and leave.
-
-Prints the monotonic clock, which all processes share.
-"""
+"""Run train.py up to the network's first step, print the monotonic clock, and end."""
 
 import os
 import runpy
@@ -9,8 +6,8 @@ import sys
 import time
 
 
-def leave(*_) -> None:
-    print(time.clock_gettime(time.CLOCK_MONOTONIC), flush=True)
+def leave(*_: object) -> None:
+    print(time.monotonic(), flush=True)  # all processes share this clock
     os._exit(0)
 
 
@@ -18,6 +15,6 @@ if __name__ == "__main__":
     from torch.nn.modules.module import register_module_forward_pre_hook
 
     register_module_forward_pre_hook(leave)
-    sys.argv[0] = "train_erm.py"
+    sys.argv[0] = "train.py"
     sys.path.insert(0, "")
-    runpy.run_path("train_erm.py", run_name="__main__")
+    runpy.run_path("train.py", run_name="__main__")

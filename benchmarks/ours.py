@@ -1,27 +1,26 @@
 """This project's side of each comparison: its own entrypoint functions, on drawn faces."""
 
 import itertools
-import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from unittest import mock
 
 import torch
+from torch.utils.data import DataLoader
 
 import train
 from benchmarks import conventional
-from src.config.compose import load_config, load_saved_config
+from src.config.compose import load_config
 from src.config.saved import save_config
-from src.config.schema import dataset_options
+from src.config.schema import Config, dataset_options
 from src.data.dataset import Dataset, open_dataset
 from src.data.groupings import parse_groupings
 from src.models.build import build_model
 from src.runs.folder import Run
 from src.sampling.plans import stack_labels
-from src.training import loop as training
+from src.training import loop
 from src.training.metrics_log import read_metrics
 
 
@@ -40,50 +39,39 @@ class Bench:
         self.folder, self.device, self.sizes, self.workers = folder, device, sizes, workers
 
     def overrides(self, model: str, resolution: int, batch_size: int, *more: str) -> list[str]:
-        train, val, test = self.sizes
+        names = ("num_train", "num_val", "num_test")
+        counts = [f"exp.dataset.synthetic.{n}={size}" for n, size in zip(names, self.sizes)]
         return [
-            "exp=erm",
-            "exp/dataset=synthetic",
-            f"exp.dataset.root={self.folder}",
+            *("exp=erm", "exp/dataset=synthetic", f"exp.dataset.root={self.folder}", *counts),
             f"exp.dataset.cache_dir={self.folder / 'cache'}",
-            f"exp.dataset.synthetic.num_train={train}",
-            f"exp.dataset.synthetic.num_val={val}",
-            f"exp.dataset.synthetic.num_test={test}",
             f"exp.dataset.target_resolution=[{resolution},{resolution}]",
-            f"exp.model.name={model}",
-            "exp.model.pretrained=false",
+            *(f"exp.model.name={model}", "exp.model.pretrained=false"),
             f"exp.dataloader.batch_size={batch_size}",
-            f"exp.train.device={self.device.type}",
-            "exp.train.tensorboard=false",
+            *(f"exp.train.device={self.device.type}", "exp.train.tensorboard=false"),
             "exp.train.total_epochs=1000000",
             *more,
         ]
 
-    def dataset(self, resolution: int, cache: str = "records") -> Dataset:
-        more = f"exp.dataset.cache={cache}"
-        data = self.config(self.overrides("resnet18", resolution, 8, more)).dataset
-        return open_dataset(**dataset_options(data), workers=0)
-
-    def config(self, overrides: list[str]):
+    def config(self, overrides: list[str]) -> Config:
         return load_config([*overrides, f"exp.train.log_dir={self.folder / 'run'}"])
+
+    def dataset(self, resolution: int) -> Dataset:
+        data = self.config(self.overrides("resnet18", resolution, 8)).dataset
+        return open_dataset(**dataset_options(data), workers=0)
 
     @contextmanager
     def run(self, overrides: list[str]) -> Iterator[Run]:
-        """The folder of a run that has been trained; it is gone afterwards."""
-        place = Path(tempfile.mkdtemp(prefix="run-", dir=self.folder))
-        try:
-            config = load_config([*overrides, f"exp.train.log_dir={place}"])
-            run = Run(place)
+        """Train a run, whose folder is deleted afterwards."""
+        with tempfile.TemporaryDirectory(prefix="run-", dir=self.folder) as folder:
+            config, run = load_config([*overrides, f"exp.train.log_dir={folder}"]), Run(folder)
             save_config(config, run.config)
             train.train(config, run)
             yield run
-        finally:
-            shutil.rmtree(place)
 
     def rates(
         self, overrides: list[str], steps: int, windows: int, constant: bool = False
     ) -> list[float]:
-        """Images/s of `windows` windows of `steps` steps each, after one to warm up.
+        """Return images/s of `windows` windows of `steps` steps, after one to warm up.
 
         Args:
             constant: feed every step with the first batch, already on the device: pure compute.
@@ -91,89 +79,64 @@ class Bench:
         limits = [f"exp.train.max_steps={steps * (windows + 1)}"]
         limits += [f"exp.train.log_every_n_steps={steps}"]
         with constant_batch() if constant else nullcontext(), self.run(overrides + limits) as run:
-            lines = [line for line in read_metrics(run) if "train/loss" in line]
-        return [line["time/images_per_second"] for line in lines[1:] if line["step"] % steps == 0]
-
-    def turns(self, overrides: list[str], steps: int) -> list[tuple[float, float]]:
-        """Images/s of neighbouring steps of one run on a CPU: (on the batch that comes next, on
-        the first one again). After `steps` to warm up, `steps` are measured."""
-        limits = [f"exp.train.max_steps={2 * steps}", f"exp.train.log_every_n_steps={2 * steps}"]
-        times: list[tuple[bool, float]] = []
-        taking_turns = _patched_batches(lambda stream, count: _Alternating(stream, count, times))
-        with taking_turns, self.run(overrides + limits) as run:
-            batch_size = load_saved_config(run.config).dataloader.batch_size
-        measured = times[steps:]
-        pairs = zip(measured[::2], measured[1::2], strict=True)
-        return [tuple(batch_size / time for _, time in sorted(pair)) for pair in pairs]
+            return window_rates(run, steps)
 
     def losses(self, overrides: list[str], steps: int) -> list[float]:
-        """The loss of each of the first steps."""
+        """Return the loss of each of the first steps."""
         limits = [f"exp.train.max_steps={steps}", "exp.train.log_every_n_steps=1"]
         with self.run(overrides + limits) as run:
             return [line["train/loss"] for line in read_metrics(run) if "train/loss" in line]
 
     def their_training(
-        self,
-        overrides: list[str],
-        workers: int | None = None,
-        batches: list | None = None,
+        self, overrides: list[str], batches: list | None = None
     ) -> conventional.Training:
-        """The conventional loop for the same configuration: data, network, weights, optimizer."""
+        """Return the conventional loop with the data, network and optimizer of a configuration."""
         config = self.config(overrides)
         model = build_model(config.model.name, len(config.dataset.groupings), False, None, 0)
-        loader = self.their_loader(
-            "train",
-            tuple(config.dataset.target_resolution),
-            config.dataloader.batch_size,
-            workers,
-            batches,
-            config.dataset.data_augmentation,
-        )
-        optimizer = config.optimizer
-        return conventional.Training(
-            model, loader, self.device, optimizer.lr, optimizer.weight_decay, optimizer.momentum
-        )
+        resolution, batch_size = config.dataset.target_resolution, config.dataloader.batch_size
+        loader = self.their_loader("train", resolution[0], batch_size, batches)
+        options = config.optimizer.model_dump(include={"lr", "weight_decay", "momentum"})
+        return conventional.Training(model, loader, self.device, **options)
 
     def their_loader(
         self,
         split: str,
-        resolution: tuple[int, int],
+        resolution: int,
         batch_size: int,
-        workers: int | None = None,
         batches: list | None = None,
         augment: bool = False,
-    ):
-        dataset = self.dataset(resolution[0])
-        rows, images = dataset.split(split), dataset.files
+        workers: int | None = None,
+    ) -> DataLoader:
+        dataset = self.dataset(resolution)
+        rows, files = dataset.split(split), dataset.files
         labels = stack_labels(rows, parse_groupings(["Blond_Hair:Male"]))
-        faces = conventional.Faces(
-            [Path(images.path(str(name))) for name in rows.names],
-            labels,
-            conventional.make_transform(resolution, augment),
-        )
+        paths = [Path(files.path(str(name))) for name in rows.names]
+        transform = conventional.make_transform((resolution, resolution), augment)
+        faces = conventional.Faces(paths, labels, transform)
         workers = self.workers if workers is None else workers
         return conventional.make_loader(faces, batch_size, workers, self.device, batches)
 
 
-def constant_batch():
-    """Training gets the first batch of each epoch again and again."""
-    return _patched_batches(_Repeated)
+def window_rates(run: Run, steps: int) -> list[float]:
+    """Return images/s of the whole windows of `steps` steps of a run, but for the first one."""
+    lines = [line for line in read_metrics(run) if "train/loss" in line]
+    return [line["time/images_per_second"] for line in lines[1:] if line["step"] % steps == 0]
 
 
 @contextmanager
-def _patched_batches(replace) -> Iterator[None]:
-    """Training gets `replace(stream of an epoch's batches, their number)`."""
-    real = training.iterate_batches
+def constant_batch() -> Iterator[None]:
+    """Give the training loop the first batch of each epoch again and again."""
+    real = loop.iterate_batches
 
-    def replaced(source, batches, *args, **options):
-        return replace(real(source, batches, *args, **options), len(batches))
+    def repeated(source, batches, *args, **options):
+        return _Repeated(real(source, batches, *args, **options), len(batches))
 
-    with mock.patch.object(training, "iterate_batches", replaced):
+    with mock.patch.object(loop, "iterate_batches", repeated):
         yield
 
 
 class _Repeated:
-    """A stream of batches that ends after `count` times the first one."""
+    """A stream of `count` times the first batch of another stream."""
 
     wait_seconds = 0.0
 
@@ -186,46 +149,3 @@ class _Repeated:
 
     def close(self) -> None:
         pass
-
-
-class _Alternating:
-    """A stream of `count` batches: in turn the next one of `stream`, and its first one again.
-
-    Adds (whether it was the first one, seconds until the one after it was asked for) to `times`,
-    and takes each pair of turns in the other order than the one before, so that a machine that
-    gets slower slows both. What the stream reads ahead, it reads in its own turns: a batch takes
-    far less time to read than to train on.
-    """
-
-    def __init__(self, stream, count: int, times: list[tuple[bool, float]]):
-        self.stream, self.times = stream, times
-        self.turns = itertools.islice(itertools.cycle([False, True, True, False]), count)
-        self.first = self.turn = None
-
-    @property
-    def wait_seconds(self) -> float:
-        return self.stream.wait_seconds
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        now = time.perf_counter()
-        if self.turn is not None:
-            self.times.append((self.turn, now - self.start))
-        self.start, self.turn = now, None
-        self.turn = next(self.turns)
-        if not self.turn:
-            batch = next(self.stream)
-            self.first = self.first or batch
-        return self.first if self.turn else batch
-
-    def close(self) -> None:
-        self.stream.close()
-
-
-def seconds(call) -> float:
-    """How long `call()` takes."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start

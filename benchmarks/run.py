@@ -1,20 +1,22 @@
-"""make bench: this project beside the conventional loop of the field, one row a line.
+"""make bench: this project beside the conventional loop of the field.
 
     python -m benchmarks.run                        all rows of this machine
-    python -m benchmarks.run --only startup input   rows whose key begins so
-    python -m benchmarks.run --device cuda --out outputs/bench
+    python -m benchmarks.run --only startup input   rows whose key begins so, into the same table
 
-Each row is written when it is measured (OUT/bench.jsonl), so a run that is cut keeps what it has;
-with --resume it goes on. OUT/bench.json and OUT/bench.png hold all rows.
+OUT/bench.json is written after each row, so a run that is stopped keeps what it measured.
 """
 
 import argparse
 import json
 import os
 import platform
+import re
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 
 def main() -> None:
@@ -25,11 +27,6 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="ROW", help="rows whose key begins so")
     parser.add_argument("--list", action="store_true", help="show the keys of the rows")
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
-    parser.add_argument("--data", type=Path, help="faces and caches; default: OUT/data")
-    parser.add_argument(
-        "--workers", type=int, help="of the conventional loop; default: 4, or cores"
-    )
-    parser.add_argument("--resume", action="store_true", help="leave out rows that are there")
     arguments = parser.parse_args()
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported
@@ -37,97 +34,80 @@ def main() -> None:
 
     device = choose_device(arguments.device)
     rows = table(device.type)
-    if arguments.list:
+    chosen = [key for key in rows if not arguments.only or key.startswith(tuple(arguments.only))]
+    if arguments.list or not chosen:
         print("\n".join(rows))
         return
-    chosen = [key for key in rows if not arguments.only or key.startswith(tuple(arguments.only))]
-    if not chosen:
-        parser.error(f"no row begins with {' or '.join(arguments.only)}: {', '.join(rows)}")
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    measure(rows, chosen, device, arguments)
+    measure({key: rows[key] for key in chosen}, device, arguments.out, bool(arguments.only))
 
 
 def table(device: str) -> dict:
-    """Key to (function of a Bench) of all rows of a device."""
+    """Return the rows of a device: key to function of a Bench."""
     import torch
 
     from benchmarks import rows_data, rows_run, rows_tasks, rows_train
 
-    rows = rows_data.ROWS | rows_train.CPU_ROWS | rows_tasks.CPU_ROWS | rows_run.ROWS
     if device == "cpu":
-        return rows
+        return rows_data.ROWS | rows_train.CPU_ROWS | rows_tasks.CPU_ROWS | rows_run.ROWS
     several = rows_train.SEVERAL_GPU_ROWS if torch.cuda.device_count() > 1 else {}
     return rows_train.GPU_ROWS | several | rows_data.INPUT_ROWS
 
 
-def measure(rows: dict, chosen: list[str], device, arguments: argparse.Namespace) -> None:
+def measure(rows: dict, device: Any, out: Path, add: bool) -> None:
+    """Measure rows and show the table; `add` keeps what bench.json has of others."""
     from benchmarks.ours import Bench
-    from benchmarks.picture import draw, show
 
-    sizes = (768, 128, 512) if device.type == "cpu" else (8192, 256, 8192)
-    workers = arguments.workers or min(4, len(os.sched_getaffinity(0)))
-    data = (arguments.data or arguments.out / "data").resolve()
+    data, path = out.resolve() / "data", out / "bench.json"
     data.mkdir(parents=True, exist_ok=True)
-    bench = Bench(data, device, sizes, workers)
-    lines = arguments.out / "bench.jsonl"
-    results = read_lines(lines) if arguments.resume or arguments.only else {}
-    if not results:
-        lines.unlink(missing_ok=True)
-    failed: dict[str, str] = {}
-    for key in chosen:
-        if arguments.resume and key in results:
-            continue
+    sizes = (768, 128, 512) if device.type == "cpu" else (8192, 256, 8192)
+    bench = Bench(data, device, sizes, workers=min(4, len(os.sched_getaffinity(0))))
+    known = json.loads(path.read_text())["rows"] if add and path.exists() else []
+    results, failed = {row["key"]: row for row in known}, {}
+    for key, row_of in rows.items():
         load, start = os.getloadavg()[0], time.perf_counter()
         try:
-            row = rows[key](bench)
+            row = row_of(bench)
         except Exception as error:  # one row must not cost the others
             failed[key] = f"{type(error).__name__}: {error}"
             print(f"{key}: failed: {failed[key]}", flush=True)
             continue
         took = time.perf_counter() - start
-        entry = {"key": key, **asdict(row), "met": row.met, "score": row.score}
-        entry |= {"load": round(load, 2), "took": round(took, 1)}
-        results[key] = entry
-        with lines.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
         print(f"{key}: {row.value:.4g} ({took:.0f} s)", flush=True)
-    report = {"machine": machine(device), "rows": list(results.values()), "failed": failed}
-    (arguments.out / "bench.json").write_text(json.dumps(report, indent=1) + "\n")
-    draw(report, arguments.out / "bench.png")
-    show(report)
+        results[key] = {"key": key, **asdict(row), "met": row.met, "score": row.score, "load": load}
+        report = {"machine": machine(device), "rows": list(results.values()), "failed": failed}
+        path.write_text(json.dumps(report, indent=1) + "\n")
+    if results:
+        show(pd.DataFrame(results.values()), out / "bench.png")
     if failed:
         raise SystemExit(f"not measured: {', '.join(failed)}")
 
 
-def read_lines(path: Path) -> dict[str, dict]:
-    """Rows measured before; the last of each key counts."""
-    entries = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue  # the line at which the run was cut
-        entries[entry["key"]] = entry
-    return entries
+def show(rows: pd.DataFrame, picture: Path) -> None:
+    """Print the table, and draw how many times over each target is met."""
+    import seaborn
+    from matplotlib.figure import Figure
+
+    columns = ["name", "value", "ours", "theirs", "unit", "target", "met", "repeats"]
+    print(rows[columns].to_string(index=False, float_format="{:.4g}".format, na_rep=""))
+    with_target = rows.dropna(subset=["target"])
+    if with_target.empty:
+        return
+    figure = Figure(figsize=(9, 1 + 0.4 * len(with_target)), layout="constrained")
+    axis = figure.subplots()
+    seaborn.barplot(with_target, x="score", y="name", hue="met", ax=axis, errorbar=None)
+    axis.set(xscale="log", xlabel="times better than the target (right of 1: met)", ylabel="")
+    axis.axvline(1, color="black", lw=1)
+    figure.savefig(picture, dpi=130)
 
 
-def machine(device) -> dict[str, str | int]:
-    """What the figures were measured on."""
+def machine(device: Any) -> dict[str, str | int]:
+    """Return what the figures were measured on."""
     import torch
 
-    cpu = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    about = {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
-    about |= {"torch": torch.__version__, "device": device.type}
-    if device.type == "cuda":
-        about["gpu"] = torch.cuda.get_device_name(device)
-    return about
+    cpu = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
+    about = {"cpu": cpu[1] if cpu else platform.processor(), "torch": torch.__version__}
+    about |= {"cores": len(os.sched_getaffinity(0)), "device": device.type}
+    return about | ({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})
 
 
 if __name__ == "__main__":

@@ -1,48 +1,56 @@
 """How cost grows: measured lines, and what the study's experiments cost on 1, 8 and 64 GPUs.
 
-    python -m benchmarks.scaling                          measure, write OUT/scaling.json and .png
+    python -m benchmarks.scaling                          measure, write OUT/scaling.csv and .png
     python -m benchmarks.scaling --paper --rate 128=3000  only the costs on paper
 
-Each case is measured in a process of its own, whose peak memory is then its own.
+Each line is measured in a process of its own with one thread.
 """
 
 import argparse
 import ctypes
-import json
 import os
-import subprocess
-import sys
+import re
 import tempfile
 import time
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from benchmarks.memory import peak
-from benchmarks.rows_data import CELEBA_TRAIN, FOUR_TASKS, write_annotations
-from benchmarks.scaling_paper import VAL, paper
-from benchmarks.scaling_picture import draw
+from benchmarks.compare import in_new_process
+from src.data.batches import iterate_batches
+from src.data.cache import Records
 from src.data.celeba import ATTRIBUTES, load_annotations
+from src.data.decode import INDEX
 from src.data.groupings import parse_groupings
+from src.data.pixels import Pixels
 from src.data.table import Table
-from src.sampling.plans import stack_labels
+from src.evaluation.logits import Logits, Source
+from src.evaluation.results import evaluate
+from src.sampling.plans import make_plan, stack_labels
 from src.standin.attribute_table import sample_attributes
+from src.training.devices import keep_freed_memory
 
+CELEBA_TRAIN, CELEBA_VAL = 162_770, 19_867
+FOUR_TASKS = ("Blond_Hair:Male", "Big_Lips:Chubby", "Gray_Hair:Young", "Wearing_Lipstick:Male")
+MORE_TASKS = ("Smiling:Male", "Bangs:Young", "Eyeglasses:Male", "Oval_Face:Young")
+ROWS = (1_000, 10_000, 100_000, 1_000_000)
 CASES = {
-    "annotations": (1_000, 10_000, 100_000, 1_000_000),
-    "annotations, warm": (1_000, 10_000, 100_000, 1_000_000),
-    "images read": (1_000, 10_000, 100_000, 1_000_000),
-    "tasks evaluated": (1, 4, 10, 40),
-    "tasks balanced": (1, 2, 3, 4, 6, 8),
-    "groups evaluated": (4, 16, 64, 256),
-    "pairs evaluated": (39, 390, 1_560),
+    "annotations": ("examples", ROWS),
+    "annotations, warm": ("examples", ROWS),
+    "images read": ("examples", ROWS),
+    "tasks evaluated": ("tasks, groups", (1, 4, 10, 40)),
+    "tasks balanced": ("tasks, groups", (1, 2, 3, 4, 6, 8)),
+    "groups evaluated": ("tasks, groups", (4, 16, 64, 256)),
+    "pairs evaluated": ("pairs", (39, 390, 1_560)),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
-    parser.add_argument("--case", nargs=2, metavar=("NAME", "SIZE"), help="measure one, as JSON")
     parser.add_argument("--paper", action="store_true", help="only the costs on paper")
     parser.add_argument(
         "--rate",
@@ -52,133 +60,150 @@ def main() -> None:
         help="training images/s of one GPU by batch size; default: %(default)s",
     )
     arguments = parser.parse_args()
-    if arguments.case:
-        print(json.dumps(measure(arguments.case[0], int(arguments.case[1]))))
-        return
-    rates = {int(k): float(v) for k, _, v in (text.partition("=") for text in arguments.rate)}
     if not arguments.paper:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        lines = [line for case, sizes in CASES.items() for line in lines_of(case, sizes)]
-        (arguments.out / "scaling.json").write_text(json.dumps(lines, indent=1) + "\n")
-        draw(lines, arguments.out / "scaling.png")
-    print("\n| experiment | runs | images | disk GB | 1 GPU | 8 GPUs | 64 GPUs |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for row in paper(rates):
-        hours = " | ".join(f"{row[f'hours_{n}']:,.1f} h" for n in (1, 8, 64))
-        print(
-            f"| {row['name']} | {row['runs']} | {row['images']:.2g} | {row['disk']:.0f} | {hours} |"
-        )
+        lines = []
+        for case, (panel, sizes) in CASES.items():
+            for size in sizes:
+                seconds, memory = in_new_process(measure, case, size)
+                lines.append((panel, case, size, seconds, memory))
+                print(f"| {case} | {size:,} | {seconds:.3g} | {memory:.3g} |", flush=True)
+        table = pd.DataFrame(lines, columns=["panel", "case", "size", "CPU seconds", "GB more"])
+        table.to_csv(arguments.out / "scaling.csv", index=False)
+        draw(table, arguments.out / "scaling.png")
+    rates = {int(k): float(v) for k, _, v in (text.partition("=") for text in arguments.rate)}
+    print(paper(rates).to_string(index=False, float_format="{:.3g}".format))
 
 
-def lines_of(case: str, sizes: tuple[int, ...]) -> list[dict]:
-    """The lines of one case, each from a process of its own."""
-    lines = []
-    for size in sizes:
-        command = [sys.executable, "-m", "benchmarks.scaling", "--case", case, str(size)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-        if done.returncode:
-            print(f"{case} {size}: failed: {done.stderr.splitlines()[-1]}", flush=True)
-            continue
-        line = {"case": case, "size": size, **json.loads(done.stdout.splitlines()[-1])}
-        print(f"| {case} | {size:,} | {line['seconds']:.3g} | {line['memory']:.3g} |", flush=True)
-        lines.append(line)
-    return lines
-
-
-def measure(case: str, size: int) -> dict[str, float]:
-    """Seconds of CPU time, and GB of memory that it took at most beyond what was there before."""
+def measure(case: str, size: int) -> tuple[float, float]:
+    """Return seconds of CPU time, and the GB of memory needed beyond what was in use before."""
     with tempfile.TemporaryDirectory() as folder:
         work = prepare(case, size, Path(folder))
         ctypes.CDLL(None).malloc_trim(0)  # what making the case has freed
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is there
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
         before, start = peak(), time.process_time()
         work()
-        seconds = time.process_time() - start
-        return {"seconds": seconds, "memory": peak() - before}
+        return time.process_time() - start, peak() - before
 
 
-def prepare(case: str, size: int, folder: Path):
-    """What is to be timed."""
+def peak() -> float:
+    """Return the most memory this process has had resident, in GB; mapped files count."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e9
+
+
+def prepare(case: str, size: int, folder: Path) -> Callable[[], object]:
+    """Return the work of a case."""
     if case.startswith("annotations"):
-        write_annotations(folder / "celeba", size)
-
-        def load():
-            return load_annotations(folder / "celeba", folder / "cache")
-
-        if case.endswith("warm"):  # made by another process, so that its memory is not counted
-            code = "import sys; from src.data.celeba import load_annotations as f; f(*sys.argv[1:])"
-            paths = [str(folder / "celeba"), str(folder / "cache")]
-            subprocess.run([sys.executable, "-c", code, *paths], check=True)
-        return load
+        paths = (folder / "celeba", folder / "cache")
+        write_annotations(paths[0], size)
+        if case.endswith("warm"):  # in another process, so that its memory is not counted
+            in_new_process(load_annotations, *paths)
+        return lambda: load_annotations(*paths)
     if case == "images read":
-        return prepare_images(size, folder)
-    return prepare_tables(case, size)
-
-
-def prepare_images(size: int, folder: Path):
-    """Read images of 64x64, a thousand of which lie on the disk, as often as needed."""
-    import zlib
-
-    from src.data.batches import iterate_batches
-    from src.data.cache import Records
-    from src.data.decode import INDEX
-    from src.data.pixels import Pixels
-    from src.training.devices import choose_device
-
-    choose_device("cpu")
-    pixels, count = Pixels((64, 64)), 1000
-    path = folder / "images.bin"
-    images = np.random.default_rng(0).integers(0, 256, (count, *pixels.shape), np.uint8)
-    path.write_bytes(images.tobytes())
-    index = np.zeros(count, INDEX)
-    index["crc"] = [zlib.crc32(image) for image in images]
-    records = Records(path, pixels, np.arange(count).astype(str), index)
-
-    def read() -> None:
-        positions = np.random.default_rng(0).integers(0, count, size)
-        for _ in iterate_batches(records, np.array_split(positions, -(-size // 128))):
-            pass
-
-    return read
-
-
-def prepare_tables(case: str, size: int):
-    """Evaluations and weights: arithmetic on tables of CelebA's size."""
-    import src.sampling.balance  # noqa: F401  SciPy takes longer to load than a few tasks to balance
-    from src.evaluation.logits import Logits, Source
-    from src.evaluation.results import evaluate
-    from src.sampling.plans import make_plan
-
+        keep_freed_memory()  # as training does
+        records = records_on_disk(folder / "images.bin", 64, 1000)
+        positions = np.random.default_rng(0).integers(0, 1000, size)
+        batches = np.array_split(positions, -(-size // 128))
+        return lambda: [None for _ in iterate_batches(records, batches)]
     if case == "tasks balanced":
-        attributes = sample_attributes(CELEBA_TRAIN, 0, 1.0)
-        more = ("Smiling:Male", "Bangs:Young", "Eyeglasses:Male", "Oval_Face:Young")
-        groupings = parse_groupings((*FOUR_TASKS, *more)[:size], training=True)
-        labels = stack_labels(table_of(attributes), groupings)
+        groupings = parse_groupings((*FOUR_TASKS, *MORE_TASKS)[:size], training=True)
+        labels = stack_labels(drawn_table(CELEBA_TRAIN), groupings)
+        make_plan(labels[:100], None, groupings, sampler="rwy", seed=0)  # loads SciPy
         return lambda: make_plan(labels, None, groupings, sampler="rwy", seed=0)
-    attributes = sample_attributes(VAL, 0, 1.0)
+    names = [f"{a}:{b}" for a in ATTRIBUTES for b in ATTRIBUTES if a != b][:size]
+    if case == "tasks evaluated":
+        names = [f"{a}:{'Young' if a == 'Male' else 'Male'}" for a in ATTRIBUTES[:size]]
     if case == "groups evaluated":
         others = [name for name in ATTRIBUTES if name != "Smiling"]
-        extra = "+".join(others[: int(np.log2(size)) - 1])
-        groupings = parse_groupings([f"Smiling:{extra}"])
-    elif case == "tasks evaluated":
-        groupings = parse_groupings([f"{name}:{other(name)}" for name in ATTRIBUTES[:size]])
-    else:
-        pairs = [f"{a}:{b}" for a in ATTRIBUTES for b in ATTRIBUTES if a != b]
-        groupings = parse_groupings(pairs[:size])
-    values = np.random.default_rng(0).normal(size=(VAL, 40)).astype(np.float32)
+        names = [f"Smiling:{'+'.join(others[: int(np.log2(size)) - 1])}"]
+    values = np.random.default_rng(0).normal(size=(CELEBA_VAL, 40)).astype(np.float32)
     logits = Logits(values, tuple(ATTRIBUTES), (2,) * 40, Source("val", "1", "", ""))
-    return lambda: evaluate(logits, groupings, table_of(attributes))
+    groupings, table = parse_groupings(names), drawn_table(CELEBA_VAL)
+    return lambda: evaluate(logits, groupings, table)
 
 
-def table_of(attributes: np.ndarray) -> Table:
-    names, split = np.arange(len(attributes)).astype(str), np.zeros(len(attributes), np.uint8)
-    return Table(names, split, attributes.astype(np.int8), ATTRIBUTES)
+def records_on_disk(path: Path, side: int, count: int) -> Records:
+    """Make `count` black images of side x side in a file of holes, which takes no disk."""
+    pixels, index = Pixels((side, side)), np.zeros(count, INDEX)
+    size = int(np.prod(pixels.shape))
+    with path.open("wb") as file:
+        file.truncate(count * size)
+    index["crc"] = zlib.crc32(bytes(size))
+    return Records(path, pixels, np.arange(count).astype(str), index)
 
 
-def other(name: str) -> str:
-    return "Male" if name != "Male" else "Young"
+def drawn_table(count: int) -> Table:
+    """Return attributes drawn from CelebA's joint distribution."""
+    codes = sample_attributes(count, 0, 1.0).astype(np.int8)
+    return Table(np.arange(count).astype(str), np.zeros(count, np.uint8), codes, ATTRIBUTES)
+
+
+def write_annotations(root: Path, count: int) -> None:
+    """Write annotation files in the official format, without images."""
+    root.mkdir(parents=True, exist_ok=True)
+    names = [f"{row:06d}.jpg" for row in range(1, count + 1)]
+    signs = pd.DataFrame(2 * drawn_table(count).codes - 1, index=names, columns=list(ATTRIBUTES))
+    text = signs.to_csv(sep=" ").partition("\n")[2]
+    (root / "list_attr_celeba.txt").write_text(f"{count}\n{' '.join(ATTRIBUTES)}\n{text}")
+    split = np.searchsorted([0.803, 0.901], np.arange(count) / count, side="right")
+    partition = pd.Series(split, index=names).to_csv(sep=" ", header=False)
+    (root / "list_eval_partition.txt").write_text(partition)
+
+
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """Draw seconds and memory against size, on logarithmic axes."""
+    import seaborn
+
+    table = table.melt(["panel", "case", "size"], var_name="what").assign(
+        value=lambda t: t["value"].clip(lower=1e-3)
+    )
+    grid = seaborn.relplot(
+        table, x="size", y="value", hue="case", style="case", markers=True, dashes=False,
+        col="panel", row="what", kind="line", height=3, facet_kws={"sharex": "col"},
+    )  # fmt: skip
+    grid.set(xscale="log", yscale="log", ylabel="").set_titles("{row_name}: {col_name}")
+    grid.savefig(path, dpi=100)
+
+
+def paper(rates: dict[int, float]) -> pd.DataFrame:
+    """Return hours and disk of the study's large experiments on all of CelebA.
+
+    Args:
+        rates: training images/s of one GPU by batch size; the nearest smaller size counts, else the
+            smallest. A validation image costs a third of a training image.
+    """
+    from scripts.experiments import EXPERIMENTS, FAMILIES, MTL_ERM, SEEDS
+    from scripts.jobs.estimate import parameters
+
+    grid, identification = EXPERIMENTS["erm_tune"], EXPERIMENTS["erm_id"]
+    tuned = {(w, setting) for rule in MTL_ERM.values() for w, setting in rule.items()}
+    lists = dict.fromkeys(tasks for family in FAMILIES.values() for tasks in family)
+    experiments = {
+        "the 60-run grid": [(t, s) for t in grid.runs for s in grid.settings],
+        "the 40-run identification": [
+            (t, s) for t in identification.runs for s in identification.settings
+        ],
+        "all families of several tasks, ERM": [
+            (t, setting) for t in lists for _, setting in tuned for _ in SEEDS
+        ],
+    }
+    rows = []
+    for name, runs in experiments.items():
+        images = [s.epochs * (CELEBA_TRAIN + CELEBA_VAL / 3) for _, s in runs]
+        known = [max((b for b in rates if b <= s.batch_size), default=min(rates)) for _, s in runs]
+        hours = [n / rates[batch] / 3600 for n, batch in zip(images, known)]
+        disk = 0
+        for tasks, setting in runs:  # the last checkpoint, and the best one by each rule
+            kept = 1 + (2 if len(tasks) == 1 else 3 + 2 * len(tasks))
+            disk += 8 * min(setting.epochs, kept) * parameters("resnet50", len(tasks))
+        row = {"experiment": name, "runs": len(runs), "images": sum(images), "disk GB": disk / 1e9}
+        # No run is shared between GPUs: the longest one is a lower bound.
+        row |= {f"{n} GPU, h": max(sum(hours) / n, max(hours)) for n in (1, 8, 64)}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that measure
     main()
