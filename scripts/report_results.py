@@ -16,9 +16,9 @@ from typing import Any
 from scripts.experiments import FAMILIES
 from scripts.jobs.states import count_states
 from scripts.status import print_table
-from src.io import UserError, exclusive, exit_on_user_error, expand, write_atomic
+from src.io import UserError, exclusive, exit_on_user_error, expand, write_atomic, write_json
 from src.report.rows import CUT, rule_positions
-from src.report.text import comparison_table, csv_text, json_text, latex_text, result_table
+from src.report.text import comparison_table, csv_text, latex_text, result_table
 
 BY = {
     "method": lambda row: row["method"],
@@ -59,18 +59,15 @@ def main(argv: list[str] | None = None) -> int:
         if not folders:
             raise UserError(f"--log_dirs {' '.join(args.log_dirs)}: no such folder")
         from src.report.collect import build_report
-        from src.report.details import reading_details
         from src.report.runs import find_runs
 
-        runs, about = find_runs(folders), (args.split, args.rules, args.threshold)
-        with reading_details(runs) as wait_for_details:
-            report = build_report(runs, *about, args.root, args.device)
-            details = wait_for_details()
+        about = (args.split, args.rules, args.threshold, args.root, args.device)
+        report = build_report(find_runs(folders), *about)
         report["rows"].sort(key=lambda row: [BY[name](row) for name in order] + [row["rule"]])
         # Of two reports at once, all files are those of the later one.
         waiting = f"waiting for another report that is written to {args.out_dir}"
         with exclusive(args.out_dir / ".lock", waiting):
-            write(report, details, args.out_dir)
+            write(report, args.out_dir)
             closed = None
             try:
                 show(report, args.split)
@@ -84,14 +81,14 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
 
-def write(report: dict[str, Any], details: dict[str, Any], out_dir: Path) -> None:
+def write(report: dict[str, Any], out_dir: Path) -> None:
     """The tables and the page."""
     from src.report.page import write_report_page
 
-    write_atomic(out_dir / "report.json", json_text(report))
+    write_json(out_dir / "report.json", report)
     write_atomic(out_dir / "results.csv", csv_text(report["rows"]))
     write_atomic(out_dir / "results.tex", latex_text(report["rows"]))
-    write_report_page(report, out_dir, FAMILIES, details=details)
+    write_report_page(report, out_dir, FAMILIES)
 
 
 def draw(report: dict[str, Any], folder: Path, split: str) -> None:
@@ -133,7 +130,7 @@ def show(report: dict[str, Any], split: str) -> None:
     if several > 1:
         print(f"\nup to {several} settings alone fit equally well; the one with most seeds is used")
     states = [run["state"] for run in report["runs"]]
-    print(f"\n{len(states)} runs: {count_states(states)}")
+    print(f"\n{len(states)} {'run' if len(states) == 1 else 'runs'}: {count_states(states)}")
     unchecked = [(run["run"],) for run in report["runs"] if not run["has_validation"]]
     if unchecked:
         print("no held-out validation figure, as the last fit used all of validation:")

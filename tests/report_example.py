@@ -157,6 +157,7 @@ def _row(
         ],
         "interval": "seeds and images",
         "reference": None,
+        "has_validation": True,
     }
 
 

@@ -132,19 +132,3 @@ function curves({ title, xs, series = [], points = [], marks = [], xLabel, low =
   }
   return svg;
 }
-
-// A grid of means in percent; NaN-free: null is an empty cell. The best has a frame.
-function heat(title, rows, columns, values, rowLabel, columnLabel) {
-  const known = values.flat().filter((value) => value !== null);
-  const [least, most] = [Math.min(...known), Math.max(...known)];
-  const table = make("table", { class: "heat" }, make("caption", {}, title));
-  table.append(make("tr", {}, make("th", {}, `${rowLabel} \\ ${columnLabel}`), ...columns.map((name) => make("th", { scope: "col" }, String(name)))));
-  rows.forEach((name, row) => table.append(make("tr", {}, make("th", { scope: "row" }, String(name)),
-    ...values[row].map((value) => {
-      const cell = make("td", { class: value === most ? "best" : "" }, number(value));
-      const share = value === null || most === least ? 0 : (value - least) / (most - least);
-      if (value !== null) cell.style.background = `color-mix(in srgb, var(--erm) ${Math.round(8 + 42 * share)}%, var(--card))`;
-      return cell;
-    }))));
-  return table;
-}

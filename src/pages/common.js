@@ -32,25 +32,6 @@ function showTip(text, x, y) {
   box.style.top = `${Math.max(4, Math.min(y + 14, innerHeight - height - 4))}px`;
 }
 
-// ---------------------------------------------------------------- light and dark
-// The button #theme goes from the system's choice to light to dark; `repaint` draws what CSS cannot.
-function startTheme(repaint = () => {}) {
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  const button = $("theme");
-  function set(choice) {
-    const dark = choice === "dark" || (choice === "system" && system.matches);
-    document.documentElement.dataset.theme = dark ? "dark" : "light";
-    button.textContent = `theme: ${choice}`;
-    button.dataset.choice = choice;
-    repaint();
-  }
-  button.addEventListener("click", () => {
-    set({ system: "light", light: "dark", dark: "system" }[button.dataset.choice]);
-  });
-  system.addEventListener("change", () => set(button.dataset.choice));
-  set("system");
-}
-
 // "/" goes to the box #search, Escape calls `leave`.
 function startKeys(leave) {
   document.addEventListener("keydown", (event) => {

@@ -57,7 +57,8 @@ const measures = {
   phi: { of: (pair) => pair.phi, low: -1, high: 1, ramps: TWO_SIDED, unit: "" },
 };
 const measure = () => measures[$("measure").value];
-const ramp = () => measure().ramps[document.documentElement.dataset.theme];
+const system = matchMedia("(prefers-color-scheme: dark)");
+const ramp = () => measure().ramps[system.matches ? "dark" : "light"];
 function colour(pair) {
   const { of, low, high } = measure();
   const value = of(pair);
@@ -355,7 +356,8 @@ function start() {
     ...data.orders.map((order, at) => make("option", { value: at }, order.label)));
   buildMatrix();
   arrange();
-  startTheme(paint);
+  paint();
+  system.addEventListener("change", paint);
   filter();
 
   const linked = byName.get(decodeURIComponent(location.hash.slice(1)));

@@ -66,7 +66,6 @@ function start() {
   const names = Object.keys(data.families).filter((name) => data.families[name].some((tasks) => trained.has(String(tasks))));
   $("family").append(...names.map((name) => make("option", { value: name }, readable(name))));
   buildHead();
-  startTheme();
   readAddress();
   show();
 

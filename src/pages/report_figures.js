@@ -96,24 +96,6 @@ function countPanel(list, counts, low, high) {
   return curves({ title: taskName(list[0].grouping), xs: counts, series, points, low, high, xLabel: "number of tasks", whole: true, unit: "%", width: 300 });
 }
 
-function gridFigure() {
-  // Networks that differ in a setting beside the two axes share no heatmap.
-  const names = uniq(["batch_size", ...data.settings]).filter((name) => name !== "lr" && name !== "weight_decay");
-  const name = (row) => [methodName(row.method), row.groupings.map(taskName).join(" + "), isAlone(row) ? "" : weighting(row), settingsOf(row, names)].filter(Boolean).join(", ");
-  const tables = groupBy(visible.filter((row) => "lr" in row.settings && "weight_decay" in row.settings), name).map((list) => {
-    const values = (key) => uniq(list.map((row) => row.settings[key])).sort((one, other) => one - other);
-    const [decays, rates] = [values("weight_decay"), values("lr")];
-    if (decays.length < 2 || rates.length < 2) return null;
-    const cells = decays.map((decay) => rates.map((rate) => {
-      const here = list.filter((row) => row.settings.weight_decay === decay && row.settings.lr === rate && row[state.measure].mean !== null);
-      return here.length ? here.reduce((sum, row) => sum + times100(row[state.measure].mean), 0) / here.length : null;
-    }));
-    return cells.flat().some((value) => value !== null) ? heat(name(list[0]), decays, rates, cells, "weight decay", "lr") : null;
-  }).filter(Boolean);
-  return tables.length ? make("div", { class: "card" }, make("h3", {}, `Learning rate and weight decay: ${MEASURES[state.measure]}, %`),
-    make("div", { class: "cards" }, ...tables), make("p", { class: "small" }, `Mean over tasks and seeds on ${state.split}; settings are chosen on the validation split only.`)) : null;
-}
-
 const panel = (title, drawing) => make("div", {}, make("p", { class: "soft" }, title), drawing);
 const card = (title, head, panels, note, few = false) => make("div", { class: "card" }, make("h3", {}, title), ...head,
   make("div", { class: few ? "panels few" : "panels" }, ...panels), make("p", { class: "small" }, note));
@@ -121,6 +103,6 @@ const card = (title, head, panels, note, few = false) => make("div", { class: "c
 function showFigures() {
   const inner = Math.max(280, $("charts").clientWidth - 30);
   const width = inner < 906 ? inner : Math.floor((inner - 26) / 2);
-  const found = [comparisonFigure(width), familyFigure(width), ...countFigure(), gridFigure()].filter(Boolean);
+  const found = [comparisonFigure(width), familyFigure(width), ...countFigure()].filter(Boolean);
   $("charts").replaceChildren(...(found.length ? found : [make("p", { class: "soft" }, "Figures appear where a task was trained alone and together with others.")]));
 }

@@ -82,7 +82,7 @@ function runBody(run, epoch) {
 function showRuns() {
   const counted = {};
   for (const run of runs) counted[run.state] = (counted[run.state] || 0) + 1;
-  $("states").textContent = `${many(runs.length)} runs: ${Object.entries(counted).map(([name, count]) => `${many(count)} ${name}`).join(", ") || "none"}. Only finished ones are in the table.`;
+  $("states").textContent = `${many(runs.length)} ${runs.length === 1 ? "run" : "runs"}: ${Object.entries(counted).map(([name, count]) => `${many(count)} ${name}`).join(", ") || "none"}. Only finished ones are in the table.`;
   const words = wordsOf($("search"));
   $("run-list").replaceChildren(...runs.filter((run) => fits(run, words, `${run.run} ${run.state} ${run.groupings.join(" ")}`)).map((run) => runEntry(run, false)));
 }

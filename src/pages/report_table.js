@@ -5,12 +5,13 @@ const rows = data.rows;
 const MEASURES = { worst_group: "worst group", average: "average" };
 const WEIGHTINGS = { static_equal: "equal", static_delta: "unequal", dynamic: "dynamic (LBTW)" };
 const RULE_NAMES = {
-  "best-avg": "average", "best-group": "worst group", "best-worst": "worst task",
+  "best-avg": "average", "best-group": "worst group", "best-class": "worst class", "best-worst": "worst task",
   "best-avg-own": "own average", "best-group-own": "own worst group", last: "last epoch",
 };
 const RULE_HELP = {
   "best-avg": "the epoch with the best mean over tasks of validation average accuracy",
   "best-group": "the epoch with the best mean over tasks of validation worst-group accuracy",
+  "best-class": "the epoch with the best mean over tasks of validation worst-class accuracy",
   "best-worst": "the epoch whose worst task has the best validation worst-group accuracy",
   "best-avg-own": "for each task the epoch with its own best validation average accuracy (best-avg-{task})",
   "best-group-own": "for each task the epoch with its own best validation worst-group accuracy (best-group-{task})",
@@ -43,8 +44,6 @@ const worstNames = (row) => uniq((row.worst_group.groups || []).map((name, at) =
 const seedText = (row) => row.seeds.length > 1 ? `seeds ${row.seeds.join(", ")}` : `seed ${row.seeds[0]}: ${row.interval}`;
 const times100 = (share) => share === null || share === undefined ? null : 100 * share;
 const inPercent = ({ mean: middle, low, high }) => ({ mean: times100(middle), low: times100(low), high: times100(high) });
-// The last fit used all of validation, so no rule chose anything.
-const withoutValidation = (row) => row.runs.some((at) => at !== null && !runs[at].has_validation);
 const isAlone = (row) => row.groupings.length === 1;
 const shapeOf = (row) => SHAPES[row.weighting] || "circle";
 const titleOf = (row) => `${taskName(row.grouping)}, ${company(row)}`;
@@ -105,7 +104,7 @@ const CELLS = {
   difference: differenceCell,
   reference: referenceCell,
   seeds: (row) => [String(row.seeds.length), make("span", { class: "under" }, row.seeds.length > 1 ? "" : row.interval)],
-  epochs: (row) => [uniq(row.epochs).join(", "), make("span", { class: "under" }, withoutValidation(row) ? "no held-out validation" : "")],
+  epochs: (row) => [uniq(row.epochs).join(", "), make("span", { class: "under" }, row.has_validation ? "" : "no held-out validation")],
 };
 
 function buildHead() {

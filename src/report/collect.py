@@ -4,7 +4,6 @@ Everything is arithmetic on saved logits and annotations; missing logits are mad
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,39 +12,15 @@ import numpy as np
 from tqdm import tqdm
 
 from src.data.groupings import Grouping
-from src.evaluation.intervals import differences, over_seeds
+from src.evaluation.intervals import over_seeds
 from src.evaluation.logits import Logits, predictions
 from src.evaluation.resampled import Right
 from src.io import UserError
+from src.report.compare import Answers, Measured, compare, comparison_key, interval_kind
 from src.report.published import reference
-from src.report.rows import SAME_FOR_ONE_TASK, Row, own_rule, task_key
-from src.report.runs import ReportRun, Sources, SplitRows, by_setting, name_differences
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Predictions of the networks of one setting, each at one epoch, on one grouping.
-
-    Rules that select the same epochs share these, and their rows share the figures.
-
-    Attributes:
-        right: for each group (S, N_g), which predictions are right.
-        data: identity of the images.
-        figures: see `intervals.over_seeds`.
-    """
-
-    right: Right
-    data: str
-    figures: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A row of the report, its predictions, and what must be equal for a comparison."""
-
-    row: Row
-    answers: Answers
-    comparable: dict[str, Any]
+from src.report.rows import Row, own_rule
+from src.report.runs import ReportRun, Sources, SplitRows, by_setting
+from src.report.settings import name_differences
 
 
 def build_report(
@@ -86,7 +61,7 @@ def build_report(
         rows += [of.row for of in measured]
         if len(same[0].groupings) == 1:
             for single in measured:
-                alone.setdefault(_task_key(single, single.row["rule"]), []).append(single)
+                alone.setdefault(comparison_key(single, single.row["rule"]), []).append(single)
         else:
             comparisons += compare(measured, alone)
     about = {"threshold": threshold, "runs": [run.describe() for run in runs]}
@@ -191,81 +166,8 @@ def result_row(
         "epochs": [run.epochs[rule] for run in runs],
         **answers.figures,
         "interval": interval_kind(len(runs)),
+        "has_validation": all(run.has_validation for run in runs),
         "reference": reference(
-            first.method,
-            first.names,
-            first.settings["network"],
-            split,
-            first.data["name"],
-            rule,
-            worst,
+            first.method, first.names, first.settings, split, first.data["name"], rule, worst
         ),
     }
-
-
-def interval_kind(seeds: int) -> str:
-    return "seeds and images" if seeds > 1 else "test-set variation only"
-
-
-def compare(
-    together: Sequence[Measured], alone: dict[tuple, list[Measured]]
-) -> list[dict[str, Any]]:
-    """Compare rows of several tasks with the same tasks alone, on the same images.
-
-    Rows without a counterpart are left out. `matched` is true if only the other tasks differ;
-    else `differs` maps each setting that differs to its values [together, alone].
-
-    Args:
-        alone: rows of networks of one task by `_task_key`.
-    """
-    found = [(row, counterpart(row, alone)) for row in together]
-    pairs = [(row, *match) for row, match in found if match is not None]
-    # Rules that select the same epochs share their answers, and the difference.
-    unique = {
-        (id(row.answers), id(single.answers)): (row.answers.right, single.answers.right)
-        for row, single, _ in pairs
-    }
-    gaps = dict(zip(unique, differences(list(unique.values()))))
-    keys = ("split", "rule", "method", "weighting", "settings", "grouping", "groupings", "seeds")
-    keys += ("runs",)
-    return [
-        {key: of.row[key] for key in keys}
-        | {
-            "alone": single.row["runs"],
-            "interval": interval_kind(min(len(of.row["seeds"]), len(single.row["seeds"]))),
-            "matched": not (differs := difference(of.comparable, single.comparable)),
-            "differs": differs,
-            "candidates": candidates,
-        }
-        | gaps[id(of.answers), id(single.answers)]
-        for of, single, candidates in pairs
-    ]
-
-
-def counterpart(
-    together: Measured, alone: dict[tuple, list[Measured]]
-) -> tuple[Measured, int] | None:
-    """Find the row of the same task alone: the one whose settings differ least, then the one with
-    most seeds; also return how many rows were as close."""
-    own = own_rule(together.row)
-    found = alone.get(_task_key(together, SAME_FOR_ONE_TASK.get(own, own)), [])
-    if not found:
-        return None
-    distance = {id(row): len(difference(together.comparable, row.comparable)) for row in found}
-    nearest = [row for row in found if distance[id(row)] == min(distance.values())]
-    return max(nearest, key=lambda row: len(row.row["seeds"])), len(nearest)
-
-
-def difference(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, list[Any]]:
-    """Return the settings that differ, with both values."""
-    if ours == theirs:
-        return {}
-    return {
-        key: [ours.get(key), theirs.get(key)]
-        for key in sorted(ours.keys() | theirs.keys())
-        if ours.get(key) != theirs.get(key)
-    }
-
-
-def _task_key(measured: Measured, rule: str) -> tuple:
-    return rule, measured.answers.data, *task_key(measured.row)

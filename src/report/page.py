@@ -7,7 +7,7 @@ from typing import Any
 
 from src.pages import write_page
 from src.report.curves import rounded
-from src.report.details import Details, run_details
+from src.report.details import run_details
 from src.report.rows import (
     ABLATIONS,
     CONTRAST_NOTES,
@@ -31,7 +31,6 @@ def write_report_page(
     out_dir: Path,
     families: Families | None = None,
     explorer: Path | None = Path("outputs/spurious_eval/index.html"),
-    details: Details | None = None,
 ) -> Path:
     """Write `out_dir`/index.html and return its path.
 
@@ -39,18 +38,17 @@ def write_report_page(
         report: the dict of report.json.
         families: name to the lists of groupings that were trained together, for the figures.
         explorer: the page of spurious correlations; linked where it exists.
-        details: those of the runs; what is not there is read from the run folders.
     """
     path = Path(out_dir) / "index.html"
     link = None
     if explorer is not None and explorer.exists():
         link = Path(os.path.relpath(explorer, path.parent)).as_posix()
-    data = page_data(report, families or {}, details or {}) | {"explorer": link}
+    data = page_data(report, families or {}) | {"explorer": link}
     write_page(path, "report", "Results", data, PARTS)
     return path
 
 
-def page_data(report: Mapping[str, Any], families: Families, details: Details) -> dict[str, Any]:
+def page_data(report: Mapping[str, Any], families: Families) -> dict[str, Any]:
     """Return what the page's script reads; rows refer to runs and configurations to lines."""
     rows, lines = report["rows"], {}
     trained = {
@@ -64,10 +62,7 @@ def page_data(report: Mapping[str, Any], families: Families, details: Details) -
         "splits": sorted({row["split"] for row in rows}, key=("test", "val", "train").index),
         "rules": rule_positions(rows),
         "settings": differing_settings(rows),
-        "runs": [
-            _run(run, details.get(run["run"]) or run_details(run["run"], run["tasks"]), lines)
-            for run in report["runs"]
-        ],
+        "runs": [_run(run, run_details(run["run"], run["tasks"]), lines) for run in report["runs"]],
         "rows": [
             _row(row, shown, places, known.get(place(row)))
             for row, shown in zip(rows, positions(rows))

@@ -4,8 +4,9 @@ A method has a colour and a way to weight tasks has a shape; networks of one tas
 has no images is left out. All other figures are on the page.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -115,24 +116,23 @@ def together_and_alone(pairs: Sequence[Pairing], measure: str, note: str = "") -
     return forest(f"{MEASURES[measure].capitalize()} accuracy", panels, note)
 
 
-def row_marks(rows: Sequence[Row], measure: str) -> list[Mark]:
-    figures = ((row, row[measure]) for row in rows)
+def marks_of(figures: Iterable[tuple[Row, Mapping[str, Any]]], centre: str) -> list[Mark]:
+    """Return the marks of rows with figures; what has no value is left out."""
     return [
-        Mark(100 * f["mean"], _percent(f["low"]), _percent(f["high"]), row)
-        for row, f in figures
-        if f["mean"] is not None
+        Mark(*(None if of[key] is None else 100 * of[key] for key in (centre, "low", "high")), row)
+        for row, of in figures
+        if of[centre] is not None
     ]
+
+
+def row_marks(rows: Sequence[Row], measure: str) -> list[Mark]:
+    return marks_of(((row, row[measure]) for row in rows), "mean")
 
 
 def gap_marks(pairs: Sequence[Pairing], measure: str) -> list[Mark]:
     """Return the marks of the differences at equal settings."""
     matched = [pair for pair in pairs if pair.difference and pair.difference["matched"]]
-    figures = ((pair.row, pair.difference[measure]) for pair in matched)
-    return [
-        Mark(100 * f["difference"], _percent(f["low"]), _percent(f["high"]), row)
-        for row, f in figures
-        if f["difference"] is not None
-    ]
+    return marks_of(((pair.row, pair.difference[measure]) for pair in matched), "difference")
 
 
 def forest(title: str, panels: Mapping[str, Sequence[Line]], note: str) -> Figure | None:
@@ -151,7 +151,8 @@ def forest(title: str, panels: Mapping[str, Sequence[Line]], note: str) -> Figur
     # A task has the same height in all panels.
     heights = [max(2, *(len(line.marks) for line in same)) for same in zip(*panels.values())]
     slots = sum(heights) + 0.6 * len(heights)
-    colours = method_colours(rows)
+    others = sorted({row["method"] for row in rows} - METHOD_COLOURS.keys())
+    colours = METHOD_COLOURS | dict(zip(others, cycle(OTHER_COLOURS)))
     looks = {label(row): look_of(row, colours) for row in rows}
     width = 1.5 + 5.2 * len(panels)
     columns = max(1, int(width / 2.1))
@@ -193,13 +194,6 @@ def draw_mark(axis: Axes, y: float, mark: Mark, colours: Mapping[str, str]) -> N
     axis.plot([mark.value], [y], ls="", ms=6, mew=1.6, zorder=3, **look)
 
 
-def method_colours(rows: Sequence[Row]) -> dict[str, str]:
-    """Return a colour per method; methods beyond the known ones share a few others."""
-    others = sorted({row["method"] for row in rows} - METHOD_COLOURS.keys())
-    more = {name: OTHER_COLOURS[at % len(OTHER_COLOURS)] for at, name in enumerate(others)}
-    return METHOD_COLOURS | more
-
-
 def look_of(row: Row, colours: Mapping[str, str]) -> dict[str, Any]:
     colour, alone = colours[row["method"]], len(row["groupings"]) == 1
     shape = "o" if alone else SHAPES.get(row["weighting"], "^")
@@ -215,7 +209,3 @@ def label(row: Row) -> str:
 
 def readable(name: str) -> str:
     return name.replace("_", " ").replace(":", " : ")
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share

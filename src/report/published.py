@@ -1,11 +1,14 @@
 """Published results to compare our own with; the numbers stand in published.yaml."""
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
+
+from src.report.rows import CUT
 
 FILE = Path(__file__).with_name("published.yaml")
 
@@ -38,9 +41,9 @@ class Published(BaseModel):
 
 
 class PublishedDataset(BaseModel):
-    """Results on the worst group of one grouping; null: runs cannot have it yet."""
+    """Results on the worst group of one grouping."""
 
-    grouping: str | None
+    grouping: str
     results: list[Published]
 
 
@@ -54,13 +57,18 @@ def published() -> dict[str, PublishedDataset]:
 def reference(
     method: str,
     groupings: list[str],
-    network: str,
+    settings: Mapping[str, Any],
     split: str,
     dataset: str,
     rule: str,
     worst: float | None,
 ) -> dict[str, Any] | None:
     """Return the published result that a mean worst-group accuracy is compared with, or None.
+
+    Only full runs on the published input, from ImageNet weights, are compared.
+
+    Args:
+        settings: those of the row; see `runs.settings_of`.
 
     Returns:
         fractions `worst_group`, `std`, `average` and `difference`, the `source`, and `verdict`:
@@ -70,10 +78,12 @@ def reference(
     known = published().get(dataset)
     if worst is None or known is None or split != "test" or groupings != [known.grouping]:
         return None
+    if (settings["start"], settings["input"]) != ("pretrained", "224x224") or CUT in settings:
+        return None
     entries = [
         entry
         for entry in known.results
-        if (entry.method, entry.backbone, entry.variant) == (method, network, None)
+        if (entry.method, entry.backbone, entry.variant) == (method, settings["network"], None)
         and not entry.unverified
     ]
     if not entries:

@@ -15,7 +15,8 @@ Row = dict[str, Any]
 CUT = "max_steps"  # the setting of runs that were cut short
 
 # Rules in the order of a switch. `-own`: each task at the epoch that is best for itself.
-RULES = ("best-avg", "best-group", "best-worst", "best-avg-own", "best-group-own", "last")
+RULES = ("best-avg", "best-group", "best-class", "best-worst", "best-avg-own", "best-group-own")
+RULES += ("last",)
 # With one task these choose the same epoch as the rule on the right.
 SAME_FOR_ONE_TASK = {
     "best-worst": "best-group",

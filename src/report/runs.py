@@ -7,85 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from src.api import open_evaluator, open_run
+from src.config.compose import load_saved_config
 from src.config.saved import effective, read_config
 from src.config.schema import TABLE_OPTIONS
 from src.data.groupings import Grouping, parse_groupings
 from src.data.table import Table
 from src.evaluation.logits import Logits, rows_identity
 from src.evaluation.predict import RunEvaluator, saved_logits
-from src.io import UserError, read_json, validation_problems
-from src.objective.options import ACROSS, GRADIENT
-from src.report.rows import CUT
+from src.io import UserError, read_json
+from src.report.settings import (
+    OF_A_SEED,
+    OF_SEVERAL_TASKS,
+    OPTIONS_OF_SEVERAL_TASKS,
+    method_of,
+    settings_of,
+    weighting_of,
+    without,
+)
 from src.runs.folder import Run
 from src.runs.head_info import HeadInfo, head_file
-
-# What differs between runs of one setting: the seed, and files made from it.
-OF_A_SEED = ("seed", "error_set", "run")
-# Keys that a row shows in columns or settings of their own.
-SHOWN_ELSEWHERE = {
-    *("name", "method", "dataloader.sampler", "dataset.subsample", "dataset.subsample_type"),
-    *("dataset.groupings", "dataset.task_weights", "dataset.loss_balanced_task_weighting"),
-    *("objective.across", "objective.gradient"),
-    *("optimizer.lr", "optimizer.weight_decay", "dataloader.batch_size"),
-    *("train.total_epochs", "train.max_steps", "model.name", "model.pretrained"),
-    *("dataset.target_resolution", "dataset.data_augmentation"),
-}
-# What may differ where a task alone is compared with the same task among others.
-OF_SEVERAL_TASKS = ("groupings", "task_weights", "loss_balanced_task_weighting", "lbtw_alpha")
-OF_SEVERAL_TASKS += ("across", "gradient", "mtl_join_type", "name")
-OPTIONS_OF_SEVERAL_TASKS = tuple(f"objective.{name}." for name in (*ACROSS, *GRADIENT))
-# Methods that are a sampler or a subset; exp=erm with a sampler counts as one of them.
-PLANS = ("erm", "rwy", "rwg", "suby", "subg")
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-
-class _Model(_Section):
-    name: str
-    pretrained: bool
-
-
-class _Optimizer(_Section):
-    lr: float
-    weight_decay: float
-
-
-class _Train(_Section):
-    total_epochs: int
-    max_steps: int | None = None
-
-
-class _Loader(_Section):
-    batch_size: int
-    sampler: str | None
-
-
-class _Data(_Section):
-    name: str
-    groupings: list[str]
-    subsample_type: str | None
-    task_weights: list[float] | None
-    loss_balanced_task_weighting: bool
-    target_resolution: list[int]
-    data_augmentation: bool
-
-
-class RunConfig(_Section):
-    """What the report reads of a saved configuration."""
-
-    name: str
-    seed: int
-    method: str | None
-    model: _Model
-    optimizer: _Optimizer
-    train: _Train
-    dataloader: _Loader
-    dataset: _Data
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
@@ -107,12 +49,7 @@ class ReportRun:
 
     def __init__(self, folder: Path):
         self.folder, run = folder, Run(folder)
-        read = read_config(run.config)
-        try:
-            self.config = RunConfig.model_validate(read)
-        except ValidationError as error:
-            reason = "; ".join(validation_problems(error)[:3])
-            raise UserError(f"{run.config} cannot be used ({reason}); leave the run out") from error
+        read, self.config = read_config(run.config), load_saved_config(run.config)
         self.data = read["dataset"]
         try:
             self.groupings = parse_groupings(self.data["groupings"], columns=run.classes())
@@ -135,12 +72,12 @@ class ReportRun:
     @cached_property
     def identity(self) -> str:
         """Equal for runs that differ only in their seed."""
-        return json.dumps(_without(self.leaves, OF_A_SEED), sort_keys=True, default=str)
+        return json.dumps(without(self.leaves, OF_A_SEED), sort_keys=True, default=str)
 
     @cached_property
     def comparable(self) -> dict[str, Any]:
         """Equal where a task alone measures the effect of the other tasks, and nothing else."""
-        values = _without(self.leaves, OF_A_SEED + OF_SEVERAL_TASKS)
+        values = without(self.leaves, OF_A_SEED + OF_SEVERAL_TASKS)
         return {
             key: value
             for key, value in values.items()
@@ -183,81 +120,6 @@ class ReportRun:
             "has_validation": self.has_validation,
             "repeats": None if self.repeats is None else str(self.repeats),
         }
-
-
-def _without(leaves: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {key: value for key, value in leaves.items() if key.rpartition(".")[2] not in names}
-
-
-def method_of(config: RunConfig) -> str:
-    """Name a run's method by what it does: exp=erm with a sampler is the method of that sampler."""
-    if config.name not in PLANS or config.method is not None:
-        return config.name
-    parts = (config.dataset.subsample_type, config.dataloader.sampler)
-    return "+".join(part for part in parts if part) or "erm"
-
-
-def settings_of(config: RunConfig) -> dict[str, Any]:
-    """Return the settings that every report names; `name_differences` adds others."""
-    settings = {
-        "lr": config.optimizer.lr,
-        "weight_decay": config.optimizer.weight_decay,
-        "batch_size": config.dataloader.batch_size,
-        "epochs": config.train.total_epochs,
-        "network": config.model.name,
-        "start": "pretrained" if config.model.pretrained else "from scratch",
-        "input": "x".join(map(str, config.dataset.target_resolution)),
-        "augmentation": "yes" if config.dataset.data_augmentation else "no",
-    }
-    if config.train.max_steps is not None:
-        settings[CUT] = config.train.max_steps
-    return settings
-
-
-def name_differences(runs: Sequence[ReportRun]) -> None:
-    """Add to the settings of finished runs what else differs between runs of their method."""
-    by_method: dict[str, list[ReportRun]] = {}
-    for run in runs:
-        if run.state == "done":
-            by_method.setdefault(run.method, []).append(run)
-    for same in by_method.values():
-        kept = [_without(run.leaves, OF_A_SEED) for run in same]
-        first = kept[0]
-        differing = {
-            key
-            for values in kept
-            if values != first
-            for key in values.keys() | first.keys()
-            if values.get(key) != first.get(key)
-        }
-        # Options of a weighting are a difference only between runs of that weighting.
-        of_one = {
-            key
-            for key in differing
-            if key.startswith(OPTIONS_OF_SEVERAL_TASKS)
-            and len({str(values[key]) for values in kept if key in values}) == 1
-        }
-        keys = sorted(differing - SHOWN_ELSEWHERE - of_one)
-        for run, values in zip(same, kept):
-            run.settings |= {key: values.get(key) for key in keys}
-
-
-def weighting_of(config: RunConfig) -> str:
-    """Name how a run's tasks are weighted, by the names of --mtl_weighting or of the layers."""
-    data, objective = config.dataset, (config.model_extra or {}).get("objective") or {}
-    gradient = objective.get("gradient", "none")
-    if gradient != "none":
-        scaled = data.loss_balanced_task_weighting or set(data.task_weights or [1.0]) != {1.0}
-        return f"{gradient}_scaled" if scaled else gradient
-    if data.loss_balanced_task_weighting:
-        return "dynamic"
-    across = objective.get("across", "static")
-    if across not in (None, "static", "lbtw"):
-        return across
-    # Weights by delta and by hand look alike, so pages and figures call both unequal.
-    return (
-        "static_delta" if any(weight != 1 for weight in data.task_weights or ()) else "static_equal"
-    )
 
 
 class SplitRows:

@@ -1,6 +1,5 @@
 """Write rows of a report as text: terminal, CSV and LaTeX. People see percent."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,9 +9,16 @@ from src.evaluation.table import interval, percent
 from src.report.rows import Row, differing_settings
 
 SHORT = {"weight_decay": "wd", "batch_size": "batch"}
+
+
+def rule_text(row: Row) -> str:
+    """Return the rule that selected the epochs; marked if validation held nothing out."""
+    return row["rule"] + ("" if row.get("has_validation", True) else " (nothing held out)")
+
+
 # Columns that name a row; settings come after them where they differ.
 ABOUT: dict[str, Callable[[Row], Any]] = {
-    "rule": lambda row: row["rule"],
+    "rule": rule_text,
     "task": lambda row: row["grouping"],
     "trained with": lambda row: ", ".join(partners(row)) or "alone",
     "method": lambda row: row["method"],
@@ -103,6 +109,7 @@ def csv_text(rows: Sequence[Row]) -> str:
     columns["trained_with"] = [words(partners(row)) for row in rows]
     columns |= {name: [row["settings"].get(name) for row in rows] for name in settings}
     columns["seeds"] = [words(row["seeds"]) for row in rows]
+    columns["held_out_validation"] = [row["has_validation"] for row in rows]
     columns["chosen_epochs"] = [words(row["epochs"]) for row in rows]
     for measure in ("average", "worst_group"):
         for key in ("mean", "std", "low", "high"):
@@ -119,24 +126,6 @@ def csv_text(rows: Sequence[Row]) -> str:
     return table.to_csv(index=False)
 
 
-def json_text(report: Mapping[str, Any]) -> str:
-    """Return report.json: each run, row and comparison on a line of its own."""
-
-    def compact(value: Any) -> str:
-        return json.dumps(value, allow_nan=False)
-
-    parts = (
-        f"{compact(key)}: "
-        + (
-            "[\n" + ",\n".join(map(compact, value)) + "\n]"
-            if isinstance(value, list)
-            else compact(value)
-        )
-        for key, value in report.items()
-    )
-    return "{\n" + ",\n".join(parts) + "\n}\n"
-
-
 def words(values: Sequence[Any]) -> str:
     """Join values by spaces."""
     return " ".join(map(str, values))
@@ -151,7 +140,7 @@ def latex_text(rows: Sequence[Row]) -> str:
         "Method": lambda row: row["method"],
         "Weighting": ABOUT["weighting"],
         **({"Settings": lambda row: settings_text(row, names)} if names else {}),
-        "Epoch by": lambda row: row["rule"],
+        "Epoch by": rule_text,
         "Seeds": lambda row: len(row["seeds"]),
     }
     heads = [*columns, r"Average, \%", r"Worst group, \%", r"95\,\% interval (worst group)"]
@@ -166,10 +155,26 @@ def latex_text(rows: Sequence[Row]) -> str:
     ]
     kinds = " or ".join(sorted({row["interval"] for row in rows}))
     splits = ", ".join(sorted({row["split"] for row in rows}))
+    comment = f"{splits} split; mean and std over seeds; intervals: {kinds}"
+    return booktabs(heads, body, comment, len(columns))
+
+
+def latex_table(table: pd.DataFrame, comment: str) -> str:
+    """Return a table of text for booktabs."""
+    lines = table.itertuples(index=False)
+    body = [[latex(value).replace("-", "--") for value in line] for line in lines]
+    return booktabs([latex(name) for name in table], body, comment, len(table.columns))
+
+
+def booktabs(
+    heads: Sequence[str], body: Sequence[Sequence[str]], comment: str, num_text: int
+) -> str:
+    """Return a LaTeX table; the columns after the first `num_text` are aligned to the right."""
+    alignment = "l" * num_text + "r" * (len(heads) - num_text)
     lines = [
         r"% \usepackage{booktabs}",
-        f"% {splits} split; mean and std over seeds; intervals: {kinds}",
-        rf"\begin{{tabular}}{{{'l' * len(columns)}rrr}}",
+        f"% {comment}",
+        rf"\begin{{tabular}}{{{alignment}}}",
         r"\toprule",
         " & ".join(heads) + r" \\",
         r"\midrule",

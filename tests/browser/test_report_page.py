@@ -3,7 +3,7 @@
 import pytest
 
 from src.report.page import write_report_page
-from tests.report_example import LIPS, PAIR, example_grid, example_report, write_runs
+from tests.report_example import LIPS, PAIR, example_report, write_runs
 
 pytestmark = pytest.mark.browser
 
@@ -225,25 +225,6 @@ def test_figures_show_each_task_alone_and_together_with_intervals(page):
     assert accuracy.get_attribute("aria-label").startswith("average accuracy")
 
 
-def test_a_grid_of_settings_is_a_heatmap_whose_best_cell_has_a_frame(tmp_path, open_page):
-    page = open_page(write_report_page(example_grid(), tmp_path, FAMILIES))
-    table = page.locator("table.heat")
-    assert table.locator("th[scope=col]").all_inner_texts() == ["0.00001", "0.0001", "0.001"]
-    assert table.locator("th[scope=row]").all_inner_texts() == ["0.001", "0.01"]
-    assert table.locator("td").all_inner_texts() == ["50.0", "51.0", "52.0", "55.0", "56.0", "–"]
-    assert table.locator("td.best").inner_text() == "56.0"
-
-
-def test_grids_of_two_networks_are_two_heatmaps(tmp_path, open_page):
-    report = example_grid()
-    for row in list(report["rows"]):
-        other = row["settings"] | {"network": "resnet50"}
-        report["rows"].append(row | {"settings": other, "runs": ["logs/other"]})
-    page = open_page(write_report_page(report, tmp_path, FAMILIES))
-    assert page.locator("table.heat").count() == 2
-    assert page.locator("table.heat td.best").all_inner_texts() == ["56.0", "56.0"]
-
-
 def test_what_similar_pairs_are_held_against_is_said(tmp_path, open_page):
     families = {"similar": [PAIR], "disjoint": [PAIR]}
     page = open_page(write_report_page(example_report(), tmp_path, families))
@@ -254,19 +235,6 @@ def test_what_similar_pairs_are_held_against_is_said(tmp_path, open_page):
 def test_the_explorer_is_linked(page):
     link = page.locator("nav a", has_text="Spurious correlations")
     assert link.get_attribute("href") == "../eval/index.html"
-
-
-def test_light_and_dark_follow_the_system_and_the_button(page):
-    def background():
-        return page.evaluate("getComputedStyle(document.body).backgroundColor")
-
-    page.emulate_media(color_scheme="light")
-    light = background()
-    page.emulate_media(color_scheme="dark")
-    page.locator(":root[data-theme=dark]").wait_for(state="attached")
-    assert background() != light
-    page.click("#theme")
-    assert background() == light
 
 
 @pytest.mark.parametrize("width", [400, 1280, 1920])
@@ -333,8 +301,8 @@ def test_one_seed_and_a_group_without_images_are_named_and_never_0(tmp_path, ope
 
 def test_a_row_without_held_out_validation_says_so(tmp_path, open_page):
     report = example_report(str(tmp_path / "logs"))
-    for run in report["runs"]:
-        run["has_validation"] = run["method"] != "suby"
+    for entry in (*report["runs"], *report["rows"]):
+        entry["has_validation"] = entry["method"] != "suby"
     page = open_page(write_report_page(report, tmp_path, FAMILIES, None))
     methods = texts(page, columns(page).index("method") + 1)
     cells = page.locator("#table tbody tr.line > td:last-child").all_inner_texts()

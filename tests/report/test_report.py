@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from scripts.report_results import main
-from src.report.collect import Answers, Measured, _task_key, compare
+from src.report.compare import Answers, Measured, compare, comparison_key
 from src.report.published import Published, published, reference
-from src.report.runs import RunConfig, find_runs, name_differences, weighting_of
+from src.report.runs import find_runs
+from src.report.settings import name_differences, weighting_of
 from src.report.text import comparison_table, csv_text, gap, latex, latex_text, result_table
 from tests.report_example import BROWS, LIPS, example_grid, example_report
 
@@ -36,6 +37,7 @@ def predictions(shares, data="d"):
 
 
 A, B = "Young:Male", "Bald:Chubby"
+RESNET50 = {"network": "resnet50", "start": "pretrained", "input": "224x224"}
 
 
 def compared(rows, measured, comparable=None):
@@ -47,7 +49,7 @@ def compared(rows, measured, comparable=None):
     )
     alone = {}
     for single in singles:
-        alone.setdefault(_task_key(single, single.row["rule"]), []).append(single)
+        alone.setdefault(comparison_key(single, single.row["rule"]), []).append(single)
     return compare([together], alone)
 
 
@@ -115,18 +117,20 @@ def test_a_run_cut_short_is_no_counterpart_of_a_full_one():
     ],
 )
 def test_published_results_have_a_verdict(method, rule, worst, verdict, difference):
-    found = reference(method, ["Blond_Hair:Male"], "resnet50", "test", "celeba", rule, worst)
+    found = reference(method, ["Blond_Hair:Male"], RESNET50, "test", "celeba", rule, worst)
     assert found["verdict"] == verdict
     assert found["difference"] == pytest.approx(difference)
 
 
 def test_published_results_are_compared_with_their_own_kind_only():
     blond = ["Blond_Hair:Male"]
-    assert reference("erm", blond, "resnet18", "test", "celeba", "best-group", 0.5) is None
-    assert reference("erm", blond, "resnet50", "val", "celeba", "best-group", 0.5) is None
-    assert reference("erm", blond, "resnet50", "test", "synthetic", "best-group", 0.5) is None
-    assert reference("erm", [A], "resnet50", "test", "celeba", "best-group", 0.5) is None
-    assert reference("suby", blond, "resnet50", "test", "celeba", "best-group", 0.5) is None
+    for other in ({"network": "resnet18"}, {"input": "64x64"}, {"max_steps": 5}):
+        settings = RESNET50 | other
+        assert reference("erm", blond, settings, "test", "celeba", "best-group", 0.5) is None
+    assert reference("erm", blond, RESNET50, "val", "celeba", "best-group", 0.5) is None
+    assert reference("erm", blond, RESNET50, "test", "synthetic", "best-group", 0.5) is None
+    assert reference("erm", [A], RESNET50, "test", "celeba", "best-group", 0.5) is None
+    assert reference("suby", blond, RESNET50, "test", "celeba", "best-group", 0.5) is None
 
 
 def test_a_standard_error_becomes_a_standard_deviation():
@@ -158,9 +162,8 @@ def test_published_results_are_complete():
 )
 def test_weightings_are_named(changes, across, name, gradient):
     data = {"loss_balanced_task_weighting": False, "task_weights": None} | changes
-    config = RunConfig.model_construct(
-        dataset=SimpleNamespace(**data), objective={"across": across, "gradient": gradient}
-    )
+    objective = SimpleNamespace(across=across, gradient=gradient)
+    config = SimpleNamespace(dataset=SimpleNamespace(**data), objective=objective)
     assert weighting_of(config) == name
 
 

@@ -27,7 +27,7 @@ def report(tmp_path):
 
 
 def test_a_row_holds_its_numbers_and_its_difference_from_the_task_alone(report):
-    data = page_data(report, FAMILIES, {})
+    data = page_data(report, FAMILIES)
     (row,) = [
         row
         for row in data["rows"]
@@ -43,16 +43,16 @@ def test_a_row_holds_its_numbers_and_its_difference_from_the_task_alone(report):
 
 
 def test_only_settings_that_differ_are_named(report):
-    assert page_data(report, FAMILIES, {})["settings"] == ["weight_decay"]
+    assert page_data(report, FAMILIES)["settings"] == ["weight_decay"]
 
 
 def test_settings_keep_all_their_digits(report):
     report["rows"][0]["settings"]["lr"] = 0.000002511886
-    assert page_data(report, FAMILIES, {})["rows"][0]["settings"]["lr"] == 0.000002511886
+    assert page_data(report, FAMILIES)["rows"][0]["settings"]["lr"] == 0.000002511886
 
 
 def test_a_run_has_its_configuration_curves_state_and_error(report):
-    data = page_data(report, FAMILIES, {})
+    data = page_data(report, FAMILIES)
     run = next(run for run in data["runs"] if run["weighting"] == "dynamic")
     text = "\n".join(data["lines"][at] for at in run["config"])
     assert text.startswith("exp:\n  name: erm\n  seed: 0\n")
@@ -65,7 +65,7 @@ def test_a_run_has_its_configuration_curves_state_and_error(report):
 
 
 def test_weights_that_never_move_are_no_curve(report):
-    run = page_data(report, FAMILIES, {})["runs"][0]
+    run = page_data(report, FAMILIES)["runs"][0]
     assert run["curves"]["weights"] == {}
 
 
@@ -155,7 +155,7 @@ def test_a_report_of_400_runs_of_50_epochs_stays_under_10_megabytes(report, tmp_
         for row in report["rows"]:
             large["rows"].append({**deepcopy(row), "settings": {"lr": copy}})
     size = write_report_page(large, tmp_path, FAMILIES).stat().st_size
-    one_run = len(json.dumps(page_data({**large, "rows": []}, {}, {})["runs"][0]))
+    one_run = len(json.dumps(page_data({**large, "rows": []}, {})["runs"][0]))
     assert one_run < 16_000
     assert size + 397 * one_run < 10e6
 
@@ -166,7 +166,7 @@ def test_each_task_of_several_shows_the_epoch_that_is_best_for_itself():
     rules = {"best-avg-Big_Lips": ["best-avg-own"], "best-avg-Bushy_Eyebrows": [], "7": ["7"]}
     for rule, shown in rules.items():
         report["rows"] = [{**row, "rule": rule, "grouping": LIPS}]
-        assert page_data(report, {}, {})["rows"][0]["shown"] == shown
+        assert page_data(report, {})["rows"][0]["shown"] == shown
 
 
 def test_a_task_alone_stands_at_every_rule_that_only_several_tasks_tell_apart():
@@ -177,10 +177,10 @@ def test_a_task_alone_stands_at_every_rule_that_only_several_tasks_tell_apart():
         if row["grouping"] == BROWS and len(row["groupings"]) == 1 and row["rule"] == "best-group"
     )
     report["rows"] = [alone]
-    assert page_data(report, {}, {})["rows"][0]["shown"] == [
+    assert page_data(report, {})["rows"][0]["shown"] == [
         "best-group",
         "best-worst",
         "best-group-own",
     ]
     report["rows"] = [alone, {**alone, "rule": "best-worst"}]  # unless the report says it itself
-    assert page_data(report, {}, {})["rows"][0]["shown"] == ["best-group", "best-group-own"]
+    assert page_data(report, {})["rows"][0]["shown"] == ["best-group", "best-group-own"]

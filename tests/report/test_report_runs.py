@@ -213,21 +213,14 @@ def test_unfinished_runs_are_listed_with_their_state(data, tmp_path, capsys):
     argv = ["--log_dirs", str(folder), "--out_dir", str(tmp_path / "out"), "--rules", "best-group"]
     assert main(argv) == 0
     told = capsys.readouterr().out
-    assert "1 runs: 1 stopped" in told and "not in the table, unfinished" in told
+    assert "1 run: 1 stopped" in told and "not in the table, unfinished" in told
     assert "No finished run" in (tmp_path / "out" / "index.html").read_text()
 
 
-@pytest.mark.parametrize(
-    ("broken", "told"),
-    [
-        ("exp:\n  objective: {}\n  name: erm\n", "seed: Field required"),
-        ("exp:\n  objective: {}\n  name: 3\n", "name: Input should be a valid string"),
-    ],
-)
-def test_an_incomplete_config_is_reported(data, tmp_path, broken, told):
+def test_an_incomplete_config_is_reported(data, tmp_path):
     folder = write_run(tmp_path / "run", data, [YOUNG], {split: counts(4) for split in TEN})
-    (folder / "config.yaml").write_text(broken)
-    with pytest.raises(UserError, match=rf"config\.yaml cannot be used \({told}"):
+    (folder / "config.yaml").write_text("exp:\n  objective: {}\n  name: erm\n")
+    with pytest.raises(UserError, match=r"run/config\.yaml: exp\.seed is missing"):
         build_report([folder])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from src.io import read_json
-from tests.report_study import study, write_study
+from tests.report_study import write_study
 
 REPOSITORY = Path(__file__).parents[2]
 RUNS = 1000
@@ -37,8 +37,3 @@ def test_1000_runs_are_reported_in_seconds(tmp_path):
     several = [row for row in report["rows"] if len(row["groupings"]) > 1]
     assert several and len(report["comparisons"]) <= len(several)
     assert (tmp_path / "out" / "index.html").stat().st_size < 20e6
-
-
-def test_the_study_has_1000_runs_and_none_twice():
-    runs = list(study())[:RUNS]
-    assert len(set(runs)) == len(runs) == RUNS
