@@ -96,7 +96,7 @@ def evaluate(args: argparse.Namespace, json_dir: Path, out_dir: Path) -> None:
     pairs = table_rows(matrix, split)
     write_table(out_dir / "spurious_correlations.csv", pairs)
     write_json(out_dir / "clusters.json", summary)
-    plot_matrix(out_dir, matrix, clusters, together, args.gamma, threshold, args.figures)
+    plot_matrix(out_dir, matrix, clusters, threshold, args.figures)
     page = json_dir / "index.html"
     write_explorer(page, matrix, evaluated, clusters, summary, faces, args.thumbnails)
     print_summary(summary, pairs)

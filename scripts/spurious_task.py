@@ -10,10 +10,10 @@ from pathlib import Path
 
 from src.api import open_evaluator, open_run
 from src.io import exit_on_user_error, expand
+from src.spurious.columns import binary_columns
 from src.spurious.results import (
     Checkpoint,
     Summary,
-    binary_columns,
     evaluate_pairs,
     is_finished,
     is_right,

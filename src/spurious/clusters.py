@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.cluster import KMeans, SpectralCoclustering
 from sklearn.exceptions import ConvergenceWarning
 
@@ -32,12 +33,6 @@ class Factors:
     @property
     def d(self) -> int:
         return self.features.shape[1]
-
-
-def softmax_columns(matrix: np.ndarray) -> np.ndarray:
-    """Return the softmax down each column."""
-    powers = np.exp(matrix - matrix.max(axis=0, keepdims=True))
-    return powers / powers.sum(axis=0, keepdims=True)
 
 
 def bicluster(matrix: np.ndarray, k: int, seed: int = 0) -> Clustering:
@@ -103,13 +98,13 @@ def find_clusters(
         attributes); `bicluster_TT` of S S over the rows of the tasks themselves, if `square`;
         `svd_attributes` and `svd_tasks`, k-means on the SVD features of M and of its transpose.
     """
-    soft = softmax_columns(matrix / 100)  # (A, T)
+    soft = softmax(matrix / 100, axis=0)  # (A, T)
     found = {
         "bicluster_T": bicluster(soft, k, seed),
         "bicluster_TA": bicluster(soft @ soft.T, k, seed),
     }
     if square is not None:
-        soft_square = softmax_columns(matrix[square] / 100)  # (T, T)
+        soft_square = softmax(matrix[square] / 100, axis=0)  # (T, T)
         found["bicluster_TT"] = bicluster(soft_square @ soft_square, k, seed)
     return found | {
         "svd_attributes": kmeans(svd_features(matrix, gamma).features, k, seed),

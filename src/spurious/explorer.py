@@ -15,12 +15,11 @@ from src.evaluation.metrics import wilson
 from src.io import UserError
 from src.pages import write_page
 from src.spurious.clusters import Clustering
+from src.spurious.columns import codes
 from src.spurious.matrix import Matrix
-from src.spurious.results import Evaluated, codes
+from src.spurious.results import Evaluated
 
 SIDE = 72  # pixels of an example image
-# With more candidates the choice is slow and hardly better.
-_CANDIDATES = 4000
 # Orders of the page by clusters: label, clustering of the rows, clustering of the columns.
 _CLUSTER_ORDERS = (
     ("biclusters of T", "bicluster_T", "bicluster_T"),
@@ -115,12 +114,9 @@ def choose_faces(evaluated: Evaluated, dataset: Dataset, per_group: int) -> list
         UserError: an image is missing or cannot be read.
     """
     images, rows = dataset.files, evaluated.rows
-    names = dict.fromkeys([*evaluated.attributes, *evaluated.tasks])
-    values = codes(rows, list(names))
-    drawn = np.random.default_rng(0).permutation(len(rows))[:_CANDIDATES]
-    rare = np.flatnonzero(_rarity(values) < 2 * per_group)
-    candidates = np.unique(np.concatenate([drawn, rare]))
-    chosen = candidates[cover(values[candidates], per_group)]
+    values = codes(rows, list(dict.fromkeys([*evaluated.attributes, *evaluated.tasks])))
+    drawn = np.random.default_rng(0).permutation(len(rows))
+    chosen = drawn[cover(values[drawn], per_group)]
     attributes, labels = codes(rows, evaluated.attributes), codes(rows, evaluated.tasks)
     return [
         {
@@ -137,39 +133,25 @@ def _characters(values: np.ndarray) -> str:
     return "".join("01?"[value] for value in values.tolist())
 
 
-def _rarity(values: np.ndarray) -> np.ndarray:
-    """Return how many examples share the rarest combination of two classes of an example (N,)."""
-    one_hot = _one_hot(values)  # (N, 2C)
-    counts = one_hot.T @ one_hot  # (2C, 2C) examples of each combination
-    return np.array([counts[np.ix_(row > 0, row > 0)].min() for row in one_hot])
+def cover(values: np.ndarray, per_group: int) -> list[int]:
+    """Choose examples that show each combination of two columns' classes `per_group` times.
 
-
-def _one_hot(values: np.ndarray) -> np.ndarray:
-    return np.concatenate([values == 0, values == 1], axis=1).astype(np.float32)
-
-
-def cover(values: np.ndarray, per_group: int) -> np.ndarray:
-    """Choose few examples that show each combination of two columns' classes `per_group` times.
-
-    Greedy: the next example is the one with the most combinations that still lack examples.
+    An example is chosen if it shows a combination that lacks examples so far.
 
     Args:
         values: (N, C) 0 or 1; -1 (unknown) belongs to no combination.
 
     Returns:
-        Positions in the order of choice. All examples of a rarer combination are chosen.
+        Positions of the chosen examples. All examples of a rarer combination are chosen.
     """
-    one_hot = _one_hot(values)  # (N, 2C)
+    one_hot = np.concatenate([values == 0, values == 1], axis=1).astype(np.float32)  # (N, 2C)
     lacking = np.minimum(one_hot.T @ one_hot, per_group)  # (2C, 2C)
-    left = np.ones(len(one_hot), bool)
     chosen = []
-    while lacking.any() and left.any():
-        gain = np.einsum("na,na->n", one_hot @ (lacking > 0).astype(np.float32), one_hot)  # (N,)
-        best = int(np.argmax(np.where(left, gain, -1)))
-        left[best] = False
-        chosen.append(best)
-        lacking = np.maximum(lacking - np.outer(one_hot[best], one_hot[best]), 0)
-    return np.array(chosen, np.int64)
+    for row, shown in enumerate(one_hot):
+        if shown @ lacking @ shown > 0:
+            chosen.append(row)
+            lacking = np.maximum(lacking - np.outer(shown, shown), 0)
+    return chosen
 
 
 def _data_url(images: ImageFiles, name: str) -> str:

@@ -11,8 +11,9 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from src.spurious.clusters import Clustering, cluster_stability, find_clusters, share_together
+from src.spurious.columns import codes
 from src.spurious.delta import benjamini_hochberg, count_pairs, gaps, label_association
-from src.spurious.results import Evaluated, codes, null
+from src.spurious.results import Evaluated, null
 
 
 @dataclass(frozen=True)
@@ -78,18 +79,14 @@ def build_matrix(evaluated: Evaluated) -> Matrix:
 
 def table_rows(matrix: Matrix, split: str) -> list[dict[str, Any]]:
     """Return all pairs as the rows that `pairs.write_table` takes."""
+    names = ("delta", "signed_delta", "se", "p", "q", "phi", "risk_difference")
+    figures = {name: getattr(matrix, name.removesuffix("_delta")) for name in names}
     return [
         {
             "task": task,
             "attribute": attribute,
-            "delta": null(matrix.delta[row, column]),
-            "signed_delta": null(matrix.signed[row, column]),
-            "se": null(matrix.se[row, column]),
-            "p": null(matrix.p[row, column]),
-            "q": null(matrix.q[row, column]),
+            **{name: null(values[row, column]) for name, values in figures.items()},
             **{f"n{group}": int(matrix.total[row, column, group]) for group in range(4)},
-            "phi": null(matrix.phi[row, column]),
-            "risk_difference": null(matrix.risk_difference[row, column]),
             "tested": bool(matrix.tested[row, column]),
             "split": split,
         }

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from src.data.table import Table
 from src.figures import heatmap, readable, save_figure
-from src.spurious.clusters import Clustering, svd_features
+from src.spurious.clusters import Clustering
+from src.spurious.columns import codes
 from src.spurious.delta import count_pairs, gaps
-from src.spurious.matrix import Matrix, member_names, phi_rank_correlation
-from src.spurious.results import codes
+from src.spurious.matrix import Matrix, phi_rank_correlation
 
 FIGURES = ("paper", "all")
 _KNEE = "#cc3311"
@@ -65,41 +65,28 @@ def plot_matrix(
     folder: Path,
     matrix: Matrix,
     clusters: dict[str, Clustering],
-    together: dict[str, Clustering],
-    gamma: float,
     threshold: float | None,
     figures: str = "paper",
 ) -> None:
     """Draw the figures of a matrix.
 
     Args:
-        clusters: of `find_clusters`; together: of `resample_clusters`.
-        gamma: share of the squared singular values.
+        clusters: of `find_clusters`.
         threshold: the knee of the deltas.
         figures: `paper` draws deltas.png, deltas_histogram.png and label_correlation.png; `all`
-            also each clustering, its stability, the singular values and the deltas of each task.
+            also each clustering and the deltas of each task.
     """
     plot_clustering(folder / "deltas.png", matrix, "bicluster_T", clusters["bicluster_T"])
     plot_histogram(folder / "deltas_histogram.png", matrix, threshold)
     plot_label_correlation(folder / "label_correlation.png", matrix)
-    if figures != "all":
-        return
-    for name, found in clusters.items():
-        plot_clustering(folder / f"{name}.png", matrix, name, found)
-        for kind, names in zip(("rows", "columns"), member_names(matrix, name)):
-            order = getattr(found, kind)
-            if order is not None:
-                title = f"{name}: share of resamples in which two {kind} stay together"
-                _draw_sorted(
-                    *(folder / f"stability_{name}_{kind}.png", title, "share"),
-                    *(getattr(together[name], kind), names, names, order, order),
-                )
-    plot_singular_values(folder / "singular_values.png", matrix, gamma)
-    plot_counts(folder / "deltas_heatmap.png", matrix, threshold)
+    if figures == "all":
+        for name, found in clusters.items():
+            plot_clustering(folder / f"{name}.png", matrix, name, found)
+        plot_counts(folder / "deltas_heatmap.png", matrix, threshold)
 
 
 def plot_clustering(path: Path, matrix: Matrix, name: str, found: Clustering) -> None:
-    """Draw the deltas with rows and columns in the order of a clustering."""
+    """Draw the deltas with rows and columns in the order of a clustering, and lines between."""
     values, row_names = matrix.delta, matrix.attributes
     rows, columns = found.rows, found.columns
     if name == "bicluster_TA":  # attributes by attributes: the tasks keep their order
@@ -108,54 +95,24 @@ def plot_clustering(path: Path, matrix: Matrix, name: str, found: Clustering) ->
         values, row_names = matrix.delta[matrix.square], matrix.tasks
     elif name == "svd_tasks":
         rows, columns = None, found.rows
-    title = f"delta, sorted by {name}"
-    _draw_sorted(path, title, "delta, points", values, row_names, matrix.tasks, rows, columns)
-
-
-def _draw_sorted(
-    path: Path,
-    title: str,
-    label: str,
-    values: np.ndarray,
-    row_names: Sequence[str],
-    column_names: Sequence[str],
-    row_clusters: np.ndarray | None,
-    column_clusters: np.ndarray | None,
-) -> None:
-    """Draw values (R, C) sorted by clusters, with lines between these."""
     figure = Figure(figsize=(11.5, 10))
     figure.subplots_adjust(0.13, 0.14, 0.95, 0.97)
     axes = figure.subplots()
     sides = []
     for names, clusters, line in (
-        (row_names, row_clusters, axes.axhline),
-        (column_names, column_clusters, axes.axvline),
+        (row_names, rows, axes.axhline),
+        (matrix.tasks, columns, axes.axvline),
     ):
         clusters = np.zeros(len(names), int) if clusters is None else clusters
         order = np.argsort(clusters, kind="stable")
         sides.append((order, [names[place] for place in order]))
         for border in np.flatnonzero(np.diff(clusters[order])) + 1:
             line(border, color="#0077cc", linewidth=0.9)
-    (row_order, rows), (column_order, columns) = sides
-    options = {"vmax": 1} if label == "share" else {}
-    heatmap(axes, values[np.ix_(row_order, column_order)], rows, columns, label, **options)
-    if label != "share":
-        axes.set(ylabel="spurious attribute", xlabel="task")
-    axes.set_title(title, fontsize=11, loc="left")
-    save_figure(figure, path)
-
-
-def plot_singular_values(path: Path, matrix: Matrix, gamma: float) -> None:
-    """Draw the cumulative share of squared singular values, with a line at gamma."""
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for name, values in (("attributes", matrix.filled), ("tasks", matrix.filled.T)):
-        squares = svd_features(values, gamma).singular_values ** 2
-        shares = np.cumsum(squares) / squares.sum()
-        axes.plot(np.arange(1, len(shares) + 1), shares, marker=".", label=name)
-    axes.axhline(gamma, color="grey", linestyle="--", linewidth=1, label=f"gamma = {gamma:g}")
-    axes.set(xlabel="factors kept, d", ylabel="share of squared singular values", ylim=(0, 1.03))
-    axes.legend(loc="lower right")
+    (row_order, row_names), (column_order, column_names) = sides
+    ordered = values[np.ix_(row_order, column_order)]
+    heatmap(axes, ordered, row_names, column_names, "delta, points")
+    axes.set(ylabel="spurious attribute", xlabel="task")
+    axes.set_title(f"delta, sorted by {name}", fontsize=11, loc="left")
     save_figure(figure, path)
 
 

@@ -19,7 +19,8 @@ from src.data.groupings import Grouping
 from src.data.table import Table
 from src.evaluation.logits import Logits, load_logits, predictions, rows_identity
 from src.evaluation.metrics import summarise
-from src.io import UserError, did_you_mean, read_json, write_atomic, write_json
+from src.io import UserError, read_json, write_atomic, write_json
+from src.spurious.columns import binary_columns, codes
 from src.spurious.delta import count_pairs, gaps
 
 MAKE = "run python -m scripts.run_create_spurious_matrix"
@@ -70,34 +71,6 @@ class Evaluated:
         return tuple(summary.task for summary in self.summaries)
 
 
-def binary_columns(table: Table, names: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Return the binary columns of a table, or check that the named ones are.
-
-    Raises:
-        UserError: a named column does not exist or is not binary; or the table has no binary one.
-    """
-    classes = dict(zip(table.columns, map(len, table.classes)))
-    problems = [
-        f"column '{name}' does not exist{did_you_mean(name, classes)}"
-        if name not in classes
-        else f"column '{name}' has {classes[name]} classes: delta needs a task and an attribute "
-        "with two"
-        for name in names or ()
-        if classes.get(name) != 2
-    ]
-    found = tuple(names or [name for name, count in classes.items() if count == 2])
-    if not found:
-        problems.append("the data set has no binary column: delta needs columns with two classes")
-    if problems:
-        raise UserError(problems)
-    return found
-
-
-def codes(table: Table, names: Sequence[str]) -> np.ndarray:
-    """Return the class codes (N, len(names)) of some columns; -1 = unknown."""
-    return table.codes[:, [table.columns.index(name) for name in names]]
-
-
 def is_right(logits: Logits, rows: Table, tasks: Sequence[str]) -> np.ndarray:
     """Return whether the prediction of each task is correct, (N, T) bool."""
     columns = [predictions(logits.of_task(task)) == rows.column(task) for task in tasks]
@@ -121,6 +94,8 @@ def evaluate_pairs(
     counts = count_pairs(right[:, None], codes(rows, [task]), codes(rows, attributes))
     (correct,), (total,) = counts  # (A, 4) each
     statistics = gaps(correct, total)
+    names = {"delta": "delta", "signed_delta": "signed", "se": "se", "p": "p"}
+    figures = {name: getattr(statistics, field) for name, field in names.items()}
     pairs = []
     for row, attribute in enumerate(attributes):
         if attribute == task:
@@ -131,10 +106,7 @@ def evaluate_pairs(
                 "grouping": grouping.name,
                 "attribute": attribute,
                 "groups": summarise(grouping, correct[row], total[row], None)["groups"],
-                "delta": null(statistics.delta[row]),
-                "signed_delta": null(statistics.signed[row]),
-                "se": null(statistics.se[row]),
-                "p": null(statistics.p[row]),
+                **{name: null(values[row]) for name, values in figures.items()},
                 "tested": bool(statistics.tested[row]),
             }
         )

@@ -19,12 +19,11 @@ from src.data.celeba import ATTRIBUTES
 from src.data.table import Table
 from src.io import UserError, read_json, write_json
 from src.runs.folder import Run
+from src.spurious.columns import binary_columns, codes
 from src.spurious.explorer import choose_faces, cover
 from src.spurious.matrix import build_matrix, phi_rank_correlation
 from src.spurious.results import (
     Evaluated,
-    binary_columns,
-    codes,
     finished,
     read_evaluated,
     refuse_other_data,
@@ -198,8 +197,6 @@ def test_two_runs_of_spurious_eval_write_identical_files(planted, tmp_path):
         "bicluster_TT.png",
         "svd_attributes.png",
         "svd_tasks.png",
-        "stability_svd_tasks_rows.png",
-        "singular_values.png",
         "deltas_heatmap.png",
         "deltas_histogram.png",
         "label_correlation.png",
