@@ -320,29 +320,24 @@ def test_a_trial_of_one_step_is_never_the_baseline(data, tmp_path, capsys):
     assert "cut short by max_steps" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "override, name",
-    [
-        ("exp.optimizer.momentum=0.5", "optimizer.momentum"),
-        ("exp.optimizer.schedule=cosine", "optimizer.schedule"),
-        ("exp.train.precision=bf16", "train.precision"),
-        ("exp.optimizer.weight_decay=0.5", "weight_decay"),
-    ],
-)
-def test_every_setting_that_decides_a_result_is_a_row(data, tmp_path, override, name):
+def test_every_setting_that_decides_a_result_is_a_row(data, tmp_path):
     right = {split: counts(4) for split in TEN}
+    changes = {
+        "optimizer.momentum": 0.5,
+        "optimizer.schedule": "cosine",
+        "train.precision": "bf16",
+        "optimizer.weight_decay": 0.5,
+    }
+    overrides = [f"exp.{name}={value}" for name, value in changes.items()]
     folders = [
         write_run(tmp_path / "plain", data, [YOUNG], right),
-        write_run(tmp_path / "other", data, [YOUNG], right, override),
+        write_run(tmp_path / "other", data, [YOUNG], right, *overrides),
     ]
-    first, second = rows_of(folders, rule="best-group")
-    assert first["settings"][name] != second["settings"][name]
-    together = write_run(
-        tmp_path / "both",
-        data,
-        [YOUNG, "Male:Young"],
-        {split: [counts(6)[0] | {"Male:Young": (10, 10, 10, 10)}] for split in TEN},
-        override,
-    )
+    settings = {row["runs"][0]: row["settings"] for row in rows_of(folders, rule="best-group")}
+    plain, other = (settings[str(folder)] for folder in folders)
+    for name in (*list(changes)[:3], "weight_decay"):
+        assert plain[name] != other[name]
+    both = {split: [counts(6)[0] | {"Male:Young": (10, 10, 10, 10)}] for split in TEN}
+    together = write_run(tmp_path / "both", data, [YOUNG, "Male:Young"], both, *overrides)
     (found,) = {tuple(pair["alone"]) for pair in build_report([*folders, together])["comparisons"]}
     assert found == (str(tmp_path / "other"),)
