@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.stats.qmc import Sobol
@@ -31,7 +32,7 @@ from src.io import UserError, exit_on_user_error, expand, validation_problems
 from src.report.methods import METHODS
 from src.runs.folder import Run
 
-MOST_KEYS, SOBOL_SEED = 6, 0
+MOST_KEYS = 6  # that a method draws
 RULES = ("best-group", "best-avg", "best-class", "last")
 
 
@@ -68,7 +69,8 @@ class Benchmark:
         own = self.settings.methods.get(method, [])
         fixed = FIXED.get(method, {}) | parse_overrides(own)
         given = fixed.keys() | parse_overrides(self.overrides).keys()
-        points = Sobol(MOST_KEYS, rng=SOBOL_SEED).random_base2((self.budget - 1).bit_length())
+        rng = np.random.default_rng(0)  # named `seed` in older versions of scipy
+        points = Sobol(MOST_KEYS, seed=rng).random_base2((self.budget - 1).bit_length())
         # The first keys of all methods are the same, and so are their values.
         drawn = {
             key: pick(self.settings.ranges.get(key, options), point)

@@ -1,6 +1,5 @@
 """Measure a benchmark: choose settings on validation, compare the retrained runs on test."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -233,14 +232,3 @@ def training_cost(run: Run) -> tuple[float, float]:
 def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
     """Return which points no other one exceeds in both coordinates."""
     return [not any(x >= a and y >= b and (x, y) != (a, b) for x, y in points) for a, b in points]
-
-
-def values_text(values: Mapping[str, Any]) -> str:
-    """Format the values of a setting: `lr 0.01, wd 0.001`."""
-    from src.report.text import short_name
-
-    return ", ".join(
-        f"{short_name(key)} {value if isinstance(value, str) else json.dumps(value)}"
-        for key, value in values.items()
-        if not key.endswith("stage_1.run")
-    )

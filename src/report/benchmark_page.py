@@ -1,6 +1,7 @@
 """Write a benchmark as one page, a CSV, a LaTeX table and a JSON."""
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -15,8 +16,7 @@ from matplotlib.figure import Figure
 from src.evaluation.plots import FAINT, GRID, INK
 from src.evaluation.table import interval, percent
 from src.io import write_atomic, write_json
-from src.report.benchmark import values_text
-from src.report.text import gap, latex_table, published
+from src.report.text import gap, latex_table, published, short_name
 
 Entry = Mapping[str, Any]
 RULE_NAMES = {
@@ -145,6 +145,15 @@ def csv_table(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return the figures as fractions, a column for each number of benchmark.json."""
     table = pd.json_normalize(list(entries), sep="_")
     return table[[name for name in table if not table[name].map(type).eq(list).any()]]
+
+
+def values_text(values: Mapping[str, Any]) -> str:
+    """Format the values of a setting: `lr 0.01, wd 0.001`."""
+    return ", ".join(
+        f"{short_name(key)} {value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in values.items()
+        if not key.endswith("stage_1.run")
+    )
 
 
 def scatter(entries: Sequence[Entry]) -> Figure:
