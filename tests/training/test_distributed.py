@@ -26,7 +26,8 @@ from src.io import UserError, read_json
 from src.models.build import Network
 from src.models.freezing import freeze
 from src.runs.folder import Run
-from src.sampling.plans import epoch_positions, erm, split_batches
+from src.sampling.epochs import epoch_positions, split_batches
+from src.sampling.plans import erm
 from src.training.checkpoints import load_checkpoint
 from src.training.distributed import Ranks, synchronise_batch_norm
 from src.training.metrics_log import read_metrics
