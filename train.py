@@ -15,6 +15,7 @@ from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from src.api import open_run
 from src.config.compose import launch, load_saved_config
 from src.config.saved import is_first_edition, read_yaml, save_config
 from src.config.schema import Config, dataset_options, group_options
@@ -24,6 +25,7 @@ from src.io import UserError, exit_on_user_error, expand, write_json
 from src.methods.options import STAGED
 from src.objective.options import ObjectiveOptions
 from src.runs.folder import Run
+from src.runs.selection import default_rule
 
 if TYPE_CHECKING:
     import torch
@@ -89,9 +91,8 @@ def main(config: Config) -> None:
                     with suppress(UserError, OSError):  # the first error is the one to show
                         run.set_status(state="failed", error=str(error) or type(error).__name__)
                 raise
-    by_group = config.dataset.subgroup_labels or config.method == "xrm"
-    best = "best-group" if by_group else "best-class"
-    command = ["python", "test.py", "--log_dir", str(run.path), "--ckpt_num", best]
+    rule = default_rule(open_run(run.path))
+    command = ["python", "test.py", "--log_dir", str(run.path), "--ckpt_num", rule]
     print(f"evaluate it: {shlex.join([*command, '--split', 'test'])}")
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 
 from src.api import open_evaluator, open_run
 from src.data.groupings import Grouping
+from src.evaluation.evaluator import RunEvaluator
 from src.evaluation.logits import log_losses, predictions
 from src.evaluation.metrics import wilson
 from src.evaluation.plots import (
@@ -26,7 +27,6 @@ from src.evaluation.plots import (
     mistakes_sheet,
     save_figure,
 )
-from src.evaluation.predict import RunEvaluator
 from src.evaluation.results import evaluate, read_evaluation
 from src.evaluation.table import interval, percent
 from src.io import UserError, exit_on_user_error, expand, write_json

@@ -4,8 +4,8 @@ python -m scripts.probe_features --log_dir RUN
 
 Fits linear probes for the task and for the attribute on the features of validation, and a last
 layer on equally large groups; all are measured on test. Features are saved in the run folder, so
-that a second call takes seconds. Writes results/probes_<checkpoint>.json, which report_results
-shows.
+that a second call takes seconds. Writes results/<split>_probes_<checkpoint>.json, which
+report_results shows.
 """
 
 import argparse
@@ -22,8 +22,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--ckpt_num", help="an epoch, last, or a rule; default best-group")
     parser.add_argument("--groupings", nargs="+", help="Task:Attr; default: those of the training")
-    parser.add_argument("--fit", default="val", choices=("train", "val"))
-    parser.add_argument("--split", default="test", choices=("val", "test"), help="to measure on")
+    parser.add_argument("--fit", default="val", help="split to fit on")
+    parser.add_argument("--split", default="test", help="split to measure on")
     parser.add_argument("--root", type=expand, help="folder of the data set, if it has moved")
     parser.add_argument("--device", help="auto, cpu or cuda")
     args = parser.parse_args(argv)
@@ -52,8 +52,15 @@ def main(argv: list[str] | None = None) -> None:
             own = predictions(logits.of_task(grouping.task))
             probes.append(probe(grouping, features, rows, own))
             show(probes[-1], args.fit, args.split)
-        found = ProbeFile(epoch=run.epoch, fit=args.fit, measured=args.split, probes=probes)
-        path = evaluator.run.results / f"probes_{run.checkpoint}.json"
+        tag = evaluator.tag(args.split) or evaluator.tag(args.fit)
+        found = ProbeFile(
+            epoch=run.epoch,
+            fit=args.fit,
+            measured=args.split,
+            other_data=bool(tag),
+            probes=probes,
+        )
+        path = evaluator.run.probes(args.split, f"{run.checkpoint}{tag}")
         write_json(path, found.model_dump())
         print(path)
 

@@ -18,7 +18,7 @@ from scripts.jobs.states import count_states
 from scripts.status import print_table
 from src.io import UserError, exclusive, exit_on_user_error, expand, write_atomic, write_json
 from src.report.rows import CUT, rule_positions
-from src.report.text import comparison_table, csv_text, latex_text, result_table
+from src.report.text import comparison_table, csv_text, latex_text, probe_table, result_table
 
 BY = {
     "method": lambda row: row["method"],
@@ -135,6 +135,10 @@ def show(report: dict[str, Any], split: str) -> None:
     if unchecked:
         print("no held-out validation figure, as the last fit used all of validation:")
         print_table([("run",), *unchecked])
+    probes = probe_table(report["runs"])
+    if len(probes) > 1:
+        print("what the features hold, and what a balanced last layer makes of them:")
+        print_table(probes)
     rest = [(run["state"], run["run"]) for run in report["runs"] if run["state"] != "done"]
     if rest:
         print("not in the table, unfinished:")

@@ -12,10 +12,11 @@ from src.config.compose import load_saved_config
 from src.config.schema import dataset_options
 from src.data.dataset import LAYOUTS, choose_pixels
 from src.data.groupings import parse_groupings
-from src.evaluation.predict import RunEvaluator
+from src.evaluation.evaluator import RunEvaluator
 from src.evaluation.trained_run import TrainedRun
 from src.io import UserError, expand
 from src.runs.folder import Run
+from src.runs.selection import default_rule
 
 
 def open_run(path: str | Path) -> Run:
@@ -84,6 +85,8 @@ def open_evaluator(
         device or config.train.device,
         config.train.precision,
         batch_size or config.dataloader.eval_batch_size,
+        data.groups_known if data.subgroup_labels else 0.0,
+        config.seed,
         moved=root is not None,
     )
 
@@ -98,8 +101,8 @@ def load_run(
 
     Args:
         path: the run folder.
-        checkpoint: an epoch, `last`, or a selection rule; default best-group, or best-avg for a run
-            without group labels.
+        checkpoint: an epoch, `last`, or a selection rule; default best-group, or best-class for
+            a run without group labels.
         root: folder of the data set, if it has moved; pictures of your own need no data set.
         device: auto, cpu or cuda; default that of the training.
 
@@ -108,9 +111,6 @@ def load_run(
     """
     run = open_run(path)
     evaluator = open_evaluator(run, root, device)
-    if checkpoint is None:
-        selected = run.history()["selected"] if run.val_stats.exists() else {}
-        checkpoint = "best-group" if "best-group" in selected else "best-avg"
     data = load_saved_config(run.config).dataset
     pixels = choose_pixels(LAYOUTS[data.name], data.target_resolution, data.crop, data.resize)
-    return TrainedRun(evaluator, str(checkpoint), pixels)
+    return TrainedRun(evaluator, str(checkpoint or default_rule(run)), pixels)

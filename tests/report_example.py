@@ -93,6 +93,7 @@ def _runs(parent: str, method: str, groupings: list[str]) -> list[dict[str, Any]
             "settings": _settings(method, several),
             "state": "done",
             "has_validation": True,
+            "probes": [],
             "repeats": None,
             "step": 400,
             "epochs": 4,

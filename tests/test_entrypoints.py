@@ -65,7 +65,7 @@ def copy(run, tmp_path) -> Run:
 
 @pytest.fixture
 def no_inference(monkeypatch) -> None:
-    monkeypatch.setattr("src.evaluation.predict.predict", lambda *args, **options: 1 / 0)
+    monkeypatch.setattr("src.evaluation.evaluator.predict", lambda *args, **options: 1 / 0)
 
 
 # ---------------------------------------------------------------------------- train_erm.py
@@ -234,12 +234,12 @@ def test_ctrl_c_before_training_ends_without_traceback(monkeypatch):
 def test_many_groupings_come_from_one_pass_and_later_ones_from_its_logits(
     copy, monkeypatch, tmp_path
 ):
-    import src.evaluation.predict
+    import src.evaluation.evaluator
 
     passes = []
-    predict = src.evaluation.predict.predict
+    predict = src.evaluation.evaluator.predict
     monkeypatch.setattr(
-        src.evaluation.predict,
+        src.evaluation.evaluator,
         "predict",
         lambda *args, **kw: passes.append(1) or predict(*args, **kw),
     )

@@ -13,7 +13,7 @@ from PIL.Image import DecompressionBombError
 from src.data.groupings import parse_groupings
 from src.data.pixels import BadImage, Pixels, open_image, to_rgb
 from src.data.table import SPLITS
-from src.evaluation.predict import RunEvaluator
+from src.evaluation.evaluator import RunEvaluator
 from src.evaluation.results import task_figures
 from src.io import UserError, expand
 from src.runs.selection import find_best_ckpt
@@ -42,7 +42,7 @@ class TrainedRun:
         checkpoint: the name that was asked for, such as best-group.
         epoch: the epoch of this checkpoint.
         tasks: names of the T tasks.
-        evaluator: logits, features and figures of splits; see src/evaluation/predict.py.
+        evaluator: logits, features and figures of splits; see src/evaluation/evaluator.py.
     """
 
     def __init__(self, evaluator: RunEvaluator, checkpoint: str, pixels: Pixels):
@@ -114,7 +114,7 @@ class TrainedRun:
         import pandas as pd
         import torch
 
-        if isinstance(images, str) and images in SPLITS:
+        if self._is_split(images):
             names = self.evaluator.rows(images).names.tolist()
             logits = torch.from_numpy(self.evaluator.logits(self.checkpoint, images).values)
         else:
@@ -131,10 +131,16 @@ class TrainedRun:
 
     def features(self, images: Images) -> np.ndarray:
         """Return what the head sees, (N, D) float32."""
-        if isinstance(images, str) and images in SPLITS:
+        if self._is_split(images):
             saved = self.evaluator.features(self.checkpoint, images)
             return saved.values.astype(np.float32)
         return self._run(self._read(images)[1], self.model.features).numpy()
+
+    def _is_split(self, images: Images) -> bool:
+        """Return whether a text names a split of the data set; a path of a picture has a dot."""
+        if not isinstance(images, str) or "." in images:
+            return False
+        return images in SPLITS or images in self.evaluator.dataset.table.splits
 
     def evaluate(
         self, split: str = "test", groupings: Sequence[str] | None = None

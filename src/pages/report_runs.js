@@ -72,11 +72,24 @@ function runBody(run, epoch) {
     run.error ? make("p", { class: "small" }, make("span", { class: "state failed" }, "error"), run.error) : null,
     run.tasks.length > 1 ? legend(run.tasks.map((task, at) => ({ shape: "circle", tone: tones[at], text: readable(task) }))) : null,
     make("div", { class: "cards" }, ...charts.filter(Boolean)),
-    ...run.probes.map((line) => make("p", { class: "small" }, line)),
+    run.probes.length ? probeTable(run.probes) : null,
     run.has_validation ? null : make("p", { class: "small" }, "No held-out validation figure: the last fit used all of validation. Every rule shows the same network."),
     picked && run.has_validation ? make("p", { class: "small" }, `Epochs chosen (dotted lines, rings): ${picked}`) : null,
     make("details", {}, make("summary", {}, "configuration"),
       make("pre", {}, run.config.length ? run.config.map((at) => data.lines[at]).join("\n") : "config.yaml is not there")));
+}
+
+function probeTable(probes) {
+  const head = (of) => make("td", { class: "num" }, `${percent(of.worst)} (${percent(of.low)}–${percent(of.high)})`);
+  const names = ["task", "epoch", "linear probes %", "own worst group %", "balanced last layer %", "finding"];
+  const table = make("table", { class: "plain" }, make("tr", {}, ...names.map((name) => make("th", {}, name))));
+  for (const of of probes) {
+    table.append(make("tr", {}, make("td", {}, taskName(of.grouping)), make("td", {}, String(of.epoch)),
+      make("td", {}, Object.entries(of.accuracies).map(([name, value]) => `${readable(name)} ${percent(value)}`).join(", ")),
+      head(of.own), head(of.balanced), make("td", {}, of.verdict)));
+  }
+  return make("div", { class: "card" }, make("h3", {}, "What the features hold"), table,
+    make("p", { class: "small" }, "A linear probe is averaged over classes, so 50 % is chance for two. The balanced last layer is fitted on equally large groups."));
 }
 
 function showRuns() {

@@ -14,8 +14,8 @@ from src.config.saved import effective, read_config
 from src.config.schema import TABLE_OPTIONS
 from src.data.groupings import Grouping, parse_groupings
 from src.data.table import Table
-from src.evaluation.logits import Logits, rows_identity
-from src.evaluation.predict import RunEvaluator, saved_logits
+from src.evaluation.evaluator import RunEvaluator, load_if_same
+from src.evaluation.logits import Logits, load_logits, rows_identity
 from src.io import UserError, read_json
 from src.report.settings import (
     OF_A_SEED,
@@ -28,6 +28,7 @@ from src.report.settings import (
 )
 from src.runs.folder import Run
 from src.runs.head_info import HeadInfo, head_file
+from src.runs.probes import read_probes
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
@@ -103,6 +104,14 @@ class ReportRun:
         path = head_file(self.result)
         return path.exists() and bool(read_json(path, HeadInfo).fit_rows)
 
+    def probes(self) -> list[dict[str, Any]]:
+        """Return what `scripts.probe_features` found out about the run, a dict per grouping."""
+        return [
+            {"epoch": file.epoch, "fit": file.fit, "measured": file.measured} | found.model_dump()
+            for file in (read_probes(self.result) if self.state == "done" else [])
+            for found in file.probes
+        ]
+
     def describe(self) -> dict[str, Any]:
         """Return the run as it stands in report.json."""
         return {
@@ -118,6 +127,7 @@ class ReportRun:
             "epochs": len(self.history["epochs"]),
             "selected": self.history["selected"],
             "has_validation": self.has_validation,
+            "probes": self.probes(),
             "repeats": None if self.repeats is None else str(self.repeats),
         }
 
@@ -164,7 +174,9 @@ class Sources:
         if self.root is not None:  # perhaps other images with the same names and labels
             return self._evaluator(run).logits(rule, split)
         rows = self.rows(run, split)
-        saved = saved_logits(run.result, split, run.epochs[rule], rows.identity, images=None)
+        epoch = run.epochs[rule]
+        path = run.result.logits(split, epoch)
+        saved = load_if_same(load_logits, path, run.result, epoch, rows.identity)
         return self._evaluator(run).logits(rule, split) if saved is None else saved
 
     def _evaluator(self, run: ReportRun) -> RunEvaluator:

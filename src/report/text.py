@@ -72,6 +72,24 @@ def comparison_table(comparisons: Sequence[Row]) -> list[tuple[str, ...]]:
     return _table(comparisons, gaps)
 
 
+def probe_table(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Return lines of cells, heads first: what `scripts.probe_features` found out about runs."""
+    head = ("run", "task", "epoch", "linear probes %", "own worst group %", "balanced %", "finding")
+    return [head] + [
+        (
+            run["run"],
+            of["grouping"],
+            str(of["epoch"]),
+            ", ".join(f"{name} {percent(value)}" for name, value in of["accuracies"].items()),
+            f"{percent(of['own']['worst'])} ({of['own']['worst_group']})",
+            percent(of["balanced"]["worst"]),
+            of["verdict"].partition(":")[0],
+        )
+        for run in runs
+        for of in run["probes"]
+    ]
+
+
 def differs_text(differs: Mapping[str, Sequence[Any]]) -> str:
     """Format settings that differ: `wd 0.01 / 0.0001, batch 32 / 128`."""
     return ", ".join(

@@ -89,6 +89,9 @@ class Run:
     def features(self, split: str, epoch: int | str) -> Path:
         return self.results / f"{split}_features_{epoch}.safetensors"
 
+    def probes(self, split: str, checkpoint: str) -> Path:
+        return self.results / f"{split}_probes_{checkpoint}.json"
+
     def checkpoint(self, epoch: int | str) -> Path:
         return self.ckpts / f"ckpt.{epoch}.pt"
 

@@ -128,6 +128,27 @@ def _known_sessions(run: Run, data: dict[str, DataIdentity]) -> list[dict[str, A
     return known.sessions
 
 
+def record_split(run: Run, dataset: Any, split: str) -> None:
+    """Record the identity of a split at its first evaluation, for `is_other_data`."""
+    if not run.provenance.exists():
+        return
+    known = read_json(run.provenance, Provenance)
+    if split not in known.data:
+        known.data[split] = data_identity(dataset.split(split), dataset.images(split))
+        write_json(run.provenance, known.model_dump())
+
+
+def is_other_data(run: Run, dataset: Any, split: str) -> bool:
+    """Return whether val or this split is not the one that a run was trained or evaluated with."""
+    if not run.provenance.exists():
+        return False
+    known = read_json(run.provenance, Provenance).data
+    # Images of train may have been whole frames.
+    compared = sorted({"val", split} & known.keys() - {"train"})
+    now = {name: data_identity(dataset.split(name), dataset.images(name)) for name in compared}
+    return bool(differences(known, now))
+
+
 def differences(known: dict[str, DataIdentity], data: dict[str, DataIdentity]) -> list[str]:
     """Say what differs between the data that a run was made from and these, a line per split."""
     problems = []

@@ -64,6 +64,13 @@ def record_validation(run: Run, epoch: int, rules: dict[str, float]) -> dict[str
     return history
 
 
+def default_rule(run: Run) -> str:
+    """Return the rule by which a run is judged: its worst groups, else classes, else average."""
+    selected = run.history()["selected"] if run.val_stats.exists() else {}
+    rules = [rule for rule in ("best-group", "best-class") if rule in selected]
+    return [*rules, "best-avg"][0]
+
+
 def find_best_ckpt(run: Run, rule: str) -> int | str:
     """Return the epoch that a name stands for: a number, `last`, or a rule such as best-group.
 

@@ -20,7 +20,7 @@ LIBRARIES = [
     *(
         "src.training.loop",
         "src.training.validation",
-        "src.evaluation.predict",
+        "src.evaluation.evaluator",
         "src.models.build",
         "src.methods.stages",
     ),

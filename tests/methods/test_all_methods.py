@@ -15,8 +15,8 @@ from src.api import open_run
 from src.config.compose import load_config
 from src.config.overrides import CONFIG_DIR
 from src.config.schema import Config
+from src.evaluation.evaluator import RunEvaluator
 from src.evaluation.logits import load_logits
-from src.evaluation.predict import RunEvaluator
 from src.evaluation.results import task_figures
 from src.io import read_json
 from src.methods import stages

@@ -4,13 +4,15 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from scripts import probe_features
 from src.api import load_run
 from src.data.groupings import parse_grouping
 from src.data.table import Table
 from src.io import UserError, read_json
-from src.report.details import run_details
+from src.report.runs import ReportRun
+from src.report.text import probe_table
 from src.runs.folder import Run
 from src.runs.probes import ProbeFile
 from src.spurious.probes import probe
@@ -76,11 +78,27 @@ def test_the_command_writes_what_the_report_shows(finished_run, tmp_path, capsys
     run = Run(shutil.copytree(finished_run, tmp_path / "run"))
     probe_features.main(["--log_dir", str(run.path), "--groupings", "Young:Male", "--fit", "train"])
     printed = capsys.readouterr().out
-    found = read_json(run.results / "probes_best-group.json", ProbeFile)
+    found = read_json(run.results / "test_probes_best-group.json", ProbeFile)
     (probes,) = found.probes
     assert (probes.grouping, found.measured) == ("Young:Male", "test")
     assert probes.verdict in printed
     evaluation = load_run(run.path).evaluate("test", ["Young:Male"])
     assert probes.own.worst == evaluation["accuracy"].min()
-    (line,) = run_details(run.path, ["Young"])["probes"]
-    assert line == f"Young:Male, epoch 1: {probes.verdict}"
+    described = ReportRun(run.path).describe()
+    assert described["probes"][0]["own"]["worst"] == probes.own.worst
+    _, line = probe_table([described])
+    assert line[1:3] == ("Young:Male", "1") and line[-1] in probes.verdict
+
+
+def test_probes_on_other_data_leave_those_of_the_run(finished_run, tiny_celeba, tmp_path):
+    run = Run(shutil.copytree(finished_run, tmp_path / "run"))
+    other = shutil.copytree(tiny_celeba, tmp_path / "other")
+    for path in sorted(other.rglob("*.jpg"))[64:]:
+        Image.new("RGB", (178, 218)).save(path)
+    command = ["--log_dir", str(run.path), "--groupings", "Young:Male", "--fit", "train"]
+    probe_features.main(command)
+    before = run.probes("test", "best-group").read_bytes()
+    probe_features.main([*command, "--root", str(other)])
+    assert run.probes("test", "best-group").read_bytes() == before
+    assert len(list(run.results.glob("test_probes_*.json"))) == 2
+    assert len(ReportRun(run.path).describe()["probes"]) == 1

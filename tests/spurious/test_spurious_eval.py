@@ -455,20 +455,20 @@ def test_the_matrix_script_runs_its_jobs_here_and_the_table_chooses_groupings(mo
 def test_a_job_forwards_each_image_once_and_not_once_per_pair(
     run_entrypoint, tiny_overrides, tmp_path, monkeypatch
 ):
-    import src.evaluation.predict
+    import src.evaluation.evaluator
 
     run = Run(tmp_path / "run")
     overrides = [*tiny_overrides, "exp.dataset.groupings=[Male]"]
     code, output = run_entrypoint("train_erm.py", *overrides, f"exp.train.log_dir={run.path}")
     assert code == 0, output
     forwarded = []
-    real = src.evaluation.predict.predict
+    real = src.evaluation.evaluator.predict
 
     def counting(model, images, count, *rest, **options):
         forwarded.append(count)
         return real(model, images, count, *rest, **options)
 
-    monkeypatch.setattr(src.evaluation.predict, "predict", counting)
+    monkeypatch.setattr(src.evaluation.evaluator, "predict", counting)
     run.logits("val", 1).unlink()
     spurious_task.main(["--log_dir", str(run.path), "--json_dir", str(tmp_path / "eval")])
     assert forwarded == [24]
