@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -136,9 +136,9 @@ class TrainedRun:
             return saved.values.astype(np.float32)
         return self._run(self._read(images)[1], self.model.features).numpy()
 
-    def _is_split(self, images: Images) -> bool:
-        """Return whether a text names a split of the data set; a path of a picture has a dot."""
-        if not isinstance(images, str) or "." in images:
+    def _is_split(self, images: Images) -> TypeGuard[str]:
+        """Return whether a text names a split of the data set; a path has a slash or a dot."""
+        if not isinstance(images, str) or "/" in images or "." in images:
             return False
         return images in SPLITS or images in self.evaluator.dataset.table.splits
 
