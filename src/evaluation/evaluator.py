@@ -30,7 +30,8 @@ from src.runs.folder import Run
 from src.runs.head_info import HeadInfo, head_file
 from src.runs.provenance import is_other_data, record_split
 from src.runs.selection import find_best_ckpt
-from src.sampling.plans import known_share, stack_groups
+from src.sampling.draws import known_share
+from src.sampling.plans import stack_groups
 
 
 class RunEvaluator:
