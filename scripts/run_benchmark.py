@@ -258,6 +258,8 @@ def report(benchmark: Benchmark, rules: Sequence[str], args: argparse.Namespace)
             )
         )
     result = measure_benchmark(found, args.split, rules[0], args.root, args.device)
+    ranked = {entry["method"] for entry in result["methods"]}
+    result["about"]["missing"] = [name for name in benchmark.methods if name not in ranked]
     write_benchmark(result, args.out_dir)
     print(args.out_dir / "index.html")
     return 0

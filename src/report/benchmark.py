@@ -141,7 +141,6 @@ def measure_benchmark(
     row = final[BASELINE].row
     about = {key: row[key] for key in ("grouping", "split", "rule")}
     about["sizes"] = {group["name"]: group["total"] for group in row["groups"]}
-    about["missing"] = sorted(by_name.keys() - final.keys())
     return {"about": about, "methods": entries}
 
 

@@ -133,17 +133,10 @@ def test_finished_runs_become_a_ranking(tmp_path, started, monkeypatch, capsys):
 @pytest.mark.slow
 def test_a_killed_benchmark_goes_on_to_the_same_numbers(tmp_path, tiny_overrides):
     def command(name):
-        argv = ["--methods", "erm,rwg,dfr", "--budget", "2", "--seeds", "2", "--mode", "shell"]
-        argv += [
-            "--device",
-            "cpu",
-            "--log_dir",
-            tmp_path / name,
-            "--out_dir",
-            tmp_path / f"{name}-out",
-            "--",
-        ]
-        return [sys.executable, "-m", "scripts.run_benchmark", *map(str, argv), *tiny_overrides]
+        argv = ["--methods", "erm,dfr", "--budget", "1", "--seeds", "2", "--mode", "shell"]
+        folders = {"--log_dir": tmp_path / name, "--out_dir": tmp_path / f"{name}-out"}
+        argv += [str(part) for pair in folders.items() for part in pair]
+        return [sys.executable, "-m", "scripts.run_benchmark", *argv, "--", *tiny_overrides]
 
     def numbers(name):
         result = json.loads((tmp_path / f"{name}-out/benchmark.json").read_text())
@@ -153,7 +146,7 @@ def test_a_killed_benchmark_goes_on_to_the_same_numbers(tmp_path, tiny_overrides
 
     subprocess.run(command("whole"), cwd=REPOSITORY, check=True)
     process = subprocess.Popen(command("killed"), cwd=REPOSITORY, start_new_session=True)
-    while len(list(tmp_path.glob("killed/**/ckpts/ckpt.last.pt"))) < 3:
+    while len(list(tmp_path.glob("killed/**/ckpts/ckpt.last.pt"))) < 2:
         assert process.poll() is None
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
@@ -161,7 +154,7 @@ def test_a_killed_benchmark_goes_on_to_the_same_numbers(tmp_path, tiny_overrides
     done = [path for path in tmp_path.glob("killed/*/*/*/status.json")
             if Run(path.parent).status()["state"] == "done"]  # fmt: skip
     times = {path: path.stat().st_mtime_ns for path in done}
-    assert done and len(done) < 12
+    assert done and len(done) < 6
     subprocess.run(command("killed"), cwd=REPOSITORY, check=True)
     assert all(path.stat().st_mtime_ns == times[path] for path in done)
     assert numbers("killed") == numbers("whole")
