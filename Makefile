@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+EXTRAS := $(VENV)/.extras
 
 .DEFAULT_GOAL := help
 .PHONY: docs golden test-oldest help demo bench test test-slow test-all lint format clean faults
@@ -16,6 +17,11 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $(INSTALLED)
 
+# Only the site and the slow tests need these: the site, the notebook and the trackers.
+$(EXTRAS): $(INSTALLED) pyproject.toml
+	$(BIN)/python -m pip install --quiet -e ".[docs,wandb,mlflow]"
+	touch $(EXTRAS)
+
 demo: $(INSTALLED)  ## train four methods on drawn faces; pictures in outputs/demo
 	PYTHON=$(BIN)/python recipes/demo.sh
 
@@ -25,11 +31,11 @@ bench: $(INSTALLED)  ## this project beside the conventional loop; table and pic
 test: $(INSTALLED)  ## the fast tests (4 minutes on 2 cores)
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not gpu and not slurm and not browser"
 
-test-slow: $(INSTALLED)  ## the others: slow, slurm, browser
+test-slow: $(EXTRAS)  ## the others: slow, slurm, browser
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "slow and not slurm and not browser"
 	$(BIN)/python -m pytest -q -m "slurm or browser"
 
-test-all: $(INSTALLED)  ## all tests this machine can run
+test-all: $(EXTRAS)  ## all tests this machine can run
 	$(BIN)/python -m pytest -q
 
 test-oldest:  ## the fast tests once with the oldest versions that requirements.txt allows
@@ -54,8 +60,7 @@ lint: $(INSTALLED)  ## check style, and the types of the public API
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(INSTALLED)  ## build the documentation in site/; warnings are errors
-	$(BIN)/python -m pip install --quiet -e ".[docs]"
+docs: $(EXTRAS)  ## build the documentation in site/; warnings are errors
 	$(BIN)/python -m mkdocs build --strict
 
 format: $(INSTALLED)  ## put style right

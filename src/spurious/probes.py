@@ -126,7 +126,13 @@ def verdict(own: HeadFigures, fitted: HeadFigures, chance: float, p_value: float
         chance: accuracy of guessing; a layer that guesses is right as often in every group.
     """
     gain = fitted.worst - own.worst
-    if gain >= CLEAR and p_value < 0.05 and fitted.worst >= chance + GAP:
+    lifts = gain >= CLEAR and fitted.worst >= chance + GAP
+    if lifts and p_value >= 0.05:
+        return (
+            f"Too few rows to tell: a balanced last layer lifts the worst group by "
+            f"{100 * gain:.0f} points, which could be chance. Measure on more rows."
+        )
+    if lifts:
         return (
             f"The features are there, the last layer is wrong: a balanced one lifts the worst "
             f"group by {100 * gain:.0f} points. Try exp=dfr on this run."

@@ -14,8 +14,8 @@ from src.io import UserError, read_json
 from src.report.runs import ReportRun
 from src.report.text import probe_table
 from src.runs.folder import Run
-from src.runs.probes import ProbeFile
-from src.spurious.probes import probe
+from src.runs.probes import HeadFigures, ProbeFile
+from src.spurious.probes import probe, verdict
 
 GROUPING = parse_grouping("Blond_Hair:Male")
 SIZES = (100, 100, 100, 20)  # rows of the groups; blond men are rare
@@ -58,6 +58,15 @@ def test_missing_features_are_recognised():
     # balanced layer guesses: it finds half of the 20, which is no sign of a feature.
     assert probes.accuracies["Blond_Hair"] == pytest.approx(2 / 3, abs=0.05)
     assert probes.verdict.startswith("The features are missing")
+
+
+def test_a_gain_on_few_rows_is_no_verdict():
+    own, fitted = (
+        HeadFigures(average=0.9, worst=worst, low=0.2, high=0.9, worst_group="g")
+        for worst in (0.5, 0.8)
+    )
+    assert verdict(own, fitted, 0.5, 0.01).startswith("The features are there")
+    assert verdict(own, fitted, 0.5, 0.3).startswith("Too few rows to tell")
 
 
 def test_a_fair_network_is_left_alone():
