@@ -297,11 +297,8 @@ def test_the_report_of_a_grid_on_two_tasks_averages_its_three_seeds(empty, capsy
     assert "winner by worst-group accuracy: lr 0.001, weight decay 1, batch 64 (45.00 %)" in out
 
 
-def test_a_report_without_runs_says_so(empty, capsys):
+def test_a_report_without_runs_says_so_and_none_follows_a_submission(empty, capsys):
     out = debug(run_hparam_grid_search.main, capsys, "--opt", "suby", "--report")
     assert "winner by average accuracy: no setting has all its runs yet" in out
-
-
-def test_a_report_cannot_follow_a_submission(empty):
     with pytest.raises(SystemExit, match="2"):
         run_hparam_grid_search.main(["--report", "--mode", "sbatch"])

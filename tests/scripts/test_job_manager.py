@@ -102,25 +102,21 @@ def test_a_failing_job_stops_no_other_and_shows_in_exit_code_and_table(tmp_path,
     assert status["log_tail"][-2:] == ["about to fail", "the last words"]
 
 
-def test_a_failed_job_is_tried_once_more(tmp_path):
-    assert run_shell([counting(tmp_path / "a", "--fail", "1")], tmp_path) == 0
-    assert (state(tmp_path / "a"), len(starts(tmp_path / "a"))) == ("done", 2)
-
-
-def test_without_retries_it_is_not_tried_again(tmp_path):
-    assert run_shell([counting(tmp_path / "a", "--fail", "1")], tmp_path, retries=0) == 1
-    assert len(starts(tmp_path / "a")) == 1
-
-
-def test_a_user_error_is_not_tried_again(tmp_path):
-    assert run_shell([counting(tmp_path / "a", "--fail", "1", "--code", "2")], tmp_path) == 1
-    assert len(starts(tmp_path / "a")) == 1
-
-
-def test_a_killed_child_is_tried_once_more_and_then_named(tmp_path, capsys):
-    assert run_shell([counting(tmp_path / "a", "--fail", "2", "--die")], tmp_path) == 1
-    assert len(starts(tmp_path / "a")) == 2
-    assert "killed by SIGKILL (out of memory?)" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("failing", "retries", "code", "tries"),
+    [
+        ("--fail 1", 1, 0, 2),
+        ("--fail 1", 0, 1, 1),
+        ("--fail 1 --code 2", 1, 1, 1),  # a user's mistake: a second try would end in the same way
+        ("--fail 2 --die", 1, 1, 2),
+    ],
+)
+def test_a_failed_job_is_tried_again(tmp_path, capsys, failing, retries, code, tries):
+    job = counting(tmp_path / "a", *failing.split())
+    assert run_shell([job], tmp_path, retries=retries) == code
+    assert len(starts(tmp_path / "a")) == tries
+    died = "killed by SIGKILL (out of memory?)" in capsys.readouterr().out
+    assert died == ("--die" in failing)
 
 
 def test_a_second_call_starts_only_what_is_not_done(tmp_path, capsys):

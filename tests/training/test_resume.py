@@ -70,12 +70,6 @@ def test_a_signal_during_validation_repeats_it_and_changes_nothing(tmp_path, uni
     assert stop_and_go_on(tmp_path, hook, signal.SIGTERM) == uninterrupted
 
 
-@pytest.mark.parametrize("step", [0, 1, 2, 3, 8])
-def test_a_signal_in_any_step_changes_nothing(tmp_path, uninterrupted, step):
-    hook = at(step, send(signal.SIGUSR1))
-    assert stop_and_go_on(tmp_path, hook, signal.SIGUSR1) == uninterrupted
-
-
 def test_a_run_stopped_at_every_step_equals_an_uninterrupted_one(tmp_path, uninterrupted):
     for step in range(9):
         with pytest.raises(Stopped):
