@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import pandas as pd
 import yaml
 
 from src.io import UserError, exclusive, read_json, write_json
@@ -205,12 +206,6 @@ def run_name(run: Run) -> str:
 
 def read_settings(run: Run) -> dict[str, Any]:
     """Return the leaves of config.yaml by dotted key."""
-
-    def leaves(values: dict[str, Any], prefix: str) -> dict[str, Any]:
-        found = {}
-        for key, value in values.items():
-            deeper = isinstance(value, dict)
-            found |= leaves(value, f"{prefix}{key}.") if deeper else {prefix + key: value}
-        return found
-
-    return leaves(yaml.safe_load(run.config.read_text()), "") if run.config.exists() else {}
+    if not run.config.exists():
+        return {}
+    return pd.json_normalize(yaml.safe_load(run.config.read_text())).to_dict("records")[0]

@@ -297,7 +297,7 @@ def test_the_report_of_a_grid_on_two_tasks_averages_its_three_seeds(empty, capsy
     assert "winner by worst-group accuracy: lr 0.001, weight decay 1, batch 64 (45.00 %)" in out
 
 
-def test_a_report_without_runs_says_so_and_none_follows_a_submission(empty, capsys):
+def test_a_report_without_runs_says_so_and_none_is_submitted(empty, capsys):
     out = debug(run_hparam_grid_search.main, capsys, "--opt", "suby", "--report")
     assert "winner by average accuracy: no setting has all its runs yet" in out
     with pytest.raises(SystemExit, match="2"):
