@@ -1,48 +1,106 @@
-"""Rows about several tasks: what a layer across tasks or of gradients adds to a step, on a CPU."""
+"""Rows about several tasks: what layers across tasks and of gradients add to a step, on a CPU."""
 
+import statistics
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import torch
+from torch import nn
+
 from benchmarks.compare import Row, absolute
 from benchmarks.ours import Bench
+from benchmarks.scaling import peak
 from src.data.groupings import ATTRIBUTES
-from src.objective.gradient import GramianLayer
-from src.objective.options import SOLVERS
+from src.models.build import Network
+from src.objective.batch import TrainTables
+from src.objective.compose import Objective
+from src.objective.logits import LogitLayout
+from src.objective.options import ACROSS, SOLVERS, ObjectiveOptions
 from src.training.step import Step
 
-STEPS = 12
+BATCH, STEPS, WIDTH = 32, 12, 512  # of ResNet-18's features
+TASKS = (2, 4, 10, 40)
 
 
-def share_row(
-    bench: Bench, name: str, tasks: int, override: str, kind: type, method: str, target=None
-) -> Row:
-    """Measure a method of a class as a share of the time of all steps of a ResNet-18."""
+def layer_row(bench: Bench, layer: str, name: str, tasks: int) -> Row:
+    """The time of the objective's layer, as a share of a step of ERM."""
+    extra = objective_seconds(tasks, {layer: name}) - objective_seconds(tasks, {})
+    share = extra / step_of_erm(bench, tasks)[0]
+    target = 0.05 if (name, tasks) == ("upgrad", 4) else None
+    return row(name, tasks, share, target, "time of the layer; its memory is < 1 MB")
+
+
+def whole_step_row(bench: Bench, override: str, tasks: int) -> Row:
+    """The extra time of a whole step, as a share of a step of ERM, and the extra memory."""
+    (seconds, look, memory), erm = steps(bench, override, tasks), step_of_erm(bench, tasks)
+    plain = seconds - look if look else erm[0]
+    note = f"whole step; {1000 * max(memory - erm[2], 0):.0f} MB more"
+    return row(override.partition("=")[2], tasks, seconds / plain - 1, None, note)
+
+
+def row(name: str, tasks: int, share: float, target: float | None, note: str) -> Row:
+    what = f"share of a step, {name}, {tasks} tasks"
+    return absolute(what, "share", [share], target, f"{note}; resnet18 64, batch {BATCH}")
+
+
+@cache
+def step_of_erm(bench: Bench, tasks: int) -> tuple[float, float, float]:
+    return steps(bench, "across=static", tasks)
+
+
+def steps(bench: Bench, override: str, tasks: int) -> tuple[float, float, float]:
+    """Return CPU seconds of a training step, and of FAMO's second look in it; and peak GB."""
     names = [f"{name}:Male" for name in ATTRIBUTES if name != "Male"] + ["Male:Young"]
     groupings = f"exp.dataset.groupings=[{','.join(names[:tasks])}]"
     limits = [f"exp.train.max_steps={STEPS}", f"exp.train.log_every_n_steps={STEPS}"]
-    inside, whole = timed(getattr(kind, method)), timed(Step.__call__)
+    overrides = [groupings, f"exp.objective.{override}", *limits]
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    call, look = timed(Step.__call__), timed(Step._look_again)
     with (
-        mock.patch.object(kind, method, inside),
-        mock.patch.object(Step, "__call__", whole),
-        bench.run(bench.overrides("resnet18", 64, 32, groupings, override, *limits)),
+        mock.patch.object(Step, "__call__", call),
+        mock.patch.object(Step, "_look_again", look),
+        bench.run(bench.overrides("resnet18", 64, BATCH, *overrides)),
     ):
-        pass
-    warm = STEPS // 3
-    share = sum(inside.times[warm:]) / sum(whole.times[warm:])
-    note = f"{kind.__name__}.{method}; resnet18 64, batch 32"
-    return absolute(f"share of a step, {name}, {tasks} tasks", "share", [share], target, note)
+        looks = statistics.median(look.times[STEPS // 3 :] or [0.0])
+        return statistics.median(call.times[STEPS // 3 :]), looks, peak()
+
+
+def objective_seconds(tasks: int, options: dict[str, Any]) -> float:
+    """Return the CPU seconds of the objective and of its gradient by the features."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 2, (BATCH, tasks), generator=generator)
+    tables = TrainTables(LogitLayout([2] * tasks), labels, 2 * labels, [4] * tasks)
+    chosen = ObjectiveOptions(**{"across": "static", **options})
+    names = [f"t{task}" for task in range(tasks)]
+    objective = Objective(chosen, tables, names, [1.0] * tasks, 0.5)
+    network = Network(nn.Identity(), nn.Linear(WIDTH, tasks))
+    if objective.gradient is not None:
+        objective.gradient.watch(network)
+    features = torch.rand(BATCH, WIDTH, generator=generator, requires_grad=True)
+
+    def compute() -> None:
+        total, _ = objective(tables.batch(network(features), torch.arange(BATCH)))
+        total.backward()
+        objective.commit(torch.tensor(True))
+
+    call = timed(compute)
+    for step in range(30):
+        objective.draw(0, step)
+        call()
+    return statistics.median(call.times[10:])
 
 
 def timed(function: Callable) -> Any:
-    """Return the function with an attribute `times`, the seconds of each call."""
+    """Return the function with an attribute `times`, CPU seconds of each call in this thread."""
 
     def call(*args: Any, **options: Any) -> Any:
-        start = time.perf_counter()
+        start = time.thread_time()
         result = function(*args, **options)
-        call.times.append(time.perf_counter() - start)
+        call.times.append(time.thread_time() - start)
         return result
 
     call.times = []
@@ -50,17 +108,15 @@ def timed(function: Callable) -> Any:
 
 
 CPU_ROWS = {
-    f"tasks-{solver}-{tasks}": partial(
-        share_row,
-        name=solver,
-        tasks=tasks,
-        override=f"exp.objective.gradient={solver}",
-        kind=GramianLayer,
-        method="forward",
-        target=0.05 if (solver, tasks) == ("upgrad", 4) else None,
-    )
-    for solver in SOLVERS
-    for tasks in ((2, 4, 10, 40) if solver == "upgrad" else (4, 40))
+    f"tasks-{name}-{tasks}": partial(layer_row, layer=layer, name=name, tasks=tasks)
+    for layer, names in (("gradient", SOLVERS), ("across", ACROSS[1:-1]))
+    for name in names
+    for tasks in TASKS
 }
-FAMO = {"name": "famo", "override": "exp.objective.across=famo"}
-CPU_ROWS["tasks-famo-4"] = partial(share_row, **FAMO, tasks=4, kind=Step, method="_look_again")
+CPU_ROWS |= {
+    f"tasks-{override.partition('=')[2]}-{tasks}": partial(
+        whole_step_row, override=override, tasks=tasks
+    )
+    for override, numbers in (("across=famo", TASKS), ("gradient=torchjd", TASKS[:3]))
+    for tasks in numbers
+}

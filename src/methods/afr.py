@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.methods.heads import Head, HeadData, linear_head
+from src.methods.heads import Head, HeadData, fit_each_task
 from src.methods.options import AfrOptions
 from src.methods.stages import Node, Stages
 from src.sampling.draws import train_share
@@ -35,13 +35,13 @@ def fit(data: HeadData, options: AfrOptions) -> Head:
     """Fit one head per task."""
     kept = train_share(len(data.labels("train")), options.train_fraction, data.seed)
     rest = np.setdiff1d(np.arange(len(data.labels("train"))), kept)
-    heads, chosen = [], {}
-    for task, name in enumerate(data.tasks):
+
+    def fit_one(task: int) -> tuple[tuple[Tensor, Tensor], list[float]]:
         known = rest[data.labels("train")[rest, task] >= 0]
         rows, setting, step = fit_task(data, task, known, options)
-        heads.append(rows)
-        chosen[f"gamma, lambda, steps of {name}"] = [*setting, step]
-    return Head(linear_head(heads), chosen=chosen)
+        return rows, [*setting, step]
+
+    return fit_each_task(data, fit_one, "gamma, lambda, steps")
 
 
 def example_weights(probabilities: Tensor, labels: Tensor, gamma: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.methods.heads import Head, HeadData, linear_head
+from src.methods.heads import Head, HeadData, fit_each_task
 from src.methods.options import CrtOptions
 from src.methods.stages import Node, Stages
 from src.objective.example import level_weights
@@ -34,12 +34,9 @@ def graph(stages: Stages) -> Node:
 def fit(data: HeadData, options: CrtOptions, settings: dict[str, Any]) -> Head:
     """Fit one head per task, with the settings of `Stages.stage_settings`."""
     generator = torch.Generator().manual_seed(data.seed)
-    heads, chosen = [], {}
-    for task, name in enumerate(data.tasks):
-        head, epoch = fit_task(data, task, options, settings, generator)
-        heads.append(head)
-        chosen[f"epoch of {name}"] = epoch
-    return Head(linear_head(heads), chosen=chosen)
+    return fit_each_task(
+        data, lambda task: fit_task(data, task, options, settings, generator), "epoch"
+    )
 
 
 def fit_task(

@@ -11,7 +11,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from src.methods.heads import Head, HeadData, linear_head, standardisation
+from src.methods.heads import Head, HeadData, fit_each_task, standardisation
 from src.methods.options import DfrOptions
 from src.methods.stages import Node, Stages
 
@@ -31,28 +31,27 @@ def graph(stages: Stages) -> Node:
 def fit(data: HeadData, options: DfrOptions) -> Head:
     """Fit one head per task."""
     rng = np.random.default_rng([data.seed, DFR_STREAM])
-    fits, strengths = [], {}
-    fit_rows, select_rows = data.halves()
-    all_rows = np.arange(len(data.labels("val")))
-    for task, name in enumerate(data.tasks):
-        if options.fit == "train":
-            tune, score, final = np.arange(len(data.labels("train"))), all_rows, None
-        else:
-            tune, score = fit_rows, select_rows
-            final = all_rows if options.refit == "all" else fit_rows
+    every_row = np.arange(len(data.labels("val")))
+    if options.fit == "train":
+        tune = final = np.arange(len(data.labels("train")))
+        score = every_row
+    else:
+        tune, score = data.halves()
+        final = every_row if options.refit == "all" else tune
+    mean, deviation = standardisation(data.features("val"))
+
+    def fit_one(task: int) -> tuple[tuple[Tensor, Tensor], float]:
+        classes = data.layout.num_classes[task]
         strength = choose_strength(data, task, options, tune, score, rng)
-        strengths[f"C of {name}"] = strength
-        final = tune if final is None else final
-        mean, deviation = standardisation(data.features("val"))
-        models = [
-            fit_balanced(data, task, options, final, strength, (mean, deviation), rng)
-            for _ in range(options.num_retrains)
-        ]
-        fits.append(average(models, mean, deviation))
-    used = np.arange(0)
-    if options.fit == "val":
-        used = all_rows if options.refit == "all" else fit_rows
-    return Head(linear_head(fits), used, strengths)
+        models = []
+        for _ in range(options.num_retrains):
+            x, y = balanced_subset(data, task, options.fit, final, rng)
+            x = ((x - mean) / deviation).numpy()
+            models.append(regress(x, y, classes, strength, options, data.seed))
+        return average(models, mean, deviation), strength
+
+    used = final if options.fit == "val" else None
+    return fit_each_task(data, fit_one, "C", used)
 
 
 def choose_strength(
@@ -64,13 +63,11 @@ def choose_strength(
     rng: np.random.Generator,
 ) -> float:
     """Return the C whose fit on a balanced subset has the best worst group on `score` of val."""
-    rows = balanced(data.groups(options.fit)[tune, task], rng)
-    chosen = data.features(options.fit)[tune[rows]]
-    mean, deviation = standardisation(chosen)
-    x = ((chosen - mean) / deviation).numpy()
+    x, y = balanced_subset(data, task, options.fit, tune, rng)
+    mean, deviation = standardisation(x)
+    x = ((x - mean) / deviation).numpy()
     held_out = ((data.features("val")[score] - mean) / deviation).numpy()
-    y, classes = data.labels(options.fit)[tune[rows], task], data.layout.num_classes[task]
-    accuracies = []
+    classes, accuracies = data.layout.num_classes[task], []
     for strength in STRENGTHS:
         weight, bias = regress(x, y, classes, strength, options, data.seed)
         logits = held_out @ weight.T + bias
@@ -79,20 +76,12 @@ def choose_strength(
     return STRENGTHS[int(np.argmax(accuracies))]
 
 
-def fit_balanced(
-    data: HeadData,
-    task: int,
-    options: DfrOptions,
-    rows: np.ndarray,
-    strength: float,
-    scale: tuple[Tensor, Tensor],
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fit on a new balanced subset of `rows`; return weights and biases for scaled features."""
-    subset = rows[balanced(data.groups(options.fit)[rows, task], rng)]
-    x = ((data.features(options.fit)[subset] - scale[0]) / scale[1]).numpy()
-    y, classes = data.labels(options.fit)[subset, task], data.layout.num_classes[task]
-    return regress(x, y, classes, strength, options, data.seed)
+def balanced_subset(
+    data: HeadData, task: int, split: str, rows: np.ndarray, rng: np.random.Generator
+) -> tuple[Tensor, np.ndarray]:
+    """Draw as many of `rows` from each group; return their features and labels."""
+    subset = rows[balanced(data.groups(split)[rows, task], rng)]
+    return data.features(split)[subset], data.labels(split)[subset, task]
 
 
 def balanced(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:

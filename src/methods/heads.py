@@ -5,7 +5,7 @@ head, so that test.py and reports work unchanged. `head.json` says where the fea
 that other splits need no pass of the network where their features are at hand.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -129,6 +129,25 @@ def linear_head(rows: Sequence[tuple[Tensor, Tensor]]) -> nn.Linear:
     head = nn.Linear(weight.shape[1], len(weight))
     head.load_state_dict({"weight": weight.float(), "bias": bias.float()})
     return head
+
+
+def fit_each_task(
+    data: HeadData,
+    fit: Callable[[int], tuple[tuple[Tensor, Tensor], Any]],
+    what: str,
+    fit_rows: np.ndarray | None = None,
+) -> Head:
+    """Return a linear head of all tasks.
+
+    Args:
+        fit: called with the number of a task; returns its rows (see `linear_head`) and choices.
+        what: what these choices are.
+        fit_rows: see `Head`.
+    """
+    fitted = [fit(task) for task in range(len(data.tasks))]
+    chosen = {f"{what} of {name}": value for name, (_, value) in zip(data.tasks, fitted)}
+    rows = np.arange(0) if fit_rows is None else fit_rows
+    return Head(linear_head([head for head, _ in fitted]), rows, chosen)
 
 
 def standardisation(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.methods.heads import Head, HeadData, linear_head
+from src.methods.heads import Head, HeadData, fit_each_task
 from src.methods.options import SelfOptions
 from src.methods.stages import Node, Stages
 
@@ -37,12 +37,9 @@ def graph(stages: Stages) -> Node:
 def fit(data: HeadData, options: SelfOptions) -> Head:
     """Fit one head per task."""
     fit_rows, _ = data.halves()
-    heads, chosen = [], {}
-    for task, name in enumerate(data.tasks):
-        head, setting = fit_task(data, task, options)
-        heads.append(head)
-        chosen[f"early epoch, rows, lr of {name}"] = list(setting)
-    return Head(linear_head(heads), fit_rows, chosen)
+    return fit_each_task(
+        data, lambda task: fit_task(data, task, options), "early epoch, rows, lr", fit_rows
+    )
 
 
 def disagreement(early: np.ndarray, final: np.ndarray) -> np.ndarray:

@@ -60,33 +60,35 @@ class LossBalancedTaskWeighting(AcrossLayer):
         return (weights * scalars).sum(), weights
 
 
-class UncertaintyWeighting(AcrossLayer):
+class LearntWeights(AcrossLayer):
+    """A layer with a learnt number s_t per task, from 0."""
+
+    def __init__(self, options: ObjectiveOptions, weights: list[float], alpha: float):
+        super().__init__(options, weights, alpha)
+        self.s = nn.Parameter(torch.zeros(self.num_tasks))
+
+    def price(self, scalars: Tensor) -> Tensor:
+        """Return s (T,), 0 for tasks without a label in the batch."""
+        return torch.where(is_present(scalars), self.s, 0.0)
+
+
+class UncertaintyWeighting(LearntWeights):
     """UW (Kendall, Gal and Cipolla 2018): sum_t (exp(-s_t) S_t + s_t) / 2, s learnt from 0.
 
     The paper has exp(-s) S + s/2 for classification. Both lead to the weight 1 / (2 S_t).
     """
 
-    def __init__(self, options: ObjectiveOptions, weights: list[float], alpha: float):
-        super().__init__(options, weights, alpha)
-        self.s = nn.Parameter(torch.zeros(self.num_tasks))
-
     def forward(self, scalars: Tensor) -> tuple[Tensor, Tensor]:
         weights = 0.5 * torch.exp(-self.s)
-        price = torch.where(is_present(scalars), 0.5 * self.s, 0.0)
-        return (weights * scalars + price).sum(), weights.detach()
+        return (weights * scalars + 0.5 * self.price(scalars)).sum(), weights.detach()
 
 
-class IMTLLoss(AcrossLayer):
+class IMTLLoss(LearntWeights):
     """IMTL-L (Liu et al. 2021): sum_t (exp(s_t) S_t - s_t), s learnt from 0."""
-
-    def __init__(self, options: ObjectiveOptions, weights: list[float], alpha: float):
-        super().__init__(options, weights, alpha)
-        self.s = nn.Parameter(torch.zeros(self.num_tasks))
 
     def forward(self, scalars: Tensor) -> tuple[Tensor, Tensor]:
         weights = torch.exp(self.s)
-        price = torch.where(is_present(scalars), self.s, 0.0)
-        return (weights * scalars - price).sum(), weights.detach()
+        return (weights * scalars - self.price(scalars)).sum(), weights.detach()
 
 
 class DynamicWeightAverage(AcrossLayer):

@@ -4,7 +4,6 @@ An error stops the command, a note is printed when training starts. Whatever the
 name is allowed. This module imports no torch.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -40,123 +39,96 @@ class Choices:
 
 class Rule(NamedTuple):
     verdict: Literal["error", "note"]
-    applies: Callable[[Choices], bool]
-    text: str  # with placeholders of `check`
+    applies: bool
+    text: str
 
 
-def _solver(c: Choices) -> bool:
-    return c.objective.gradient != "none"
-
-
-def _torchjd(c: Choices) -> bool:
-    return c.objective.gradient == "torchjd"
-
-
-def _trims_all(c: Choices) -> bool:
-    options = c.objective.torchjd
-    return options.aggregator == "TrimmedMean" and c.num_tasks <= 2 * options.trim_number
-
-
-def _corrects_twice(c: Choices) -> bool:
-    level = {"groups": "group", "classes": "class"}.get(c.balanced_by or "")
-    chosen = (c.objective.weights, c.objective.shift)
-    return level is not None and any(name.startswith(f"{level}_") for name in chosen)
-
-
-RULES = (
-    Rule(
-        "error",
-        lambda c: _solver(c) and c.across not in ("static", "lbtw"),
-        "objective.across={across} and objective.gradient={gradient} both weigh the tasks: set one "
-        "of them (static weights and LBTW go with a solver)",
-    ),
-    Rule(
-        "error",
-        lambda c: c.joint and not (c.static and c.across == "static"),
-        "objective.dro.scope=joint weighs the groups of all tasks already, so the tasks are "
-        "summed: remove task weights and objective.across, or set scope=per_task",
-    ),
-    Rule(
-        "error",
-        lambda c: c.joint and _solver(c),
-        "objective.dro.scope=joint and objective.gradient={gradient} both weigh tasks against each "
-        "other: set scope=per_task, or gradient=none",
-    ),
-    Rule(
-        "error",
-        lambda c: _solver(c) and c.head == "prototypes",
-        "objective.gradient={gradient} needs a head with a row per task: set model.head=linear",
-    ),
-    Rule(
-        "error",
-        lambda c: _solver(c) and c.method == "cnc",
-        "exp={method} has a contrastive loss beside the tasks' losses, which no solver sees: set "
-        "objective.gradient=none",
-    ),
-    Rule(
-        "error",
-        lambda c: c.cells and c.method in ("mixup", "lisa"),
-        "objective.{gradient}.cells needs one group per image, and exp={method} mixes images",
-    ),
-    Rule(
-        "error",
-        lambda c: _torchjd(c) and c.compile,
-        "objective.gradient=torchjd runs several backward passes, which torch.compile does not "
-        "allow: set train.compile=false",
-    ),
-    Rule(
-        "error",
-        lambda c: _torchjd(c) and c.precision == "fp16",
-        "objective.gradient=torchjd takes unscaled gradients, which vanish in fp16: use "
-        "train.precision=bf16 or fp32",
-    ),
-    Rule(
-        "error",
-        lambda c: _torchjd(c) and _trims_all(c),
-        "objective.torchjd.aggregator=TrimmedMean leaves trim_number rows out at each end, and "
-        "there are {num_tasks} tasks: lower trim_number, or use another aggregator",
-    ),
-    Rule(
-        "note",
-        _corrects_twice,
-        "an epoch is balanced by {balanced_by} already, and objective.weights={weights}, "
-        "shift={shift} corrects the imbalance a second time",
-    ),
-    Rule(
-        "note",
-        lambda c: c.objective.task == "dro" and c.across in ("uw", "dwa", "famo", "gls", "log"),
-        "objective.task=dro raises the weight of high losses and objective.across={across} lowers "
-        "it or follows it: they can work against each other",
-    ),
-    Rule(
-        "note",
-        lambda c: c.num_tasks == 1 and (_solver(c) or c.across in ("rlw", "dwa", "task_dro")),
-        "with one task, objective.across={across} and objective.gradient={gradient} are plain "
-        "descent",
-    ),
-    Rule(
-        "note",
-        lambda c: _torchjd(c) and c.objective.torchjd.aggregator in ("NashMTL", "GradVac"),
-        "this aggregator of TorchJD keeps a hidden state: a run that was stopped ends otherwise "
-        "than one that was not",
-    ),
-)
+def rules(c: Choices) -> list[Rule]:
+    """Return all rules, and whether they apply."""
+    o, across, gradient = c.objective, c.across, c.objective.gradient
+    solver, torchjd = gradient != "none", gradient == "torchjd"
+    trimmed = 2 * o.torchjd.trim_number if o.torchjd.aggregator == "TrimmedMean" else 0
+    level = {"groups": "group_", "classes": "class_"}.get(c.balanced_by or "", "no level")
+    return [
+        Rule(
+            "error",
+            solver and across not in ("static", "lbtw"),
+            f"objective.across={across} and objective.gradient={gradient} both weigh the tasks: "
+            "set one of them (static weights and LBTW go with a solver)",
+        ),
+        Rule(
+            "error",
+            c.joint and not (c.static and across == "static"),
+            "objective.dro.scope=joint weighs the groups of all tasks already, so the tasks are "
+            "summed: remove task weights and objective.across, or set scope=per_task",
+        ),
+        Rule(
+            "error",
+            c.joint and solver,
+            f"objective.dro.scope=joint and objective.gradient={gradient} both weigh tasks against "
+            "each other: set scope=per_task, or gradient=none",
+        ),
+        Rule(
+            "error",
+            solver and c.head == "prototypes",
+            f"objective.gradient={gradient} needs a row of the head per task: set model.head=linear",
+        ),
+        Rule(
+            "error",
+            solver and c.method == "cnc",
+            "exp=cnc has a contrastive loss beside the tasks' losses, which no solver sees: set "
+            "objective.gradient=none",
+        ),
+        Rule(
+            "error",
+            c.cells and c.method in ("mixup", "lisa"),
+            f"objective.{gradient}.cells needs one group per image; exp={c.method} mixes images",
+        ),
+        Rule(
+            "error",
+            torchjd and c.compile,
+            "objective.gradient=torchjd runs several backward passes, which torch.compile does not "
+            "allow: set train.compile=false",
+        ),
+        Rule(
+            "error",
+            torchjd and c.precision == "fp16",
+            "objective.gradient=torchjd takes unscaled gradients, which vanish in fp16: use "
+            "train.precision=bf16 or fp32",
+        ),
+        Rule(
+            "error",
+            torchjd and c.num_tasks <= trimmed,
+            "objective.torchjd.aggregator=TrimmedMean leaves trim_number rows out at each end, and "
+            f"there are {c.num_tasks} tasks: lower trim_number, or use another aggregator",
+        ),
+        Rule(
+            "note",
+            any(name.startswith(level) for name in (o.weights, o.shift)),
+            f"an epoch is balanced by {c.balanced_by} already, and objective.weights={o.weights}, "
+            f"shift={o.shift} corrects the imbalance a second time",
+        ),
+        Rule(
+            "note",
+            o.task == "dro" and across in ("uw", "dwa", "famo", "gls", "log"),
+            f"objective.task=dro raises the weight of high losses and objective.across={across} "
+            "lowers it or follows it: they can work against each other",
+        ),
+        Rule(
+            "note",
+            c.num_tasks == 1 and (solver or across in ("rlw", "dwa", "task_dro")),
+            f"with one task, objective.across={across} and objective.gradient={gradient} are plain "
+            "descent",
+        ),
+        Rule(
+            "note",
+            torchjd and o.torchjd.aggregator in ("NashMTL", "GradVac"),
+            "this aggregator of TorchJD keeps a hidden state: a run that was stopped ends "
+            "otherwise than one that was not",
+        ),
+    ]
 
 
 def check(choices: Choices, verdict: Literal["error", "note"]) -> list[str]:
     """List the rules of a verdict that apply."""
-    objective = choices.objective
-    values = {
-        "across": choices.across,
-        "gradient": objective.gradient,
-        "weights": objective.weights,
-        "shift": objective.shift,
-        "method": choices.method,
-        "balanced_by": choices.balanced_by,
-        "num_tasks": choices.num_tasks,
-    }
-    return [
-        rule.text.format(**values)
-        for rule in RULES
-        if rule.verdict == verdict and rule.applies(choices)
-    ]
+    return [r.text for r in rules(choices) if r.verdict == verdict and r.applies]

@@ -193,27 +193,26 @@ class ClassWeights(Layer):
 
     def __init__(self, options: ObjectiveOptions, tables: TrainTables):
         super().__init__()
-        table = level_weights(tables.class_counts, options.class_weights)
-        self.register_buffer("table", table, persistent=False)  # (T, K)
+        self.register_buffer("table", self.weights(options, tables), persistent=False)  # (T, L)
+
+    def weights(self, options: ObjectiveOptions, tables: TrainTables) -> Tensor:
+        return level_weights(tables.class_counts, options.class_weights)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return weights (B, T)."""
         return look_up(self.table, batch.labels)
 
 
-class GroupWeights(Layer):
+class GroupWeights(ClassWeights):
     """Weights by group, each task with its own; an example of unknown group has weight 0.
 
     Unlike drawing by group (RWG), tasks do not have to agree on one weight per example.
     """
 
-    def __init__(self, options: ObjectiveOptions, tables: TrainTables):
-        super().__init__()
-        table = level_weights(tables.group_counts, options.group_weights)
-        self.register_buffer("table", table, persistent=False)  # (T, G)
+    def weights(self, options: ObjectiveOptions, tables: TrainTables) -> Tensor:
+        return level_weights(tables.group_counts, options.group_weights)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return weights (B, T)."""
         return look_up(self.table, batch.groups)
 
 
