@@ -8,7 +8,6 @@ strength. As in their second code base, features are standardised by all of vali
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from src.methods.heads import Head, HeadData, fit_each_task, standardisation
@@ -99,6 +98,8 @@ def regress(
 
     liblinear penalises the bias, too. More than two classes are fitted one against the rest.
     """
+    from sklearn.linear_model import LogisticRegression  # takes a second to load
+
     weights, biases = [], []
     for target in [1] if classes == 2 else range(classes):
         model = LogisticRegression(

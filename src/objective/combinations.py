@@ -71,7 +71,7 @@ def rules(c: Choices) -> list[Rule]:
         Rule(
             "error",
             solver and c.head == "prototypes",
-            f"objective.gradient={gradient} needs a row of the head per task: set model.head=linear",
+            f"objective.gradient={gradient} needs a row per task: set model.head=linear",
         ),
         Rule(
             "error",
