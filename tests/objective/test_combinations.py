@@ -1,11 +1,14 @@
 """The table of combinations: what is refused, and what gets a note."""
 
+from itertools import product
+
 import pytest
 
 from src.objective.combinations import Choices, check, rules
 from src.objective.options import (
     ACROSS,
     GRADIENT,
+    TASK,
     GroupDROOptions,
     ObjectiveOptions,
     SolverOptions,
@@ -65,14 +68,10 @@ def test_every_rule_has_an_example_here():
     assert all(map(any, zip(*applied)))
 
 
-@pytest.mark.parametrize("task", ["mean", "group_mean", "dro", "cvar_groups", "worst", "cvar"])
-@pytest.mark.parametrize("name", [*ACROSS, *GRADIENT])
-def test_all_weightings_go_with_all_layers_of_a_task(task, name):
-    layer = "gradient" if name in GRADIENT else "across"
-    assert check(choices({"task": task, layer: name}), "error") == []
-
-
-@pytest.mark.parametrize("across", ["static", "lbtw"])
-def test_static_weights_and_lbtw_go_with_a_solver(across):
-    chosen = choices({"across": across, "gradient": "upgrad"}, static=False)
-    assert check(chosen, "error") == []
+def test_all_weightings_go_with_all_layers_of_a_task():
+    for task, name in product(TASK, [*ACROSS, *GRADIENT]):
+        layer = "gradient" if name in GRADIENT else "across"
+        assert check(choices({"task": task, layer: name}), "error") == []
+    for across in ("static", "lbtw"):  # these go with a solver, too
+        chosen = choices({"across": across, "gradient": "upgrad"}, static=False)
+        assert check(chosen, "error") == []
