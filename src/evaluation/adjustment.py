@@ -8,6 +8,9 @@ import numpy as np
 from src.data.groupings import Grouping
 from src.data.table import Table
 from src.evaluation.logits import Logits
+from src.io import UserError
+from src.sampling.draws import known_share
+from src.sampling.plans import stack_groups
 
 
 def adjust(
@@ -42,6 +45,23 @@ def adjust(
         shift = shift[:, 1:] - shift[:, :1] if own.shape[1] == 1 else shift
         parts.append(own - tau * shift)
     return replace(logits, values=np.concatenate(parts, axis=1).astype(np.float32))
+
+
+def with_known_groups(
+    train: Table, groupings: Sequence[Grouping], share: float, seed: int
+) -> Table:
+    """Return the rows of train whose groups a run knew; see exp.dataset.groups_known.
+
+    Raises:
+        UserError: it knew none.
+    """
+    if share == 0:
+        raise UserError(
+            "the run was trained without group labels, so groups have no priors: use "
+            "--adjust_by class"
+        )
+    groups = stack_groups(train, groupings)
+    return train.select((known_share(groups, share, seed) == groups).all(axis=1))
 
 
 def log_priors(grouping: Grouping, train: Table) -> np.ndarray:

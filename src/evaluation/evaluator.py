@@ -12,7 +12,7 @@ import numpy as np
 from src.data.dataset import Dataset
 from src.data.groupings import Grouping, parse_groupings
 from src.data.table import Table
-from src.evaluation.adjustment import adjust
+from src.evaluation.adjustment import adjust, with_known_groups
 from src.evaluation.logits import (
     Features,
     Logits,
@@ -24,14 +24,13 @@ from src.evaluation.logits import (
     save_logits,
 )
 from src.evaluation.predict import Pass, image_identity, predict
-from src.evaluation.results import evaluate, evaluation_json, read_evaluation
+from src.evaluation.results import evaluate, evaluation_json
+from src.evaluation.saved import load_if_same
 from src.io import UserError, read_json, write_json
 from src.runs.folder import Run
 from src.runs.head_info import HeadInfo, head_file
 from src.runs.provenance import is_other_data, record_split
 from src.runs.selection import find_best_ckpt
-from src.sampling.draws import known_share
-from src.sampling.plans import stack_groups
 
 
 class RunEvaluator:
@@ -216,7 +215,9 @@ class RunEvaluator:
         logits, name = self.logits(checkpoint, split), f"{checkpoint}{self.tag(split)}"
         if adjustment is not None:
             tau, by = adjustment
-            train = self._train_priors_rows(by)
+            train = self.rows("train")
+            if by == "group":
+                train = with_known_groups(train, self.groupings, self.known, self.seed)
             # The first grouping of each task that is asked for, or the run's own.
             first = {own.task: own for own in [*self.groupings, *reversed(groupings)]}
             one_per_task = [first[task] for task in self.tasks]
@@ -228,20 +229,6 @@ class RunEvaluator:
             result["logit_adjustment"] = {"tau": tau, "by": by}
         write_json(self.run.stats(split, name), result)
         return result
-
-    def _train_priors_rows(self, by: str) -> Table:
-        """Return the rows of train whose priors adjust logits: for groups those it knew."""
-        train = self.rows("train")
-        if by == "class" or self.known == 1:
-            return train
-        if self.known == 0:
-            raise UserError(
-                f"{self.run.path} was trained without group labels, so groups have no priors: use "
-                f"--adjust_by class"
-            )
-        groups = stack_groups(train, self.groupings)
-        known = known_share(groups, self.known, self.seed)
-        return train.select((known == groups).all(axis=1))
 
     def check_classes(self, groupings: Sequence[Grouping]) -> None:
         """Check that the columns have the same classes, in the same order, as in training.
@@ -260,34 +247,3 @@ class RunEvaluator:
                 )
         if problems:
             raise UserError(problems)
-
-
-def load_if_same(
-    load: Callable[[Path], Any],
-    path: Path,
-    run: Run,
-    epoch: int | str,
-    rows: str,
-    images: str | None = None,
-) -> Any:
-    """Load logits or features of an epoch if they come from its weights and from these data.
-
-    Args:
-        load: `load_logits` or `load_features`.
-        rows: identity of the split's rows.
-        images: identity of its images; None does not check it.
-
-    Returns:
-        None if there are none, and with a warning if the file is damaged.
-    """
-    noted = run.epoch_stats(epoch)
-    if not (path.exists() and noted.exists()):
-        return None
-    try:
-        saved = load(path)
-    except UserError as error:
-        print(f"warning: {error}", flush=True)
-        return None
-    weights = read_evaluation(noted)["checkpoint"]["hash"]
-    images = saved.source.images if images is None else images
-    return saved if saved.source.fits(weights, rows, images) else None

@@ -44,7 +44,7 @@ def explain(run: TrainedRun, files: Sequence[str | Path]) -> Figure:
         "raises the logit of the class above, blue lowers it."
     )
     return draw_sheet(
-        f"Where {run.path.name}, epoch {run.epoch}, looks",
+        f"Where {'/'.join(run.path.parts[-3:])}, epoch {run.epoch}, looks",
         note,
         np.stack([run.crop(file) for file in files]),
         np.stack(heat, 1),

@@ -14,8 +14,9 @@ from src.config.saved import effective, read_config
 from src.config.schema import TABLE_OPTIONS
 from src.data.groupings import Grouping, parse_groupings
 from src.data.table import Table
-from src.evaluation.evaluator import RunEvaluator, load_if_same
+from src.evaluation.evaluator import RunEvaluator
 from src.evaluation.logits import Logits, load_logits, rows_identity
+from src.evaluation.saved import load_if_same
 from src.io import UserError, read_json
 from src.report.settings import (
     OF_A_SEED,

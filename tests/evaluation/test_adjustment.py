@@ -5,8 +5,9 @@ import pytest
 
 from src.data.groupings import Grouping
 from src.data.table import Table
-from src.evaluation.adjustment import adjust, log_priors
+from src.evaluation.adjustment import adjust, log_priors, with_known_groups
 from src.evaluation.logits import Logits, Source
+from src.io import UserError
 
 COUNTS = {(0, 0): 71629, (0, 1): 66874, (1, 0): 22880, (1, 1): 1387}  # CelebA, blond and male
 GROUPING = Grouping("Blond", ("Male",))
@@ -38,6 +39,16 @@ def test_shifts_of_celeba():
 def test_an_empty_cell_counts_one_more():
     train = table([(0, 0), (0, 0), (1, 0), (0, 1), (0, 1), (0, 1)])
     assert np.exp(log_priors(GROUPING, train)).round(6).tolist() == [[2, 4], [1, 1]]
+
+
+def test_groups_that_the_run_did_not_know_have_no_priors():
+    # Half of each group, rounded up: the ratios, and with them the shifts, stay.
+    half = with_known_groups(TRAIN, [GROUPING], 0.5, seed=0)
+    counts = np.bincount(GROUPING.group_ids(half), minlength=4)
+    assert counts.tolist() == [-(-count // 2) for count in COUNTS.values()]
+    assert len(with_known_groups(TRAIN, [GROUPING], 1.0, seed=0)) == len(TRAIN)
+    with pytest.raises(UserError, match="use --adjust_by class"):
+        with_known_groups(TRAIN, [GROUPING], 0.0, seed=0)
 
 
 def test_classes_of_a_task_and_their_order():
