@@ -102,6 +102,7 @@ def make_trainer(
             "weight_decay": 1e-3,
             "momentum": 0.9,
             "schedule": None,
+            "warmup_steps": 0,
             "batch_size": 8,
             "device_cache": False,
             "total_epochs": EPOCHS,

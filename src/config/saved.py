@@ -41,6 +41,8 @@ def to_dict(config: Config) -> dict[str, Any]:
             del data[name]
     if config.train.val_every_n_epochs == 1:
         del values["train"]["val_every_n_epochs"]
+    if config.optimizer.warmup_steps == 0:
+        del values["optimizer"]["warmup_steps"]
     values["model"] = {
         key: value
         for key, value in values["model"].items()

@@ -70,6 +70,9 @@ class OptimizerConfig(Options):
     schedule: Literal["cosine"] | None = Field(
         description="null: constant; cosine: down to 0 over all steps of the run"
     )
+    warmup_steps: int = Field(
+        0, ge=0, le=MOST, description="steps in which lr first rises to its value, linearly"
+    )
 
 
 class SyntheticConfig(Options):

@@ -50,6 +50,7 @@ class Settings:
     weight_decay: float
     momentum: float
     schedule: str | None
+    warmup_steps: int
     batch_size: int
     device_cache: bool | str
     total_epochs: int
@@ -220,9 +221,17 @@ class Trainer:
         self.batch += 1
 
     def _next_lr(self) -> float:
-        """Return a constant, or a cosine from lr to 0 over all planned steps."""
+        """Return lr, or a cosine from lr to 0 over all planned steps.
+
+        During the warm-up it rises linearly: lr / W, 2 lr / W, ..., lr. The cosine begins after it.
+        """
         lr = self.settings.lr * self.method.lr_factor(self.epoch + 1)
-        return lr if self.settings.schedule is None else cosine(lr, self.step / self.planned_steps)
+        warmup = self.settings.warmup_steps
+        if self.step < warmup:
+            return lr * (self.step + 1) / warmup
+        if self.settings.schedule is None:
+            return lr
+        return cosine(lr, (self.step - warmup) / (self.planned_steps - warmup))
 
     def _write_log(self, bar: tqdm, clock: Clock, waited: float) -> None:
         """Write means since the last log line to metrics.jsonl; stop on a non-finite loss."""

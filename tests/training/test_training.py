@@ -78,21 +78,23 @@ def test_the_first_step_is_plain_sgd_by_hand(tmp_path):
     torch.testing.assert_close(model.head.weight.detach(), expected)
 
 
-def test_the_learning_rate_is_constant_or_falls_as_a_cosine_over_all_steps(tmp_path):
-    for schedule in (None, "cosine"):
-        trained(tmp_path / str(schedule), schedule=schedule, log_every_n_steps=1)
-    rates = {
-        schedule: [
-            line["train/lr"]
-            for line in outcome(tmp_path / schedule)["metrics"]
-            if "train/lr" in line
-        ]
-        for schedule in ("None", "cosine")
-    }
+def test_the_learning_rate_warms_up_and_then_is_constant_or_cosine(tmp_path):
+    def rates(schedule, warmup_steps=0):
+        folder = tmp_path / f"{schedule}{warmup_steps}"
+        options = {"schedule": schedule, "warmup_steps": warmup_steps, "log_every_n_steps": 1}
+        trained(folder, **options)
+        lines = outcome(folder)["metrics"]
+        return [line["train/lr"] for line in lines if "train/lr" in line]
+
+    def cosine(steps):
+        return [0.05 * (1 + math.cos(math.pi * step / steps)) for step in range(steps)]
+
     total = EPOCHS * STEPS_PER_EPOCH
-    assert rates["None"] == [0.1] * total
-    expected = [0.05 * (1 + math.cos(math.pi * step / total)) for step in range(total)]
-    assert rates["cosine"] == pytest.approx(expected)
+    assert rates(None) == [0.1] * total
+    assert rates("cosine") == pytest.approx(cosine(total))
+    rise = [0.025, 0.05, 0.075, 0.1]
+    assert rates(None, 4) == pytest.approx(rise + [0.1] * (total - 4))
+    assert rates("cosine", 4) == pytest.approx(rise + cosine(total - 4))
 
 
 def test_max_steps_ends_a_run_in_mid_epoch_with_a_validation_and_a_checkpoint(tmp_path):
