@@ -16,6 +16,12 @@ def group_problems(config: Config) -> list[str]:
     data = config.dataset
     found = config.dataloader.found_groups is not None or config.method in FIND_GROUPS
     needs = [] if found else _needs_train(config)
+    overlapping = next((text for text in data.groupings if "|" in text), None)
+    if overlapping is not None:
+        on_val = {"dfr", "afr", "crt", "self", "dpe", "ssa"} & {config.method}
+        keys = [*needs, *(f"exp={method}" for method in on_val)]
+        reason = f"groups of which each example has one, not several as in '{overlapping}'"
+        return [f"{key} needs {reason}: name one attribute at a time" for key in keys]
     if not data.subgroup_labels:
         if config.method == "dpe" and config.dpe.balance == "group" and not found:
             needs.append("dpe.balance=group")

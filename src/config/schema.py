@@ -118,6 +118,9 @@ class DatasetConfig(Options):
     metadata: PathText | None = Field(
         None, description="of table: its file; null: metadata.csv, .tsv or .parquet in root"
     )
+    split_file: PathText | None = Field(
+        None, description="of table: a file of picture names and their splits"
+    )
     filename_pattern: Text | None = Field(
         None, description="of table: labels in file names, such as '{age:int}_{gender}.jpg'"
     )
@@ -253,6 +256,7 @@ class TrainConfig(Options):
 # Options of tables and pictures; saved only where they differ from the default.
 TABLE_OPTIONS = {
     "metadata",
+    "split_file",
     "filename_pattern",
     "features",
     "bins",

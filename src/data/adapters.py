@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from src.data.text_files import first_lines, read_named_table
+from src.data.text_files import read_csv
 from src.io import UserError
 
 if TYPE_CHECKING:
@@ -59,12 +59,6 @@ class Adapter:
         return paths
 
 
-def read_csv(path: Path, **types: type) -> "pd.DataFrame":
-    """Read a CSV file; check first that it is one."""
-    first_lines(path, 1)
-    return read_named_table(path, types)
-
-
 def need(frame: "pd.DataFrame", path: Path, columns: Sequence[str]) -> None:
     """Raise a UserError if the table lacks columns."""
     missing = [name for name in columns if name not in frame]
@@ -92,7 +86,7 @@ def celeba_metadata(paths: Sequence[Path]) -> "pd.DataFrame":
 
 def subpopbench(paths: Sequence[Path]) -> "pd.DataFrame":
     """Yang et al. 2023: metadata_<name>.csv with filename, split, y, a; split 3 is an extra one."""
-    frame = read_csv(paths[0], filename=str)
+    frame = read_csv(paths[0], {"filename": str})
     need(frame, paths[0], ["filename", "split", "y", "a"])
     return frame[["filename", "split", "y", "a"]]
 
@@ -137,7 +131,7 @@ def fairface(paths: Sequence[Path]) -> "pd.DataFrame":
     """Karkkainen and Joo 2021: the official val is test here; val is a tenth of train."""
     import pandas as pd
 
-    parts = [read_csv(path, file=str) for path in paths]
+    parts = [read_csv(path, {"file": str}) for path in paths]
     need(parts[0], paths[0], ["file", "age", "gender", "race"])
     split = [shares_by_name(parts[0]["file"], {"train": 90, "val": 10}), ["test"] * len(parts[1])]
     frame = pd.concat(parts, ignore_index=True)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from src.data.images import ImageFiles, without_bad_images
-from src.data.table import SPLIT_WORDS, Table, cached_table
+from src.data.split import split_by_file
+from src.data.table import SPLITS, Table, cached_table
 from src.data.text_files import (
     AGAIN,
     check_names,
@@ -33,47 +34,14 @@ if TYPE_CHECKING:
 
 # The 40 binary attributes of CelebA, in the order of list_attr_celeba.txt.
 ATTRIBUTES = (
-    "5_o_Clock_Shadow",
-    "Arched_Eyebrows",
-    "Attractive",
-    "Bags_Under_Eyes",
-    "Bald",
-    "Bangs",
-    "Big_Lips",
-    "Big_Nose",
-    "Black_Hair",
-    "Blond_Hair",
-    "Blurry",
-    "Brown_Hair",
-    "Bushy_Eyebrows",
-    "Chubby",
-    "Double_Chin",
-    "Eyeglasses",
-    "Goatee",
-    "Gray_Hair",
-    "Heavy_Makeup",
-    "High_Cheekbones",
-    "Male",
-    "Mouth_Slightly_Open",
-    "Mustache",
-    "Narrow_Eyes",
-    "No_Beard",
-    "Oval_Face",
-    "Pale_Skin",
-    "Pointy_Nose",
-    "Receding_Hairline",
-    "Rosy_Cheeks",
-    "Sideburns",
-    "Smiling",
-    "Straight_Hair",
-    "Wavy_Hair",
-    "Wearing_Earrings",
-    "Wearing_Hat",
-    "Wearing_Lipstick",
-    "Wearing_Necklace",
-    "Wearing_Necktie",
-    "Young",
-)
+    "5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs",
+    "Big_Lips", "Big_Nose", "Black_Hair", "Blond_Hair", "Blurry", "Brown_Hair", "Bushy_Eyebrows",
+    "Chubby", "Double_Chin", "Eyeglasses", "Goatee", "Gray_Hair", "Heavy_Makeup", "High_Cheekbones",
+    "Male", "Mouth_Slightly_Open", "Mustache", "Narrow_Eyes", "No_Beard", "Oval_Face", "Pale_Skin",
+    "Pointy_Nose", "Receding_Hairline", "Rosy_Cheeks", "Sideburns", "Smiling", "Straight_Hair",
+    "Wavy_Hair", "Wearing_Earrings", "Wearing_Hat", "Wearing_Lipstick", "Wearing_Necklace",
+    "Wearing_Necktie", "Young",
+)  # fmt: skip
 HOMEPAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 IMAGES = "img_align_celeba"
 
@@ -180,20 +148,17 @@ def load_annotations(root: str | Path, cache_dir: str | Path | None = None) -> T
 def parse_annotations(attribute_file: Path, partition_file: Path) -> Table:
     """Read both files and join their rows by file name."""
     names, codes, columns = _read_attributes(attribute_file)
-    splits = _read_partition(partition_file)
-    split = splits.reindex(names)
-    lonely, extra = names[split.isna()], splits.index.difference(names)
-    if len(lonely) or len(extra):
-        problems = [
-            f"{len(rows):,} rows of {here.name} have no row in {there.name}: {shortened(rows)}"
-            for rows, here, there in (
-                (lonely, attribute_file, partition_file),
-                (extra, partition_file, attribute_file),
-            )
-            if len(rows)
-        ]
-        raise UserError([*problems, f"both files must name the same images: {AGAIN}"])
-    return Table(names, split.to_numpy(np.uint8), codes, columns)
+    split, splits, extra = split_by_file(names, partition_file, attribute_file)
+    if len(splits) > len(SPLITS):
+        raise UserError(
+            f"{partition_file}: the split is '{splits[-1]}': use 0, 1, 2 or train, val, test"
+        )
+    if len(extra):
+        raise UserError(
+            f"{len(extra):,} rows of {partition_file.name} have no row in {attribute_file.name}: "
+            f"{shortened(extra)}; both files must name the same images: {AGAIN}"
+        )
+    return Table(names, split, codes, columns)
 
 
 def _read_attributes(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -263,25 +228,3 @@ def _check_values(path: Path, values: "pd.DataFrame") -> np.ndarray:
     if problems:
         raise UserError(with_rest(problems, len(wrong)))
     return numbers
-
-
-def _read_partition(path: Path) -> "pd.Series":
-    """Return the split of each image, as an index into SPLITS, by file name."""
-    first_lines(path, 1)
-    skip = 1 if path.suffix == ".csv" else 0  # a header
-    frame = read_text_table(path, header=None, skiprows=skip, dtype={0: str, 1: str}).iloc[:, -2:]
-    if frame.shape[1] < 2:
-        raise UserError(f"{path}: each row needs the name of an image and its split: {AGAIN}")
-    frame.columns, frame.index = ["image_id", "split"], range(skip + 1, skip + 1 + len(frame))
-    check_names(path, frame["image_id"])
-    words = {value: SPLIT_WORDS.get(str(value).lower()) for value in frame["split"].unique()}
-    splits = frame["split"].map(words)
-    wrong = frame["split"][splits.isna()]
-    if len(wrong):
-        problems = [
-            f"{path} line {line}: the split is '{value}': use 0, 1, 2 or train, val, test"
-            for line, value in wrong.iloc[:10].items()
-        ]
-        raise UserError(with_rest(problems, len(wrong)))
-    splits.index = frame["image_id"]
-    return splits

@@ -3,6 +3,9 @@
 Group ids are mixed-radix numbers with the task as the most significant digit and the attributes in
 the order written. For `Blond_Hair:Male`: g0=(y0,a0) g1=(y0,a1) g2=(y1,a0) g3=(y1,a1). Binary
 columns give the numbering of Sagawa et al. (2020) for Waterbirds and CelebA.
+
+`toxicity:male|female|black` has overlapping groups, as WILDS has for CivilComments: one for each
+class and identity, of the examples that name this identity; an example may be in several or none.
 """
 
 import itertools
@@ -27,7 +30,8 @@ CELEBA = dict.fromkeys(ATTRIBUTES, BINARY)  # class names of each column
 class Grouping:
     """A task and the attributes whose values, with its own, form its groups.
 
-    Without attributes the groups are the classes of the task.
+    Without attributes the groups are the classes of the task. With `overlapping` each group is a
+    class and one binary attribute that is 1.
 
     Attributes:
         task: name of the column to predict.
@@ -38,6 +42,7 @@ class Grouping:
     task: str
     attributes: tuple[str, ...] = ()
     classes: tuple[tuple[str, ...], ...] = ()
+    overlapping: bool = False
 
     def __post_init__(self):
         if not self.classes:
@@ -51,12 +56,8 @@ class Grouping:
     @property
     def name(self) -> str:
         """As written in a config: `Attractive:Male+Young`."""
-        return self.task + (":" + "+".join(self.attributes) if self.attributes else "")
-
-    @property
-    def slug(self) -> str:
-        """As part of a file name: `Attractive-Male+Young`."""
-        return self.name.replace(":", "-")
+        joined = ("|" if self.overlapping else "+").join(self.attributes)
+        return f"{self.task}:{joined}" if joined else self.task
 
     @property
     def num_classes(self) -> int:
@@ -65,12 +66,16 @@ class Grouping:
 
     @property
     def num_groups(self) -> int:
-        """Product of the numbers of classes of all columns."""
+        """Product of the numbers of classes of all columns; overlapping: classes x attributes."""
+        if self.overlapping:
+            return self.num_classes * len(self.attributes)
         return math.prod(map(len, self.classes))
 
     @property
     def group_names(self) -> list[str]:
-        """Names in the order of the group ids: `Blond_Hair=0 Male=0`, ..."""
+        """Names in the order of the group ids: `Blond_Hair=0 Male=0` or `toxic=0 male`."""
+        if self.overlapping:
+            return [f"{self.task}={y} {name}" for y in self.classes[0] for name in self.attributes]
         return [
             " ".join(f"{column}={value}" for column, value in zip(self.columns, values))
             for values in itertools.product(*self.classes)
@@ -85,7 +90,16 @@ class Grouping:
         return table.column(self.task).astype(np.int64)
 
     def group_ids(self, table: Table) -> np.ndarray:
-        """Return the group ids (N,) int64; -1 where the label or an attribute is unknown."""
+        """Return the group ids (N,) int64; -1 where the label or an attribute is unknown.
+
+        Raises:
+            UserError: the groups overlap, so that an example has no single group; see `members`.
+        """
+        if self.overlapping:
+            raise UserError(
+                f"grouping '{self.name}': an example may be in several of its groups, but each "
+                f"must be in one here: name one attribute at a time"
+            )
         groups = np.zeros(len(table), np.int64)
         known = np.ones(len(table), bool)
         for name, classes in zip(self.columns, self.classes):
@@ -93,6 +107,17 @@ class Grouping:
             groups = groups * len(classes) + codes
             known &= codes >= 0
         return np.where(known, groups, -1)
+
+    def members(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows (M,) and their groups (M,): a pair for each group that an example is in."""
+        if not self.overlapping:
+            groups = self.group_ids(table)
+            rows = np.flatnonzero(groups >= 0)
+            return rows, groups[rows]
+        labels = self.labels(table)
+        named = np.stack([table.column(name) == 1 for name in self.attributes], axis=1)  # (N, A)
+        rows, attributes = np.nonzero(named & (labels >= 0)[:, None])
+        return rows, labels[rows] * len(self.attributes) + attributes
 
 
 Columns = Mapping[str, Sequence[str] | str]
@@ -110,10 +135,13 @@ def parse_grouping(text: str, columns: Columns | None = None) -> Grouping:
             empty part, or too many groups.
     """
     task, colon, rest = str(text).partition(":")
-    attributes = rest.split("+") if colon else []
+    overlapping = "|" in rest
+    attributes = rest.split("|" if overlapping else "+") if colon else []
     where = f"grouping '{text}'"
     if not task or (colon and not all(attributes)):
-        raise UserError(f"{where}: an empty part; write Task, Task:Attr or Task:Attr+Attr")
+        raise UserError(
+            f"{where}: an empty part; write Task, Task:Attr, Task:Attr+Attr or Task:Attr|Attr"
+        )
     for name in (task, *attributes) if columns is not None else ():
         if name not in columns:
             raise UserError(f"{where}: unknown attribute '{name}'{did_you_mean(name, columns)}")
@@ -132,7 +160,10 @@ def parse_grouping(text: str, columns: Columns | None = None) -> Grouping:
             f"{MOST_VALUES} make sense: cut numbers into classes with "
             f"exp.dataset.bins.{many[0]}=[20,40,60], or name another attribute"
         )
-    grouping = Grouping(task, tuple(attributes), classes)
+    wide = [name for name, names in zip(attributes, classes[1:]) if len(names) > 2]
+    if overlapping and wide:
+        raise UserError(f"{where}: '{wide[0]}' is not binary, as attributes joined by '|' must be")
+    grouping = Grouping(task, tuple(attributes), classes, overlapping)
     if grouping.num_groups > MOST_GROUPS:
         raise UserError(
             f"{where}: {grouping.num_groups:,} groups; name fewer attributes, or attributes of "

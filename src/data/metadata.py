@@ -1,15 +1,17 @@
 """Any table of pictures: metadata.csv (or .tsv, .parquet), one row per example.
 
+Parquet files of Hugging Face may hold the pictures, too; see src/data/parquet.py.
+
 A column named `filename`, `img_filename`, `image_id`, `file`, `file_name` or `path` says where the
 picture is, `split` whether it belongs to train, val or test (as words or 0, 1, 2). Every other
 column can be a task or an attribute; see src/data/encode.py for what may stand in it. Without a
 split column the rows are split at random, the same way in every run.
 """
 
-import difflib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,16 +20,17 @@ import numpy as np
 from src.data.adapters import Adapter
 from src.data.encode import NotClasses, encode
 from src.data.images import ImageFiles, without_bad_images
+from src.data.parquet import picture_column, read_parquet
 from src.data.patterns import read_by_pattern
-from src.data.split import dealt_split
-from src.data.table import SPLIT_WORDS, SPLITS, Table, cached_table
-from src.data.text_files import first_lines, read_named_table, shortened, with_rest
+from src.data.split import dealt_split, read_split, split_by_file
+from src.data.table import SPLITS, Table, cached_table
+from src.data.text_files import read_csv, shortened, with_rest
 from src.io import UserError, did_you_mean, expand
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FILES = ("metadata.csv", "metadata.parquet", "metadata.tsv")
+FILES = ("metadata.csv", "metadata.parquet", "metadata.tsv", "*.parquet", "data/*.parquet")
 NAME_COLUMNS = ("filename", "img_filename", "image_id", "file_name", "file", "path", "Path")
 SPLIT_COLUMNS = ("split", "partition")
 IMAGE_FOLDERS = ("", "images", "image", "imgs", "img", "images.zip")
@@ -39,7 +42,8 @@ class TableOptions:
     """How a table is read.
 
     Attributes:
-        metadata: the table's file, if it is not FILES in the root.
+        metadata: the table's file, if it is not FILES in the root; `*` stands for any name.
+        split_file: names of pictures with their splits; see `read_split_file`.
         bins: limits that cut a column of numbers into classes, by column.
         filename_pattern: reads labels from file names instead; see src/data/patterns.py.
         features: file of features (N, D) that take the place of pictures.
@@ -49,6 +53,7 @@ class TableOptions:
     """
 
     metadata: str | None = None
+    split_file: str | None = None
     filename_pattern: str | None = None
     features: str | None = None
     bins: dict[str, list[float]] = field(default_factory=dict)
@@ -77,32 +82,44 @@ class TableLayout:
         self.root, self.options = expand(root), options or TableOptions()
         self.adapter = adapter
         self.sources = self._find_sources()
+        split_file = self.options.split_file
+        self.split_file = None if split_file is None else self.root / expand(split_file)
         about = f"{self.root.resolve()} {self.options.metadata}"
         tag = hashlib.sha256(about.encode()).hexdigest()
         self.cache_folder = expand(cache_dir or "data/cache") / tag[:12]
+        self.archive = self.cache_folder / "pictures.zip"  # those in a column of the table
 
     def _find_sources(self) -> list[Path]:
-        """Return the files of the table; none if a pattern reads file names."""
+        """Return the files of the table, several if it is in parts; none for a pattern of names."""
         given = self.options.metadata
         if self.options.filename_pattern is not None:
             return []
         if self.adapter is not None and given is None:
             return self.adapter.find(self.root)
-        paths = [self.root / name for name in ([expand(given)] if given else FILES)]
-        found = [path for path in paths if path.is_file()]
-        if not found:
+        if self.adapter is not None and len(self.adapter.files) > 1:
             raise UserError(
-                f"no table in '{self.root}': {' or '.join(path.name for path in paths)} is not "
-                f"there. Name its folder with exp.dataset.root=..., or the file with "
-                f"exp.dataset.metadata=..."
+                f"exp.dataset.metadata={given}: this data set has {len(self.adapter.files)} tables,"
+                f" {' and '.join(self.adapter.files)}; read one of your own with exp/dataset=table"
             )
-        return found[:1]
+        patterns = [given] if given else FILES
+        for pattern in patterns:
+            path = self.root / expand(pattern)
+            found = [path] if path.is_file() else sorted(path.parent.glob(path.name))
+            if found:
+                return found
+        raise UserError(
+            f"no table in '{self.root}': {' or '.join(patterns)} is not there. Name its folder "
+            f"with exp.dataset.root=..., or the file with exp.dataset.metadata=..."
+        )
 
     def table(self) -> Table:
         """Return all rows, except those of images that `prepare_data --skip_bad` left out."""
         if self.sources:
             copy, options = self.cache_folder / "table.npz", repr((self.adapter, self.options))
-            table = cached_table(copy, self.sources, self._read, options)
+            if self._holds_pictures and not self.archive.exists():
+                copy.unlink(missing_ok=True)
+            files = [*self.sources, *filter(None, [self.split_file])]
+            table = cached_table(copy, files, self._read, options)
         else:  # folders do not show that a file below them changed
             table = self._read()
         return without_bad_images(table, lambda: self.files(table.names), self.cache_folder)
@@ -112,13 +129,23 @@ class TableLayout:
             frame = read_by_pattern(self.root, self.options.filename_pattern)
         elif self.adapter is not None:
             frame = self.adapter.read(self.sources)
+        elif self.sources[0].suffix == ".parquet":
+            frame = read_parquet(self.sources, self.archive)
         else:
-            frame = read_frame(self.sources[0])
+            frame = read_csv(self.sources[0], dict.fromkeys(NAME_COLUMNS, str))
         path = self.sources[0] if self.sources else self.root
-        return make_table(frame, path, self.options, self.cache_folder)
+        return make_table(frame, path, self.options, self.cache_folder, self.split_file)
+
+    @cached_property
+    def _holds_pictures(self) -> bool:
+        """Whether a column of the table holds the pictures."""
+        path = self.sources[0] if self.sources else self.root
+        return path.suffix == ".parquet" and picture_column(path) is not None
 
     def files(self, names: np.ndarray) -> ImageFiles:
         """Find the pictures of `names`: in the root or in images/ there, with or without suffix."""
+        if self._holds_pictures:
+            return ImageFiles(self.archive)
         names = names[:20]
         for folder in IMAGE_FOLDERS:
             location = self.root / folder
@@ -132,23 +159,12 @@ class TableLayout:
         )
 
 
-def read_frame(path: Path) -> "pd.DataFrame":
-    """Read a .csv, .tsv or .parquet file with pandas; file names are texts."""
-    import pandas as pd
-
-    if path.suffix != ".parquet":
-        first_lines(path, 1)
-        return read_named_table(path, dict.fromkeys(NAME_COLUMNS, str))
-    try:
-        return pd.read_parquet(path)
-    except ImportError as error:
-        raise UserError(f"{path}: reading parquet needs pyarrow: `pip install pyarrow`") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not a parquet file ({error})") from error
-
-
 def make_table(
-    frame: "pd.DataFrame", path: Path, options: TableOptions, cache_folder: Path
+    frame: "pd.DataFrame",
+    path: Path,
+    options: TableOptions,
+    cache_folder: Path,
+    split_file: Path | None = None,
 ) -> Table:
     """Encode the rows of a table.
 
@@ -161,13 +177,14 @@ def make_table(
     """
     frame = frame.drop(columns=[name for name in frame if str(name).startswith("Unnamed:")])
     frame.columns = [str(name).strip() for name in frame.columns]
+    frame.index = range(2, 2 + len(frame))  # line numbers
     if options.features is not None and not {*NAME_COLUMNS} & {*frame}:
         frame["filename"] = [f"row {row}" for row in range(len(frame))]
     name_column = _name_column(path, frame)
     split_column = next((name for name in SPLIT_COLUMNS if name in frame), None)
     empty = frame[name_column].isna()
     if empty.any():
-        raise UserError(f"{path} line {int(empty.argmax()) + 2}: the {name_column} is missing")
+        raise UserError(f"{path} line {empty.idxmax()}: the {name_column} is missing")
     names = frame[name_column].astype(str).to_numpy(str)
     columns = [name for name in frame if name not in (name_column, split_column)]
     unknown = [name for name in options.bins if name not in columns]
@@ -186,7 +203,9 @@ def make_table(
     matrix = np.empty((len(names), len(codes)), np.int8 if small else np.int16)
     for place, values in enumerate(codes.values()):
         matrix[:, place] = values
-    if split_column is None:
+    if split_file is not None:
+        split, splits, _ = split_by_file(names, split_file, path)
+    elif split_column is None:
         shares = "-".join(f"{share:g}" for share in options.split_shares)
         file = cache_folder / f"split-{shares}-seed{options.split_seed}.csv"
         split = dealt_split(names, matrix, options.split_shares, options.split_seed, file)
@@ -207,38 +226,6 @@ def _name_column(path: Path, frame: "pd.DataFrame") -> str:
             f"of them {', '.join(NAME_COLUMNS[:-1])}"
         )
     return found
-
-
-def read_split(path: Path, column: "pd.Series") -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the split (N,) uint8 of each row, and the names of the splits.
-
-    Words other than train, val and test are further splits for evaluation.
-    """
-    import pandas as pd
-
-    positions, values = pd.factorize(column)
-    if (positions < 0).any():
-        line = int((positions < 0).argmax()) + 2
-        raise UserError(f"{path} line {line}: the {column.name} is missing: use train, val or test")
-    splits, codes = list(SPLITS), []
-    for value in values:
-        word = str(int(value) if isinstance(value, float) else value).strip()
-        code = SPLIT_WORDS.get(word.lower())
-        if code is None:
-            same_length = [known for known in SPLIT_WORDS if len(known) == len(word) > 2]
-            near = difflib.get_close_matches(word.lower(), same_length, 1, cutoff=0.7)
-            if near or len(splits) > 20:
-                line = int((positions == len(codes)).argmax()) + 2
-                hint = f" (did you mean {near[0]}?)" if near else ""
-                raise UserError(
-                    f"{path} line {line}: the {column.name} is '{word}': use train, val, test or "
-                    f"0, 1, 2{hint}"
-                )
-            if word not in splits:
-                splits.append(word)
-            code = splits.index(word)
-        codes.append(code)
-    return np.array(codes, np.uint8)[positions], tuple(splits)
 
 
 def _check_one_split(

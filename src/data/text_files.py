@@ -1,7 +1,7 @@
 """Read tables from text files; name the cause if a file is not what it should be."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,8 +98,8 @@ def read_text_table(path: Path, **options: Any) -> "pd.DataFrame":
     return frame
 
 
-def read_named_table(path: Path, types: dict[str, type]) -> "pd.DataFrame":
-    """Read a table whose first line names all columns.
+def read_csv(path: Path, types: Mapping[str, type] | None = None) -> "pd.DataFrame":
+    """Read a table whose first line names all columns; check first that it is one.
 
     Args:
         types: of some columns; those of the others are found.
@@ -107,6 +107,7 @@ def read_named_table(path: Path, types: dict[str, type]) -> "pd.DataFrame":
     Raises:
         UserError: as `read_text_table`, or the rows have more cells than the first line.
     """
+    first_lines(path, 1)
     frame = read_text_table(path, dtype=types, low_memory=False)
     if not frame.index.equals(frame.reset_index(drop=True).index):
         raise UserError(f"{path}: its rows have more cells than the first line has names: {AGAIN}")

@@ -22,15 +22,15 @@ def evaluate(logits: Logits, groupings: Sequence[Grouping], rows: Table) -> dict
     results = {}
     for grouping in groupings:
         values, labels = logits.of_task(grouping.task), grouping.labels(rows)
-        known = labels >= 0
-        values, labels = values[known], labels[known]
         right = predictions(values) == labels  # (N,)
-        groups = grouping.group_ids(rows)[known]
-        correct, total = count_groups(right, groups, grouping.num_groups)
-        loss = float(log_losses(values, labels).mean()) if len(labels) else None
+        members, groups = grouping.members(rows)
+        correct, total = count_groups(right[members], groups, grouping.num_groups)
+        known = labels >= 0
+        count = int(known.sum())
+        loss = float(log_losses(values[known], labels[known]).mean()) if count else None
         figures = summarise(grouping, correct, total, loss)
-        if len(right):
-            figures["avg_acc"] = int(right.sum()) / len(right)
+        if count:
+            figures["avg_acc"] = int(right[known].sum()) / count
         results[grouping.name] = figures
     return results
 

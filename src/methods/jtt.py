@@ -18,6 +18,7 @@ from src.evaluation.metrics import count_groups
 from src.evaluation.results import read_evaluation, task_figures
 from src.io import DAMAGE, UserError, atomic_path, load_arrays, write_atomic
 from src.methods.stages import Node, Stages
+from src.sampling.plans import stack_groups
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,7 @@ def make_error_set(stages: Stages, first: Node, path: Path) -> None:
         np.array([losses[grouping.task] for grouping in groupings]),
         rows_identity(rows.names, rows.codes),
     )
-    groups = np.stack([grouping.group_ids(rows) for grouping in groupings], axis=1)
-    table = error_table(errors, groups, groupings)
+    table = error_table(errors, stack_groups(rows, groupings), groupings)
     write_atomic(path.with_suffix(".csv"), table.to_csv(index=False))
     save_error_set(path, rows.names, [grouping.task for grouping in groupings], errors)
 

@@ -144,10 +144,8 @@ class SplitRows:
     def members(self, grouping: Grouping) -> list[np.ndarray]:
         """Return the rows (N_g,) of each group's images; cached, as runs share groupings."""
         if grouping not in self._members:
-            ids = grouping.group_ids(self.table)
-            self._members[grouping] = [
-                np.flatnonzero(ids == group) for group in range(grouping.num_groups)
-            ]
+            rows, groups = grouping.members(self.table)
+            self._members[grouping] = [rows[groups == g] for g in range(grouping.num_groups)]
         return self._members[grouping]
 
 

@@ -45,7 +45,7 @@ def _name(
     short: dict[str, str],
     longest: int,
 ) -> Path:
-    tasks = _fit("_".join(groupings).replace(":", "-"), groupings, longest)
+    tasks = _fit("_".join(groupings).replace(":", "-").replace("|", "~"), groupings, longest)
     pieces = []
     for key, value in changed.items():
         section, _, leaf = key.rpartition(".")

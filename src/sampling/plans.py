@@ -27,8 +27,9 @@ def stack_labels(rows: Table, groupings: Sequence[Grouping]) -> np.ndarray:
 
 
 def stack_groups(rows: Table, groupings: Sequence[Grouping]) -> np.ndarray:
-    """Return the group ids (N, T) int64 of a split, -1 = unknown."""
-    return np.stack([grouping.group_ids(rows) for grouping in groupings], axis=1)
+    """Return the group ids (N, T) int64 of a split, -1 = unknown, or that groups overlap."""
+    none = np.full(len(rows), -1)
+    return np.stack([none if g.overlapping else g.group_ids(rows) for g in groupings], axis=1)
 
 
 @dataclass(frozen=True)

@@ -124,9 +124,9 @@ def group_losses(logits: Logits, groupings: Sequence[Grouping], rows: Table) -> 
     """Return the mean loss of each task's groups, (T, G); NaN if empty."""
     means = np.full((len(groupings), max(g.num_groups for g in groupings)), np.nan)
     for task, grouping in enumerate(groupings):
-        labels, groups = grouping.labels(rows), grouping.group_ids(rows)
-        losses = log_losses(logits.of_task(grouping.task), labels.clip(min=0))  # (N,)
-        for group in np.unique(groups[groups >= 0]):
+        labels, (members, groups) = grouping.labels(rows), grouping.members(rows)
+        losses = log_losses(logits.of_task(grouping.task), labels.clip(min=0))[members]  # (M,)
+        for group in np.unique(groups):
             means[task, group] = losses[groups == group].mean()
     return means
 

@@ -1,11 +1,14 @@
 """A table of pictures: names, splits, columns, and CelebA read through a metadata.csv."""
 
+import io
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
 import test as evaluation
 import train
@@ -84,6 +87,50 @@ def test_a_named_file(tmp_path):
     assert len(read(root, metadata="mine.csv")) == 4
     with pytest.raises(UserError, match=r"exp.dataset.metadata="):
         read(root)
+
+
+@pytest.mark.parametrize("head", ["", "image_id,split\n"])
+def test_the_split_may_be_in_a_file_of_its_own(tmp_path, head):
+    root = write_table(tmp_path / "t", frame(y=[0, 1, 0, 1]).drop(columns="split"))
+    (root / "parts.csv").write_text(f"{head}3.png,2\n2.png,valid\n1.png,0\n0.png,extra\nx.png,0\n")
+    table = read(root, split_file="parts.csv")
+    assert table.split.tolist() == [3, 0, 1, 2] and table.splits[3] == "extra"
+    (root / "parts.csv").write_text(f"{head}3.png,2\n0.png,trian\n")
+    with pytest.raises(UserError, match=f"line {2 + bool(head)}: the split is 'trian'"):
+        read(root, split_file="parts.csv")
+    (root / "parts.csv").write_text(f"{head}3.png,2\n1.png,0\n")
+    with pytest.raises(UserError, match=r"2 rows of metadata.csv have no row in parts.csv: 0.png"):
+        read(root, split_file="parts.csv")
+
+
+def test_a_hugging_face_export_holds_its_pictures(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    label = {"names": ["dog", "cat"], "_type": "ClassLabel"}
+    about = {"info": {"features": {"label": label, "image": {"_type": "Image"}}}}
+    for split, codes in {"train": [0, 1, -1], "validation": [1], "test": [0]}.items():
+        pictures = [
+            {"bytes": png(draw_image(k, (20, 16))), "path": "1.png"} for k in range(len(codes))
+        ]
+        table = pyarrow.table({"image": pictures, "label": codes})
+        table = table.replace_schema_metadata({"huggingface": json.dumps(about)})
+        (tmp_path / "t/data").mkdir(parents=True, exist_ok=True)
+        parquet.write_table(table, tmp_path / f"t/data/{split}-00000-of-00001.parquet")
+    for _ in range(2):  # the second time from the copy of the table
+        layout = TableLayout(tmp_path / "t", tmp_path / "cache")
+        dataset = Dataset(layout, (16, 16))
+        assert dataset.table.classes == (("dog", "cat"),)
+        assert dataset.table.column("label").tolist() == [0, 0, 1, -1, 1]  # test, train, validation
+        assert dataset.table.split.tolist() == [2, 0, 0, 0, 1]
+        read_back = dataset.images("train", workers=1, progress=False).read(np.arange(3))
+        own = np.stack([dataset.pixels().decode(png(draw_image(k, (20, 16))))[0] for k in range(3)])
+        assert (read_back == own).all()
+        layout.archive.unlink()
+
+
+def png(picture: Image.Image) -> bytes:
+    picture.save(buffer := io.BytesIO(), "PNG")
+    return buffer.getvalue()
 
 
 def test_other_words_are_further_splits(tmp_path):
