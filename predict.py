@@ -45,6 +45,7 @@ def main(argv: list[str] | None = None) -> None:
         from src.api import load_run
 
         run = load_run(args.log_dir, args.ckpt_num, device=args.device)
+        run.pixels  # noqa: B018 (once for all pictures: the run may have none)
         table, skipped = predict_readable(run, files)
         show(run, table)
         write_atomic(args.out, table.to_csv())

@@ -19,7 +19,7 @@ from src.api import open_run
 from src.config.compose import launch, load_saved_config
 from src.config.saved import is_first_edition, read_yaml, save_config
 from src.config.schema import Config, dataset_options, group_options
-from src.data.groupings import Grouping, parse_groupings
+from src.data.groupings import Grouping, absent_classes, parse_groupings
 from src.data.table import BINARY
 from src.io import UserError, exit_on_user_error, expand, write_json
 from src.methods.options import STAGED
@@ -174,6 +174,9 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
     dataset = group_labels.dataset
     rows, val_rows = dataset.split("train"), dataset.split("val")
     images = dataset.images("train", full_frame=data.data_augmentation)
+    if ranks.first:
+        for warning in absent_classes(groupings, rows, dataset.table):
+            print(warning, flush=True)
 
     plan = index_plan(config, group_labels)
     on_train_only = labels.found is not None and "val" not in labels.found.environments

@@ -112,5 +112,7 @@ def load_run(
     run = open_run(path)
     evaluator = open_evaluator(run, root, device)
     data = load_saved_config(run.config).dataset
-    pixels = choose_pixels(LAYOUTS[data.name], data.target_resolution, data.crop, data.resize)
+    pixels = None
+    if data.features is None:
+        pixels = choose_pixels(LAYOUTS[data.name], data.target_resolution, data.crop, data.resize)
     return TrainedRun(evaluator, str(checkpoint or default_rule(run)), pixels)

@@ -4,14 +4,13 @@ import shutil
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from scripts.jobs.job import Job
 from scripts.jobs.states import find_runs
 from src.config.compose import load_config, stage_config
 from src.config.saved import read_config
-from src.config.schema import Config
-from src.data.celeba import load_annotations
+from src.config.schema import Config, DatasetConfig, dataset_options
+from src.data.dataset import open_dataset
 from src.io import UserError
 from src.methods.options import STAGED
 
@@ -131,15 +130,17 @@ def images(config: Config) -> float:
     return config.train.total_epochs * (train + val / 3)
 
 
-def split_sizes(data: Any) -> tuple[int, int]:
+def split_sizes(data: DatasetConfig) -> tuple[int, int]:
     """Return the numbers of train and val images."""
     if data.name == "synthetic":
         return data.synthetic.num_train, data.synthetic.num_val
     try:
-        split = load_annotations(data.root, data.cache_dir).split
-        return int((split == 0).sum()), int((split == 1).sum())
+        split = open_dataset(**dataset_options(data), workers=0).table.split
     except UserError:
+        if data.name != "celeba":
+            raise
         return CELEBA_TRAIN, CELEBA_VAL
+    return int((split == 0).sum()), int((split == 1).sum())
 
 
 def disk(config: Config) -> int:

@@ -342,6 +342,11 @@ class Config(MethodSections):
             problems.append(
                 "dataset.features needs exp/model=linear or mlp, and these need dataset.features"
             )
+        if data.name == "civilcomments" and data.features is None:
+            problems.append(
+                "dataset.name=civilcomments has texts, no pictures: set dataset.features=FILE.npy "
+                "and exp/model=linear; docs/your_own_data.md shows how to make the file"
+            )
         if data.features is not None and data.data_augmentation:
             problems.append("dataset.data_augmentation needs images, not dataset.features")
         if data.features is not None and self.method == "lisa" and self.lisa.mix == "cutmix":

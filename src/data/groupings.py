@@ -120,6 +120,34 @@ class Grouping:
         return rows, labels[rows] * len(self.attributes) + attributes
 
 
+def absent_classes(groupings: Sequence[Grouping], train: Table, all_rows: Table) -> list[str]:
+    """List the classes of which other splits have labelled examples, and train has none.
+
+    Raises:
+        UserError: all labelled train examples of a task are of one class.
+    """
+    warnings = []
+    for grouping in groupings:
+        names = grouping.classes[0]
+        own, total = (
+            np.bincount(labels[labels >= 0], minlength=len(names))
+            for labels in (grouping.labels(train), grouping.labels(all_rows))
+        )  # (K,)
+        if np.count_nonzero(own) < 2:
+            shown = ", ".join(f"{name} {count:,}" for name, count in zip(names[:8], own))
+            raise UserError(
+                f"task '{grouping.task}': train has examples of fewer than two classes ({shown}): "
+                f"name another task, or split the data again"
+            )
+        absent = [names[k] for k in np.flatnonzero((own == 0) & (total > 0))]
+        if absent:
+            warnings.append(
+                f"warning: task '{grouping.task}': no train example is of class "
+                f"{', '.join(absent[:8])}, so it cannot be learned"
+            )
+    return warnings
+
+
 Columns = Mapping[str, Sequence[str] | str]
 
 

@@ -45,8 +45,8 @@ class TrainedRun:
         evaluator: logits, features and figures of splits; see src/evaluation/evaluator.py.
     """
 
-    def __init__(self, evaluator: RunEvaluator, checkpoint: str, pixels: Pixels):
-        self.evaluator, self.checkpoint, self.pixels = evaluator, checkpoint, pixels
+    def __init__(self, evaluator: RunEvaluator, checkpoint: str, pixels: Pixels | None):
+        self.evaluator, self.checkpoint, self._pixels = evaluator, checkpoint, pixels
         self.path, self.tasks = evaluator.run.path, evaluator.tasks
         self.epoch = find_best_ckpt(evaluator.run, checkpoint)
 
@@ -70,6 +70,20 @@ class TrainedRun:
 
         return LogitLayout(self.evaluator.num_classes)
 
+    @property
+    def pixels(self) -> Pixels:
+        """What the network sees of a picture.
+
+        Raises:
+            UserError: it was trained on features, not on pictures.
+        """
+        if self._pixels is None:
+            raise UserError(
+                f"{self.path} was trained on exp.dataset.features, so it cannot predict pictures: "
+                f"use test.py, or in Python give a split or features (B, D)"
+            )
+        return self._pixels
+
     def transform(self, picture: Picture) -> "Tensor":
         """Return a picture as the network sees it, (3, H, W) float32.
 
@@ -89,13 +103,14 @@ class TrainedRun:
         Raises:
             UserError: a file is missing, or is no image.
         """
+        pixels = self.pixels
         try:
             if isinstance(picture, Image.Image):
                 image = to_rgb(picture)
             else:
                 image = to_rgb(open_image(expand(picture).read_bytes()))
-            own_frame = self.pixels.frame in (None, (image.height, image.width))
-            pixels = self.pixels if own_frame else replace(self.pixels, crop="square", resize=None)
+            if pixels.frame not in (None, (image.height, image.width)):
+                pixels = replace(pixels, crop="square", resize=None)
             return pixels.prepare(image)
         except FileNotFoundError as error:
             raise UserError(f"{picture}: no such file") from error
@@ -200,7 +215,7 @@ class TrainedRun:
         import torch
 
         if isinstance(images, torch.Tensor):
-            batch = images[None] if images.ndim == 3 else images
+            batch = images[None] if images.ndim in (1, 3) else images
             return list(range(len(batch))), batch.split(BATCH)
         is_one = isinstance(images, (str, Path, Image.Image))
         pictures: list[Picture] = [images] if is_one else list(images)  # type: ignore

@@ -123,6 +123,8 @@ def test_fairface(tmp_path):
     assert groups(table, grouping)[50] == ("val/1.jpg", "gender=Female race=East Asian")
     assert table.split[50:].tolist() == [2, 2]
     assert set(table.split[:50]) == {0, 1}
+    with pytest.raises(UserError, match="this data set has 2 tables"):
+        opened("fairface", tmp_path, "exp.dataset.metadata=fairface_label_val.csv")
 
 
 def test_splits_by_name_have_their_shares():

@@ -3,10 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 import test as evaluation
 import train
+from src.api import load_run
 from src.config.compose import load_config
 from src.data.dataset import Dataset
 from src.data.metadata import TableLayout, TableOptions
@@ -63,7 +65,10 @@ def test_training_and_evaluation_on_features(texts, model):
     evaluation.main(["--log_dir", str(root / "run"), "--ckpt_num", "last", "--split", "test"])
     assert read_json(root / "run/results/test_stats_last.json")["y:sex"]["avg_acc"] > 0.8
     if model == "linear":
-        import torch
+        run = load_run(root / "run")
+        assert run.predict(torch.from_numpy(values[:4])).shape == (4, 3)
+        with pytest.raises(UserError, match="so it cannot predict"):
+            run.predict("me.jpg")
 
         head = torch.load(root / "run/ckpts/ckpt.5.pt", weights_only=True)["model"]
         logits = load_logits(root / "run/results/test_logits_5.npz").values
@@ -86,6 +91,8 @@ def test_what_does_not_fit_is_refused(texts):
     root, values = texts
     with pytest.raises(UserError, match="needs exp/model=linear"):
         load_config([*overrides(root), "exp/model=resnet18"])
+    with pytest.raises(UserError, match="has texts, no pictures"):
+        load_config(["exp/dataset=civilcomments"])
     with pytest.raises(UserError, match="data_augmentation needs images"):
         load_config(overrides(root, "exp.dataset.data_augmentation=true"))
     np.save(root / "features.npy", values[:50])

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.data.celeba import ATTRIBUTES, load_annotations
-from src.data.groupings import CELEBA, Grouping, parse_grouping, parse_groupings
+from src.data.groupings import (
+    CELEBA,
+    Grouping,
+    absent_classes,
+    parse_grouping,
+    parse_groupings,
+)
 from src.data.table import BINARY, Table
 from src.evaluation.logits import Logits, Source
 from src.evaluation.results import evaluate
@@ -205,6 +211,15 @@ def test_overlapping_groups_count_an_example_in_each_of_its_groups():
         grouping.group_ids(rows)
     with pytest.raises(UserError, match="'shape' is not binary"):
         parse_grouping("toxic:male|shape", columns)
+
+
+def test_a_class_that_train_lacks_is_named():
+    grouping, rows = parse_grouping("shape", SHAPES), shapes_table()
+    warning = "task 'shape': no train example is of class star"
+    assert warning in absent_classes([grouping], rows.of_split("train"), rows)[0]
+    assert absent_classes([grouping], rows, rows) == []
+    with pytest.raises(UserError, match=r"fewer than two classes \(circle 0, square 0, star 2\)"):
+        absent_classes([grouping], rows.select(np.array([2, 3, 4])), rows)
 
 
 def test_the_groups_without_attributes_are_the_classes():

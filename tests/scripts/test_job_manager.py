@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from scripts.job_manager import Job, JobManager, add_job_arguments, split_overrides
-from scripts.jobs.estimate import BACKBONES, parameters, trained_stages
+from scripts.jobs.estimate import BACKBONES, parameters, split_sizes, trained_stages
 from scripts.jobs.job import LOCK_NAME, JobProcess, tail
 from scripts.jobs.shell import environments
 from scripts.jobs.slurm import SlurmSettings, read_settings
@@ -467,6 +467,12 @@ def test_the_cost_is_said_before_anything_starts(tmp_path, capsys, monkeypatch):
     assert "CPU hours: about 0.1 (0.07 a run), as earlier runs measured 200 images/s" in (
         capsys.readouterr().err
     )
+
+
+def test_the_pictures_of_a_table_are_counted(shapes, tmp_path):
+    table = ["exp/dataset=table", f"exp.dataset.root={shapes}", f"exp.dataset.cache_dir={tmp_path}"]
+    config = load_config([*table, "exp.dataset.groupings=[shape:texture]"])
+    assert split_sizes(config.dataset) == (120, 60)
 
 
 @pytest.mark.parametrize(
