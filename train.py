@@ -174,8 +174,9 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
     dataset = group_labels.dataset
     rows, val_rows = dataset.split("train"), dataset.split("val")
     images = dataset.images("train", full_frame=data.data_augmentation)
-    if ranks.first:
-        for warning in absent_classes(groupings, rows, dataset.table):
+    own = labels.dataset
+    for warning in absent_classes(groupings, own.split("train"), own.table):
+        if ranks.first:
             print(warning, flush=True)
 
     plan = index_plan(config, group_labels)
