@@ -29,15 +29,12 @@ def problems_of(*overrides: str) -> list[str]:
 # ---------------------------------------------------------------------------- the files
 
 
-def test_every_config_file_composes(tmp_path):
+def test_every_part_of_a_configuration_composes(tmp_path):  # methods: tests/methods
     np.save(tmp_path / "x.npy", np.zeros((4, 3)))
     on_features = [f"exp.dataset.features={tmp_path / 'x.npy'}"]
     files = sorted(path.relative_to(CONFIGS / "exp") for path in (CONFIGS / "exp").rglob("*.yaml"))
-    methods = [path.stem for path in files if path.parent == Path()]
     parts = [f"exp/{path.parent}={path.stem}" for path in files if path.parent != Path()]
-    assert {"erm", "jtt", "rwg", "rwy", "subg", "suby"} <= {*methods} and len(parts) >= 9
-    for method in methods:
-        assert load_config([f"exp={method}"]).name == method
+    assert len(parts) >= 9
     for part in parts:
         more = on_features if part in ("exp/model=linear", "exp/model=mlp") else []
         if part == "exp/dataset=civilcomments":

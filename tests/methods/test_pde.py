@@ -54,6 +54,7 @@ def test_several_tasks_balance_classes_within_joint_attribute_values():
             assert np.bincount(cell[:, task] // 2).tolist() == [len(cell) // 2] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.celeba
 def test_celeba_grows_to_48534_examples(celeba_root, tmp_path):
     root = celeba_root.resolve().parent / "celeba_annotations"
