@@ -61,23 +61,30 @@ SMALL = {
 }
 
 
+SETTINGS = [
+    "exp.dataset.target_resolution=[16,16]",
+    "exp.model.pretrained=false",
+    "exp.dataloader.batch_size=16",
+    "exp.optimizer.lr=0.01",
+    "exp.train.max_steps=2",
+    "exp.train.log_every_n_steps=1",
+    "exp.train.tensorboard=false",
+    "exp.train.device=cpu",
+]
+
+
 @cache
 def composed(method: str) -> Config:
     """A small run; Hydra takes longer to compose them than the run takes."""
-    return load_config(
-        [
-            f"exp={method}",
-            "exp.dataset.target_resolution=[16,16]",
-            "exp.model.pretrained=false",
-            "exp.dataloader.batch_size=16",
-            "exp.optimizer.lr=0.01",
-            "exp.train.max_steps=2",
-            "exp.train.log_every_n_steps=1",
-            "exp.train.tensorboard=false",
-            "exp.train.device=cpu",
-            *SMALL.get(method, []),
-        ]
-    )
+    return load_config([f"exp={method}", *SETTINGS, *SMALL.get(method, [])])
+
+
+def overrides(data: Path, folder: Path, method: str, tasks: int) -> list[str]:
+    """The same as a command line, for tests of several processes."""
+    places = [f"exp.dataset.root={data}", f"exp.dataset.cache_dir={data / 'cache'}"]
+    places += [f"exp.train.log_dir={folder}"]
+    return [f"exp={method}", f"exp.dataset.groupings=[{','.join(GROUPINGS[:tasks])}]",
+            *places, *SETTINGS]  # fmt: skip
 
 
 def config_of(data: Path, folder: Path, method: str, tasks: int = 2, **dataset: Any) -> Config:
