@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from src.methods.found_groups import GroupLabels
     from src.sampling.epochs import IndexPlan
     from src.training.distributed import Ranks
+    from src.training.loop import Settings
     from src.training.method import Method
 
 
@@ -159,7 +160,7 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
     from src.sampling.plans import stack_labels
     from src.training.devices import choose_device, choose_precision
     from src.training.distributed import Ranks
-    from src.training.loop import Settings, Trainer
+    from src.training.loop import Trainer
     from src.training.validation import Validation
 
     data, loader = config.dataset, config.dataloader
@@ -215,11 +216,6 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
     }
     if ranks.first:
         record_provenance(run, identity, describe_session(device, precision, ranks.size))
-    left_out = {"log_dir", "num_devices", "tensorboard", "tracker"}
-    settings = config.train.model_dump(exclude=left_out) | {"trackers": config.train.trackers}
-    settings |= config.optimizer.model_dump(exclude={"name"})
-    settings |= {"device": device, "precision": precision, "optimizer": config.optimizer.name}
-    settings |= {"batch_size": loader.batch_size, "device_cache": loader.device_cache}
     Trainer(
         run,
         model,
@@ -228,10 +224,29 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
         schedule,
         images,
         validation,
-        Settings(seed=config.seed, augment=data.data_augmentation, **settings),
+        loop_settings(config, device, precision),
         finish=lambda: draw_task_weights(run, tasks, config.objective),
         ranks=ranks,
     ).train()
+
+
+def loop_settings(config: Config, device: torch.device, precision: str) -> Settings:
+    """Return what the training loop needs of a configuration."""
+    from src.training.loop import Settings
+
+    left_out = {"log_dir", "num_devices", "tensorboard", "tracker", "device", "precision"}
+    return Settings(
+        **config.train.model_dump(exclude=left_out),
+        **config.optimizer.model_dump(exclude={"name"}),
+        optimizer=config.optimizer.name,
+        trackers=config.train.trackers,
+        device=device,
+        precision=precision,
+        seed=config.seed,
+        augment=config.dataset.data_augmentation,
+        batch_size=config.dataloader.batch_size,
+        device_cache=config.dataloader.device_cache,
+    )
 
 
 def build_network(

@@ -25,7 +25,7 @@ def load_if_same(
         images: identity of its images; None does not check it.
 
     Returns:
-        None if there are none, and with a warning if the file is damaged.
+        None if there are none. A damaged file counts as none, with a warning.
     """
     noted = run.epoch_stats(epoch)
     if not (path.exists() and noted.exists()):
