@@ -11,14 +11,14 @@ EXTRAS := $(VENV)/.extras
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-$(INSTALLED): requirements.txt requirements-dev.txt
+$(INSTALLED): requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $(INSTALLED)
 
 # Only the site and the slow tests need these: the site, the notebook and the trackers.
-$(EXTRAS): $(INSTALLED) pyproject.toml
+$(EXTRAS): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e ".[docs,wandb,mlflow]"
 	touch $(EXTRAS)
 
