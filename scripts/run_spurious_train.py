@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def binary_tasks(overrides: list[str]) -> tuple[str, ...]:
     """Return the binary columns of the data set that the overrides choose."""
-    options = load_config(["exp=erm", "exp.dataset.groupings=[any]", *overrides]).dataset
+    options = load_config(["exp=erm", *overrides]).dataset
     if options.name in ("celeba", "synthetic"):
         return ATTRIBUTES  # known without the data
     return binary_columns(open_dataset(**dataset_options(options), workers=0).table)

@@ -14,7 +14,8 @@ def lines(name: str) -> list[str]:
 
 
 def bounds() -> dict[str, str]:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
     packages = [line for line in lines("requirements.txt") if line and line[0] != "#"]
     packages += [text for name in EXTRAS for text in extras[name] if "-mtl[" not in text]
     found = [PACKAGE.fullmatch(line) for line in packages]
