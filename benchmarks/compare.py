@@ -1,11 +1,11 @@
 """Measure two sides in turn; what a row of the table holds."""
 
-import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from statistics import median
 from typing import Any
 
 
@@ -18,7 +18,6 @@ class Row:
         value: what is held against the target: a ratio, or `ours` itself.
         target: None if the row only reports.
         at_most: whether the target is an upper limit.
-        repeats: measurements of each side.
         note: what exactly is compared.
     """
 
@@ -28,15 +27,8 @@ class Row:
     theirs: float | None
     value: float
     target: float | None
-    at_most: bool
-    repeats: int
+    at_most: bool = False
     note: str = ""
-
-    @property
-    def met(self) -> bool | None:
-        if self.target is None:
-            return None
-        return self.value <= self.target if self.at_most else self.value >= self.target
 
     @property
     def score(self) -> float | None:
@@ -46,42 +38,24 @@ class Row:
         return self.target / self.value if self.at_most else self.value / self.target
 
 
-def interleave(
-    ours: Callable[[], float], theirs: Callable[[], float], repeats: int
-) -> list[tuple[float, float]]:
+Pairs = list[tuple[float, float]]
+
+
+def interleave(ours: Callable[[], float], theirs: Callable[[], float], repeats: int) -> Pairs:
     """Measure both sides in turn, so that a busy machine slows both."""
     return [(ours(), theirs()) for _ in range(repeats)]
 
 
-def compare(
-    name: str,
-    unit: str,
-    pairs: list[tuple[float, float]],
-    target: float | None,
-    note: str = "",
-    seconds: bool = False,
-) -> Row:
-    """Return a row of pairs (ours, theirs); its ratio is the median of the pairs' ratios.
-
-    Args:
-        seconds: the figures are times, so the ratio is theirs / ours.
-    """
-    ratio = statistics.median(b / a if seconds else a / b for a, b in pairs)
-    ours, theirs = (statistics.median(side) for side in zip(*pairs))
-    return Row(name, unit, ours, theirs, ratio, target, False, len(pairs), note)
+def compare(name: str, unit: str, pairs: Pairs, target: float | None, note: str = "") -> Row:
+    """Return a row of pairs (ours, theirs); its ratio is the median of the pairs' ratios."""
+    ours, theirs = (median(side) for side in zip(*pairs))
+    return Row(name, unit, ours, theirs, median(a / b for a, b in pairs), target, note=note)
 
 
-def absolute(
-    name: str,
-    unit: str,
-    values: list[float],
-    target: float | None,
-    note: str = "",
-    at_most: bool = True,
-) -> Row:
-    """Return a row whose own median is held against a target."""
-    value = statistics.median(values)
-    return Row(name, unit, value, None, value, target, at_most, len(values), note)
+def absolute(name: str, unit: str, values: list[float], target: float | None, note: str) -> Row:
+    """Return a row whose own median has an upper limit."""
+    value = median(values)
+    return Row(name, unit, value, None, value, target, True, note)
 
 
 def seconds(call: Callable[[], Any]) -> float:

@@ -1,28 +1,25 @@
-"""Rows about data: the input pipeline, annotations, weights of several tasks, memory."""
+"""Rows about data and commands: input, the start of a run, forty groupings of one model."""
 
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
-from benchmarks.compare import Row, absolute, compare, in_new_process, interleave, seconds
+from benchmarks import conventional
+from benchmarks.compare import Row, absolute, compare, interleave
 from benchmarks.ours import Bench
-from benchmarks.scaling import (
-    CELEBA_TRAIN,
-    FOUR_TASKS,
-    drawn_table,
-    peak,
-    records_on_disk,
-    write_annotations,
-)
 from src.data.batches import iterate_batches
-from src.data.celeba import load_annotations
-from src.data.groupings import parse_groupings
-from src.sampling.plans import make_plan, stack_groups, stack_labels
+from src.data.groupings import ATTRIBUTES, parse_groupings
+from src.evaluation.logits import Logits, Source
+from src.evaluation.predict import predict
+from src.evaluation.results import evaluate
+from src.models.build import build_model
 
 BATCH = 32
 
@@ -69,6 +66,45 @@ def cpu_rate(call: Callable[[], None], count: int) -> float:
     return count / (time.process_time() - start)
 
 
+def startup_row(bench: Bench) -> Row:
+    """Measure from the command to the network's first step: a new process, the cache warm."""
+    times = []
+    for _ in range(4):
+        with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
+            argv = bench.overrides("resnet50", 224, 8, f"exp.train.log_dir={folder}/run")
+            command = [sys.executable, "-m", "benchmarks.first_step", *argv]
+            start = time.monotonic()
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            times.append(float(done.stdout.splitlines()[-1]) - start)
+    name = "command to first step, ResNet-50, cache warm"
+    return absolute(name, "s", times[1:], 8.0, f"{os.cpu_count()} cores; imports included")
+
+
+def groupings_row(bench: Bench) -> Row:
+    """Count images through the network for 40 groupings of a task: a pass each, or one pass."""
+    count, device = 128, bench.device
+    names = ["Smiling"] + [f"Smiling:{name}" for name in ATTRIBUTES if name != "Smiling"]
+    groupings, dataset = parse_groupings(names), bench.dataset(64)
+    rows = dataset.split("val").select(np.arange(count))
+    model = build_model("shufflenet_v2_x0_5", 1, False, None, 0).to(device)
+    seen = []
+    model.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    passed = predict(model, dataset.images("val"), count, 1, device, "fp32", 64)
+    logits = Logits(passed.logits, ("Smiling",), (2,), Source("val", "1", "", ""))
+    ours, results = sum(seen), evaluate(logits, groupings, rows)
+
+    seen.clear()
+    loader = bench.their_loader("val", 64, 64, list(np.arange(count).reshape(-1, 64)))
+    labels = rows.column("Smiling")
+    for grouping in groupings:
+        output = conventional.evaluate(model, loader, device)
+        accuracy = ((output[:, 0] > 0) == labels).mean()
+        assert abs(accuracy - results[grouping.name]["avg_acc"]) < 0.02
+    note = f"a split of {count}; each pass gives the same accuracies"
+    name = "40 groupings of one model, images saved"
+    return Row(name, "images", ours, sum(seen), sum(seen) / ours, 30.0, note=note)
+
+
 INPUT_ROWS = {
     f"input-{kind}-{size}": partial(input_row, resolution=size, host=host, augment=augment)
     for size in (224, 64)
@@ -78,78 +114,4 @@ INPUT_ROWS = {
         ("cpu-augmented", False, True),
     )
 }
-
-
-def annotations_row(bench: Bench) -> Row:
-    """Load the annotations of 202,599 images, warm; pandas reads the same files for comparison."""
-    root = bench.folder / "annotations"
-    write_annotations(root, 202_599)
-    load = partial(load_annotations, root, bench.folder / "cache")
-    load()
-
-    def with_pandas() -> None:
-        pd.read_csv(root / "list_attr_celeba.txt", sep=r"\s+", skiprows=1)
-        pd.read_csv(root / "list_eval_partition.txt", sep=" ", header=None)
-
-    pairs = interleave(partial(seconds, load), partial(seconds, with_pandas), 3)
-    note = f"pandas reads the same files in {np.median([b for _, b in pairs]):.1f} s"
-    return absolute("annotations of 202,599 rows, warm", "s", [a for a, _ in pairs], 0.3, note)
-
-
-def weights_row(bench: Bench) -> Row:
-    """Find RWY's weights of four tasks, beside a generic solver with a variable per example."""
-    groupings = parse_groupings(FOUR_TASKS, training=True)
-    table = drawn_table(CELEBA_TRAIN)
-    labels, groups = stack_labels(table, groupings), stack_groups(table, groupings)
-
-    def ours() -> np.ndarray:
-        plan = make_plan(labels, groups, groupings, sampler="rwy", seed=0)
-        return plan.weights / plan.weights.mean()
-
-    def theirs() -> None:
-        assert np.abs(generic_weights(labels) - ours()).max() < 1e-2, "other weights"
-
-    pairs = interleave(partial(seconds, ours), partial(seconds, theirs), 3)
-    note = "theirs: scipy's trust-constr with exact derivatives; the same weights within 0.01"
-    return compare("weights of 162,770 examples, 4 tasks", "s", pairs, 100.0, note, seconds=True)
-
-
-def generic_weights(labels: np.ndarray) -> np.ndarray:
-    """Return maximum-entropy weights (N,) of mean 1 with uniform margins, by a general solver."""
-    from scipy.optimize import LinearConstraint, minimize
-    from scipy.sparse import diags_array
-
-    count, tasks = labels.shape
-    # All weights add up to N, those of each task's class 1 to half of it.
-    rows = np.vstack([np.ones(count), labels.T])
-    goal = np.array([count, *[count / 2] * tasks])
-    return minimize(
-        lambda w: (w * np.log(w.clip(1e-12))).sum(),
-        np.ones(count),
-        jac=lambda w: np.log(w.clip(1e-12)) + 1,
-        hess=lambda w: diags_array(1 / w.clip(1e-12)),
-        method="trust-constr",
-        constraints=LinearConstraint(rows, goal, goal),
-        options={"gtol": 1e-6, "xtol": 1e-12, "maxiter": 1000},
-    ).x
-
-
-def memory_row(bench: Bench) -> Row:
-    """Measure the peak memory of reading a 30 GB cache at random, mapped pages included."""
-    start, most = in_new_process(read_at_random, bench.folder, 30e9, 150, 128)
-    note = f"19,200 images of 224x224 read at random; {start:.2f} GB before the first"
-    return absolute("memory, reading a 30 GB cache at random", "GB", [most], 3.0, note)
-
-
-def read_at_random(folder: Path, size: float, batches: int, batch: int) -> tuple[float, float]:
-    """Read from a sparse cache of `size` bytes; return the GB at the start and at most."""
-    records = records_on_disk(folder / "sparse.bin", 224, int(size / (224 * 224 * 3)))
-    start, rng = peak(), np.random.default_rng(0)
-    order = [rng.integers(0, len(records), batch) for _ in range(batches)]
-    for images, _ in iterate_batches(records, order):
-        assert images.shape[0] == batch
-    records.path.unlink()
-    return start, peak()
-
-
-ROWS = {**INPUT_ROWS, "annotations": annotations_row, "weights": weights_row, "memory": memory_row}
+ROWS = {**INPUT_ROWS, "startup": startup_row, "groupings": groupings_row}

@@ -1,10 +1,9 @@
 """Rows about several tasks: what layers across tasks and of gradients add to a step, on a CPU."""
 
-import statistics
 import time
 from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
+from statistics import median
 from typing import Any
 from unittest import mock
 
@@ -13,7 +12,6 @@ from torch import nn
 
 from benchmarks.compare import Row, absolute
 from benchmarks.ours import Bench
-from benchmarks.scaling import peak
 from src.data.groupings import ATTRIBUTES
 from src.models.build import Network
 from src.objective.batch import TrainTables
@@ -23,50 +21,27 @@ from src.objective.options import ACROSS, SOLVERS, ObjectiveOptions
 from src.training.step import Step
 
 BATCH, STEPS, WIDTH = 32, 12, 512  # of ResNet-18's features
-TASKS = (2, 4, 10, 40)
 
 
 def layer_row(bench: Bench, layer: str, name: str, tasks: int) -> Row:
-    """The time of the objective's layer, as a share of a step of ERM."""
+    """Measure the CPU seconds of the objective's layer, as a share of a step of ERM."""
     extra = objective_seconds(tasks, {layer: name}) - objective_seconds(tasks, {})
-    share = extra / step_of_erm(bench, tasks)[0]
+    share = extra / step_of_erm(bench, tasks)
     target = 0.05 if (name, tasks) == ("upgrad", 4) else None
-    return row(name, tasks, share, target, "time of the layer; its memory is < 1 MB")
-
-
-def whole_step_row(bench: Bench, override: str, tasks: int) -> Row:
-    """The extra time of a whole step, as a share of a step of ERM, and the extra memory."""
-    (seconds, look, memory), erm = steps(bench, override, tasks), step_of_erm(bench, tasks)
-    plain = seconds - look if look else erm[0]
-    note = f"whole step; {1000 * max(memory - erm[2], 0):.0f} MB more"
-    return row(override.partition("=")[2], tasks, seconds / plain - 1, None, note)
-
-
-def row(name: str, tasks: int, share: float, target: float | None, note: str) -> Row:
-    what = f"share of a step, {name}, {tasks} tasks"
-    return absolute(what, "share", [share], target, f"{note}; resnet18 64, batch {BATCH}")
+    note = f"time of the layer; resnet18 64, batch {BATCH}"
+    return absolute(f"share of a step, {name}, {tasks} tasks", "share", [share], target, note)
 
 
 @cache
-def step_of_erm(bench: Bench, tasks: int) -> tuple[float, float, float]:
-    return steps(bench, "across=static", tasks)
-
-
-def steps(bench: Bench, override: str, tasks: int) -> tuple[float, float, float]:
-    """Return CPU seconds of a training step, and of FAMO's second look in it; and peak GB."""
+def step_of_erm(bench: Bench, tasks: int) -> float:
+    """Return the CPU seconds of a training step."""
     names = [f"{name}:Male" for name in ATTRIBUTES if name != "Male"] + ["Male:Young"]
-    groupings = f"exp.dataset.groupings=[{','.join(names[:tasks])}]"
     limits = [f"exp.train.max_steps={STEPS}", f"exp.train.log_every_n_steps={STEPS}"]
-    overrides = [groupings, f"exp.objective.{override}", *limits]
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-    call, look = timed(Step.__call__), timed(Step._look_again)
-    with (
-        mock.patch.object(Step, "__call__", call),
-        mock.patch.object(Step, "_look_again", look),
-        bench.run(bench.overrides("resnet18", 64, BATCH, *overrides)),
-    ):
-        looks = statistics.median(look.times[STEPS // 3 :] or [0.0])
-        return statistics.median(call.times[STEPS // 3 :]), looks, peak()
+    groupings = f"exp.dataset.groupings=[{','.join(names[:tasks])}]"
+    call = timed(Step.__call__)
+    overrides = bench.overrides("resnet18", 64, BATCH, groupings, *limits)
+    with mock.patch.object(Step, "__call__", call), bench.run(overrides):
+        return median(call.times[STEPS // 3 :])
 
 
 def objective_seconds(tasks: int, options: dict[str, Any]) -> float:
@@ -91,7 +66,7 @@ def objective_seconds(tasks: int, options: dict[str, Any]) -> float:
     for step in range(30):
         objective.draw(0, step)
         call()
-    return statistics.median(call.times[10:])
+    return median(call.times[10:])
 
 
 def timed(function: Callable) -> Any:
@@ -111,12 +86,5 @@ CPU_ROWS = {
     f"tasks-{name}-{tasks}": partial(layer_row, layer=layer, name=name, tasks=tasks)
     for layer, names in (("gradient", SOLVERS), ("across", ACROSS[1:-1]))
     for name in names
-    for tasks in TASKS
-}
-CPU_ROWS |= {
-    f"tasks-{override.partition('=')[2]}-{tasks}": partial(
-        whole_step_row, override=override, tasks=tasks
-    )
-    for override, numbers in (("across=famo", TASKS), ("gradient=torchjd", TASKS[:3]))
-    for tasks in numbers
+    for tasks in (2, 4, 10, 40)
 }

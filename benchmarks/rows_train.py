@@ -51,12 +51,6 @@ def training_row(
     return compare(f"training, {model} {resolution} batch {batch}", "images/s", pairs, target, note)
 
 
-def rate_row(bench: Bench) -> Row:
-    """Measure ResNet-50's images per second on a large GPU."""
-    rates = bench.rates(bench.overrides("resnet50", 224, 128), steps=60, windows=3)
-    return absolute("ResNet-50 224 batch 128", "images/s", rates, 3000.0, at_most=False)
-
-
 def device_cache_row(bench: Bench) -> Row:
     """Feed a small network from images kept on the GPU, or read each time."""
     overrides = bench.overrides("resnet18", 64, 128)
@@ -186,7 +180,6 @@ CPU_ROWS = {
     "processes": partial(processes_row, model="convnext_tiny", resolution=64, batch=32, steps=8),
 }
 GPU_ROWS = {
-    "resnet50": rate_row,
     "training-128": partial(training_row, **FULL, batch=128, steps=40, target=2.0, repeats=2),
     "step": partial(constant_row, **FULL, batch=128, steps=60, target=0.95, repeats=3),
     **{

@@ -45,10 +45,10 @@ def table(device: str) -> dict:
     """Return the rows of a device: key to function of a Bench."""
     import torch
 
-    from benchmarks import rows_data, rows_run, rows_tasks, rows_train
+    from benchmarks import rows_data, rows_tasks, rows_train
 
     if device == "cpu":
-        return rows_data.ROWS | rows_train.CPU_ROWS | rows_tasks.CPU_ROWS | rows_run.ROWS
+        return rows_data.ROWS | rows_train.CPU_ROWS | rows_tasks.CPU_ROWS
     several = rows_train.SEVERAL_GPU_ROWS if torch.cuda.device_count() > 1 else {}
     return rows_train.GPU_ROWS | several | rows_data.INPUT_ROWS
 
@@ -73,7 +73,7 @@ def measure(rows: dict, device: Any, out: Path, add: bool) -> None:
             continue
         took = time.perf_counter() - start
         print(f"{key}: {row.value:.4g} ({took:.0f} s)", flush=True)
-        results[key] = {"key": key, **asdict(row), "met": row.met, "score": row.score, "load": load}
+        results[key] = {"key": key, **asdict(row), "score": row.score, "load": load}
         report = {"machine": machine(device), "rows": list(results.values()), "failed": failed}
         path.write_text(json.dumps(report, indent=1) + "\n")
     if results:
@@ -87,14 +87,14 @@ def show(rows: pd.DataFrame, picture: Path) -> None:
     import seaborn
     from matplotlib.figure import Figure
 
-    columns = ["name", "value", "ours", "theirs", "unit", "target", "met", "repeats"]
+    columns = ["name", "value", "ours", "theirs", "unit", "target", "score"]
     print(rows[columns].to_string(index=False, float_format="{:.4g}".format, na_rep=""))
     with_target = rows.dropna(subset=["target"])
     if with_target.empty:
         return
     figure = Figure(figsize=(9, 1 + 0.4 * len(with_target)), layout="constrained")
     axis = figure.subplots()
-    seaborn.barplot(with_target, x="score", y="name", hue="met", ax=axis, errorbar=None)
+    seaborn.barplot(with_target, x="score", y="name", ax=axis, errorbar=None)
     axis.set(xscale="log", xlabel="times better than the target (right of 1: met)", ylabel="")
     axis.axvline(1, color="black", lw=1)
     figure.savefig(picture, dpi=130)

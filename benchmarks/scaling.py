@@ -1,7 +1,6 @@
-"""How cost grows: measured lines, and what the study's experiments cost on 1, 8 and 64 GPUs.
+"""Measure how cost grows with size; write OUT/scaling.csv and scaling.png.
 
-    python -m benchmarks.scaling                          measure, write OUT/scaling.csv and .png
-    python -m benchmarks.scaling --paper --rate 128=3000  only the costs on paper
+    python -m benchmarks.scaling
 
 Each line is measured in a process of its own with one thread.
 """
@@ -51,28 +50,17 @@ CASES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
-    parser.add_argument("--paper", action="store_true", help="only the costs on paper")
-    parser.add_argument(
-        "--rate",
-        nargs="+",
-        default=["128=3000"],
-        metavar="BATCH=IMAGES",
-        help="training images/s of one GPU by batch size; default: %(default)s",
-    )
-    arguments = parser.parse_args()
-    if not arguments.paper:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        lines = []
-        for case, (panel, sizes) in CASES.items():
-            for size in sizes:
-                seconds, memory = in_new_process(measure, case, size)
-                lines.append((panel, case, size, seconds, memory))
-                print(f"| {case} | {size:,} | {seconds:.3g} | {memory:.3g} |", flush=True)
-        table = pd.DataFrame(lines, columns=["panel", "case", "size", "CPU seconds", "GB more"])
-        table.to_csv(arguments.out / "scaling.csv", index=False)
-        draw(table, arguments.out / "scaling.png")
-    rates = {int(k): float(v) for k, _, v in (text.partition("=") for text in arguments.rate)}
-    print(paper(rates).to_string(index=False, float_format="{:.3g}".format))
+    out = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for case, (panel, sizes) in CASES.items():
+        for size in sizes:
+            seconds, memory = in_new_process(measure, case, size)
+            lines.append((panel, case, size, seconds, memory))
+            print(f"| {case} | {size:,} | {seconds:.3g} | {memory:.3g} |", flush=True)
+    table = pd.DataFrame(lines, columns=["panel", "case", "size", "CPU seconds", "GB more"])
+    table.to_csv(out / "scaling.csv", index=False)
+    draw(table, out / "scaling.png")
 
 
 def measure(case: str, size: int) -> tuple[float, float]:
@@ -164,44 +152,6 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     )  # fmt: skip
     grid.set(xscale="log", yscale="log", ylabel="").set_titles("{row_name}: {col_name}")
     grid.savefig(path, dpi=100)
-
-
-def paper(rates: dict[int, float]) -> pd.DataFrame:
-    """Return hours and disk of the study's large experiments on all of CelebA.
-
-    Args:
-        rates: training images/s of one GPU by batch size; the nearest smaller size counts, else the
-            smallest. A validation image costs a third of a training image.
-    """
-    from scripts.experiments import EXPERIMENTS, FAMILIES, MTL_ERM, SEEDS
-    from scripts.jobs.estimate import parameters
-
-    grid, identification = EXPERIMENTS["erm_tune"], EXPERIMENTS["erm_id"]
-    tuned = {(w, setting) for rule in MTL_ERM.values() for w, setting in rule.items()}
-    lists = dict.fromkeys(tasks for family in FAMILIES.values() for tasks in family)
-    experiments = {
-        "the 60-run grid": [(t, s) for t in grid.runs for s in grid.settings],
-        "the 40-run identification": [
-            (t, s) for t in identification.runs for s in identification.settings
-        ],
-        "all families of several tasks, ERM": [
-            (t, setting) for t in lists for _, setting in tuned for _ in SEEDS
-        ],
-    }
-    rows = []
-    for name, runs in experiments.items():
-        images = [s.epochs * (CELEBA_TRAIN + CELEBA_VAL / 3) for _, s in runs]
-        known = [max((b for b in rates if b <= s.batch_size), default=min(rates)) for _, s in runs]
-        hours = [n / rates[batch] / 3600 for n, batch in zip(images, known)]
-        disk = 0
-        for tasks, setting in runs:  # the last checkpoint, and the best one by each rule
-            kept = 1 + (2 if len(tasks) == 1 else 3 + 2 * len(tasks))
-            disk += 8 * min(setting.epochs, kept) * parameters("resnet50", len(tasks))
-        row = {"experiment": name, "runs": len(runs), "images": sum(images), "disk GB": disk / 1e9}
-        # No run is shared between GPUs: the longest one is a lower bound.
-        row |= {f"{n} GPU, h": max(sum(hours) / n, max(hours)) for n in (1, 8, 64)}
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 if __name__ == "__main__":

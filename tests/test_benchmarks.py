@@ -12,7 +12,6 @@ from benchmarks import run as bench_run
 from benchmarks import scaling
 from benchmarks.compare import absolute, compare, interleave
 from benchmarks.ours import Bench
-from benchmarks.rows_data import generic_weights, read_at_random
 from benchmarks.rows_tasks import timed
 from benchmarks.rows_train import agreement_row, difference
 from src.training.devices import choose_device
@@ -28,18 +27,13 @@ def test_sides_take_turns():
 def test_ratio_is_the_median_of_pairs():
     # A busy machine halves the third pair, of which the ratio stays 4: ratios 4, 5, 4.
     row = compare("name", "images/s", [(40, 10), (50, 10), (20, 5)], target=4.5)
-    assert row.value == 4
-    assert (row.ours, row.theirs) == (40, 10)
-    assert row.met is False and row.score == pytest.approx(4 / 4.5)
-    assert compare("name", "s", [(0.5, 100.0)], target=100, seconds=True).value == 200
-    without = compare("name", "images/s", [(2, 1)], target=None)
-    assert without.met is None and without.score is None
+    assert (row.value, row.ours, row.theirs) == (4, 40, 10)
+    assert row.score == pytest.approx(4 / 4.5)
+    assert compare("name", "images/s", [(2, 1)], target=None).score is None
 
 
 def test_a_limit_is_met_below_it():
-    assert absolute("name", "s", [3.0, 9.0, 4.0], target=8).met is True
-    assert absolute("name", "s", [3.0, 9.0, 4.0], target=8).score == 2
-    assert absolute("name", "images/s", [2900.0], target=3000, at_most=False).met is False
+    assert absolute("name", "s", [3.0, 9.0, 4.0], 8, "").score == 2
 
 
 def test_time_spent_in_a_function_is_noted():
@@ -56,7 +50,7 @@ def test_a_row_that_fails_is_named_and_costs_no_other(tmp_path, monkeypatch, cap
     def broken(bench):
         raise ValueError("no faces")
 
-    rows = {"broken": broken, "sound": lambda bench: absolute("a row", "s", [3.0], target=8)}
+    rows = {"broken": broken, "sound": lambda bench: absolute("a row", "s", [3.0], 8, "")}
     monkeypatch.setattr(bench_run, "table", lambda device: rows)
     argv = ["run", "--device", "cpu", "--out", str(tmp_path)]
     monkeypatch.setattr("sys.argv", argv)
@@ -89,29 +83,9 @@ def test_each_case_of_growth_can_be_measured(tmp_path, case):
     assert scaling.peak() > 0
 
 
-def test_the_study_costs_by_hand():
-    # 60 runs of 25 epochs on 162,770 + 19,867 / 3 images, at 1,000 images/s.
-    grid = scaling.paper({128: 1000.0}).iloc[0]
-    assert grid["runs"] == 60
-    assert grid["1 GPU, h"] == pytest.approx(60 * 25 * (162_770 + 19_867 / 3) / 3.6e6)
-    assert grid["8 GPU, h"] == pytest.approx(grid["1 GPU, h"] / 8)
-
-
 def test_keys_of_rows_are_those_of_the_device():
-    assert {"input-cpu-224", "step", "startup", "memory"} <= bench_run.table("cpu").keys()
-    assert {"resnet50", "training-2", "sweep"} <= bench_run.table("cuda").keys()
-
-
-def test_a_sparse_cache_is_read_at_random(tmp_path):
-    start, most = read_at_random(tmp_path, 30e6, batches=3, batch=4)
-    assert 0 < start <= most
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_generic_solver_finds_the_same_weights():
-    # 3 of 4 are of class 0: weights 2/3, and 2 for the only one of class 1.
-    weights = generic_weights(np.array([[0], [0], [0], [1]]))
-    np.testing.assert_allclose(weights, [2 / 3, 2 / 3, 2 / 3, 2], rtol=1e-4)
+    assert {"input-cpu-224", "step", "startup"} <= bench_run.table("cpu").keys()
+    assert {"training-2", "sweep"} <= bench_run.table("cuda").keys()
 
 
 @pytest.mark.slow
@@ -120,5 +94,5 @@ def test_both_loops_have_the_same_losses(tmp_path):
     bench = Bench(tmp_path, choose_device("cpu"), (320, 32, 32), workers=0)
     row = agreement_row(bench, "resnet18", 64, steps=10)
     torch.set_num_threads(threads)
-    assert row.met is True
+    assert row.score >= 1
     assert json.dumps(asdict(row))
