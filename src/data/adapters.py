@@ -1,10 +1,11 @@
 """Known data sets as tables: the names of their files, and the meaning of their columns.
 
 Each adapter returns a table with the columns `filename` (relative to the root), `split` and the
-labels, which `src/data/metadata.py` encodes. Data sets whose labels are in the names of folders and
-files need none: `exp.dataset.filename_pattern` in their YAML reads them.
+labels, which `src/data/metadata.py` encodes. `read_by_pattern` reads data sets whose labels are in
+the names of folders and files; `exp.dataset.filename_pattern` in their YAML is the pattern.
 """
 
+import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from src.data.text_files import read_csv
+from src.data.text_files import read_text_table, shortened
 from src.io import UserError
 
 if TYPE_CHECKING:
@@ -59,17 +60,9 @@ class Adapter:
         return paths
 
 
-def need(frame: "pd.DataFrame", path: Path, columns: Sequence[str]) -> None:
-    """Raise a UserError if the table lacks columns."""
-    missing = [name for name in columns if name not in frame]
-    if missing:
-        raise UserError(f"{path}: column '{missing[0]}' is missing: is it the data set's own file?")
-
-
 def waterbirds(paths: Sequence[Path]) -> "pd.DataFrame":
     """Sagawa et al. 2020: metadata.csv with img_filename, y, split, place."""
-    frame = read_csv(paths[0])
-    need(frame, paths[0], ["img_filename", "y", "split", "place"])
+    frame = read_text_table(paths[0])
     bird = frame["y"].map({0: "landbird", 1: "waterbird"})
     place = frame["place"].map({0: "land", 1: "water"})
     return frame[["img_filename", "split"]].assign(bird=bird, place=place)
@@ -77,8 +70,7 @@ def waterbirds(paths: Sequence[Path]) -> "pd.DataFrame":
 
 def celeba_metadata(paths: Sequence[Path]) -> "pd.DataFrame":
     """Kirichenko et al. 2023 (DFR): celeba_metadata.csv; y is Blond_Hair, place is Male."""
-    frame = read_csv(paths[0])
-    need(frame, paths[0], ["img_filename", "y", "split", "place"])
+    frame = read_text_table(paths[0])
     frame["img_filename"] = "img_align_celeba/" + frame["img_filename"]
     labels = {"Blond_Hair": frame["y"], "Male": frame["place"]}
     return frame[["img_filename", "split"]].assign(**labels)
@@ -86,9 +78,7 @@ def celeba_metadata(paths: Sequence[Path]) -> "pd.DataFrame":
 
 def subpopbench(paths: Sequence[Path]) -> "pd.DataFrame":
     """Yang et al. 2023: metadata_<name>.csv with filename, split, y, a; split 3 is an extra one."""
-    frame = read_csv(paths[0], {"filename": str})
-    need(frame, paths[0], ["filename", "split", "y", "a"])
-    return frame[["filename", "split", "y", "a"]]
+    return read_text_table(paths[0], dtype={"filename": str})[["filename", "split", "y", "a"]]
 
 
 IDENTITIES = ("male", "female", "LGBTQ", "christian", "muslim", "other_religions", "black", "white")
@@ -99,8 +89,7 @@ def civilcomments(paths: Sequence[Path]) -> "pd.DataFrame":
 
     A comment may name several identities: group it by one of them at a time.
     """
-    frame = read_csv(paths[0])
-    need(frame, paths[0], ["split", "toxicity", *IDENTITIES])
+    frame = read_text_table(paths[0])
     shares = frame[["toxicity", *IDENTITIES]]
     labels = shares.ge(0.5).astype(float).where(shares.notna())
     names = [f"comment {row}" for row in range(len(frame))]
@@ -114,9 +103,7 @@ def chexpert(paths: Sequence[Path]) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    parts = [read_csv(path) for path in paths]
-    need(parts[0], paths[0], ["Path", "Sex", "Age", "No Finding"])
-    frame = pd.concat(parts, ignore_index=True)
+    frame = pd.concat([read_text_table(path) for path in paths], ignore_index=True)
     place = frame.columns.get_loc("No Finding")
     findings = frame.iloc[:, place:].fillna(0).replace(-1, np.nan)
     findings.columns = [name.replace(" ", "_") for name in findings.columns]
@@ -131,11 +118,47 @@ def fairface(paths: Sequence[Path]) -> "pd.DataFrame":
     """Karkkainen and Joo 2021: the official val is test here; val is a tenth of train."""
     import pandas as pd
 
-    parts = [read_csv(path, {"file": str}) for path in paths]
-    need(parts[0], paths[0], ["file", "age", "gender", "race"])
+    parts = [read_text_table(path, dtype={"file": str}) for path in paths]
     split = [shares_by_name(parts[0]["file"], {"train": 90, "val": 10}), ["test"] * len(parts[1])]
     frame = pd.concat(parts, ignore_index=True)
     return frame[["file", "age", "gender", "race"]].assign(split=np.concatenate(split))
+
+
+def read_by_pattern(root: Path, pattern: str) -> "pd.DataFrame":
+    """Return a table of all files below `root` whose path fits: filename, and a column per field.
+
+    A field such as `{label}` is any text without `/`, or digits with `{age:int}`. A pattern with
+    folders is compared with the whole path below the root, others with the name of the file.
+
+    Raises:
+        UserError: a field is named twice, there are none, or no file fits.
+    """
+    import pandas as pd
+
+    def field(match: re.Match) -> str:
+        return rf"(?P<{match[1]}>{r'[0-9]+' if match[2] else '[^/]+?'})"
+
+    where = f"exp.dataset.filename_pattern={pattern}"
+    form = re.sub(r"\\{(\w+)(:int)?\\}", field, re.escape(pattern))
+    paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+    names = pd.Series(paths, dtype=str)
+    try:
+        fields = names.str.extract(rf"{'^' if '/' in pattern else '(?:^|/)'}{form}$")
+        fits = fields.notna().any(axis=1)
+        fields.insert(0, "filename", names)
+    except (re.error, ValueError):
+        raise UserError(
+            f"{where}: name each field once in braces, such as '{{age:int}}_{{gender}}.jpg'"
+        ) from None
+    if not fits.any():
+        raise UserError(
+            f"{where}: none of {len(paths):,} files below {root} fits, such as "
+            f"{shortened(paths) or 'none'}"
+        )
+    if not fits.all():
+        others = names[~fits].tolist()
+        print(f"{len(others):,} files do not fit {pattern}: {shortened(others)}", flush=True)
+    return fields[fits].reset_index(drop=True)
 
 
 def shares_by_name(names: "pd.Series", shares: Mapping[str, int]) -> np.ndarray:

@@ -12,25 +12,14 @@ import hashlib
 import shlex
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from src.data.images import ImageFiles, without_bad_images
 from src.data.split import split_by_file
 from src.data.table import SPLITS, Table, cached_table
-from src.data.text_files import (
-    AGAIN,
-    check_names,
-    first_lines,
-    read_text_table,
-    shortened,
-    with_rest,
-)
+from src.data.text_files import AGAIN, check_names, first_lines, read_text_table, shortened
 from src.io import UserError, expand
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # The 40 binary attributes of CelebA, in the order of list_attr_celeba.txt.
 ATTRIBUTES = (
@@ -166,65 +155,37 @@ def _read_attributes(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...
     import pandas as pd  # slow to import, and not needed for the cached copy
 
     lines = first_lines(path, 2)
-    announced = lines[0][1] if lines[0][1].isdigit() else None
-    position, header = lines[0 if announced is None else -1]
-    columns = _columns(path, header)
-    options = {"names": columns, "header": None, "skiprows": position + 1}
-    # Inferred types are faster to read than declared ones.
-    frame = read_text_table(path, dtype={"image_id": str}, **options)
-    if not all(kind.kind in "iu" for kind in frame.dtypes.drop("image_id")):
-        frame = read_text_table(path, dtype=str, **options)  # to name the cells as they are
-    if not frame.index.equals(pd.RangeIndex(len(frame))):
-        raise UserError(f"{path}: its rows have more values than the header has names: {AGAIN}")
-    if announced not in (None, str(len(frame))):
+    announced = int(lines[0]) if lines[0].isdigit() else None
+    if path.suffix == ".csv":
+        frame = read_text_table(path)
+        if "image_id" in frame:
+            frame = frame.drop(columns="Unnamed: 0", errors="ignore")  # row numbers of pandas
+        else:
+            frame = frame.rename(columns={frame.columns[0]: "image_id"})
+    else:  # the header lacks a name for the first column
+        header = 0 if announced is None else 1
+        names = ["image_id", *lines[header].split()] if lines[header:] else ["image_id"]
+        frame = read_text_table(path, names=names, header=header)
+    if announced not in (None, len(frame)):
         raise UserError(
             f"{path}: the first line says {announced} rows, but {len(frame)} follow: {AGAIN}"
         )
-    frame.index = range(position + 2, position + 2 + len(frame))  # line numbers
     check_names(path, frame["image_id"])
-    known = [name for name in ATTRIBUTES if name in columns]
-    columns = [*known, *(c for c in columns if c not in (*known, "image_id", "index"))]
-    values = _check_values(path, frame[columns])
-    return frame["image_id"].to_numpy(str), (values == 1).astype(np.int8), tuple(columns)
-
-
-def _columns(path: Path, header: str) -> list[str]:
-    """Return the names of all columns of the attribute file, `image_id` for the file names."""
-    if path.suffix == ".csv":
-        columns = [cell.strip(' "') for cell in header.split(",")]
-        if columns[0] == "" and columns[1:2] and columns[1] not in ATTRIBUTES:
-            columns[0:2] = ["index", "image_id"]  # pandas has written its row numbers, too
-        else:
-            columns[0] = "image_id"
-    else:
-        columns = ["image_id", *header.split()]
-    if not set(columns) & set(ATTRIBUTES):
+    columns = [name for name in ATTRIBUTES if name in frame]
+    if not columns:
         raise UserError(
-            f"{path}: none of CelebA's 40 attributes is in its header ({header[:60]}...): {AGAIN}, "
-            f"or use exp/dataset=table for other data"
+            f"{path}: none of CelebA's 40 attributes is in its header: {AGAIN}, or use "
+            f"exp/dataset=table for other data"
         )
-    twice = [name for name in columns if columns.count(name) > 1]
-    if twice:
-        raise UserError(f"{path}: column '{twice[0]}' is there twice; delete one")
-    return columns
-
-
-def _check_values(path: Path, values: "pd.DataFrame") -> np.ndarray:
-    """Return values as numbers, if all are -1 or 1, or all are 0 or 1."""
-    import pandas as pd
-
-    if not all(kind.kind in "iu" for kind in values.dtypes):
-        numbers = values.apply(pd.to_numeric, errors="coerce").fillna(2)
-    else:
-        numbers = values
-    numbers = numbers.to_numpy().clip(-2, 2).astype(np.int8)
-    low = 0 if np.count_nonzero(numbers == 0) > np.count_nonzero(numbers == -1) else -1
-    wrong = np.argwhere((numbers != low) & (numbers != 1))
-    problems = []
-    for row, column in wrong[:10]:
-        cell, line = values.iat[row, column], values.index[row]
-        found = "missing" if pd.isna(cell) else f"'{cell}'"
-        problems.append(f"{path} line {line}: {values.columns[column]} is {found}: use {low} or 1")
-    if problems:
-        raise UserError(with_rest(problems, len(wrong)))
-    return numbers
+    columns += [name for name in frame if name not in (*columns, "image_id")]
+    cells = frame[columns].apply(pd.to_numeric, errors="coerce").to_numpy()  # (N, C)
+    low = 0 if np.count_nonzero(cells == 0) > np.count_nonzero(cells == -1) else -1
+    wrong = np.argwhere((cells != low) & (cells != 1))
+    if len(wrong):
+        row, column = wrong[0]
+        others = f" ({len(wrong) - 1:,} other cells are wrong, too)" if len(wrong) > 1 else ""
+        raise UserError(
+            f"{path}: {columns[column]} of {frame['image_id'].iloc[row]} is "
+            f"'{frame[columns[column]].iloc[row]}': use {low} or 1{others}"
+        )
+    return frame["image_id"].to_numpy(str), (cells == 1).astype(np.int8), tuple(columns)

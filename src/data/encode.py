@@ -39,25 +39,42 @@ def encode(
     """
     import pandas as pd
 
+    name = column.name
     positions, values = pd.factorize(column)  # (N,), -1 = empty
-    ordered = isinstance(column.dtype, pd.CategoricalDtype)
-    values = list(column.cat.categories[values.codes] if ordered else values)
     if bins is None and len(values) > MOST_CLASSES:
-        raise NotClasses(_too_many(str(column.name), values))
-    texts = [_spell(value) for value in values]
-    omitted = {"", *(_spell(value) for value in missing)}
-    kept = [text for text in texts if text not in omitted]
+        raise NotClasses(_too_many(column, values))
+    texts = pd.Series([_spell(value) for value in values], dtype=object)
+    texts[texts.isin(["", *map(_spell, missing)])] = np.nan
+    numbers = pd.to_numeric(texts, errors="coerce")
     if bins is not None:
-        numbers = _numbers(column.name, texts, kept)
-        codes_of_values = np.where(np.isnan(numbers), -1, np.digitize(numbers, bins))
+        wrong = texts[numbers.isna()].dropna()
+        if len(wrong):
+            raise UserError(
+                f"exp.dataset.bins.{name}: '{wrong.iloc[0]}' in column '{name}' is not a number; "
+                f"correct it, or count it as missing: exp.dataset.missing=['{wrong.iloc[0]}']"
+            )
+        codes = np.where(numbers.isna(), -1, np.digitize(numbers, bins))
         classes = bin_names(bins)
     else:
-        if ordered:
-            kept = [text for text in map(_spell, column.cat.categories) if text in kept]
-        classes, code_of = _classes(str(column.name), kept, ordered)
-        codes_of_values = np.array([code_of.get(text, -1) for text in texts], np.int64)
-    table = np.append(codes_of_values, -1).astype(np.int16)  # the last one is for empty cells
-    return table[positions], classes
+        found = texts.dropna().unique().tolist()
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            found = [text for text in map(_spell, column.cat.categories) if text in found]
+        elif found and numbers[texts.notna()].notna().all():
+            if set(numbers.dropna()) <= {-1, 1} or set(numbers.dropna()) <= {0, 1}:
+                texts, found = numbers.clip(lower=0).map({0: "0", 1: "1"}), [*BINARY]
+            elif (numbers % 1 > 0).any():
+                raise NotClasses(
+                    f"column '{name}' holds numbers such as {texts[numbers % 1 > 0].iloc[0]}: cut "
+                    f"it into classes with exp.dataset.bins.{name}=[0.5]"
+                )
+            found.sort(key=float)
+        else:
+            found = ["false", "true"] if {*found} <= {"false", "true"} and found else sorted(found)
+        if len(found) < 2:
+            only = f"one value only, '{found[0]}'" if found else "no values"
+            raise NotClasses(f"column '{name}' has {only}: a task or attribute needs two or more")
+        codes, classes = pd.Index(found).get_indexer(texts), tuple(found)
+    return np.append(codes, -1).astype(np.int16)[positions], classes  # the last one: empty cells
 
 
 def bin_names(bins: Sequence[float]) -> tuple[str, ...]:
@@ -69,65 +86,17 @@ def bin_names(bins: Sequence[float]) -> tuple[str, ...]:
 
 def _spell(value: Any) -> str:
     """Return a value as a class name: 1.0 is 1, True is true."""
-    if isinstance(value, (bool, np.bool_)):
-        return str(value).lower()
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+    if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     text = str(value).strip()
     return text.lower() if text.lower() in ("true", "false") else text
 
 
-def _numbers(name: Any, texts: list[str], kept: list[str]) -> np.ndarray:
-    """Return texts as numbers; those that are not kept are NaN."""
-    import pandas as pd
-
-    numbers = pd.to_numeric(pd.Series(texts, dtype=object), errors="coerce").to_numpy(np.float64)
-    kept_set = set(kept)
-    wrong = [text for text, number in zip(texts, numbers) if text in kept_set and np.isnan(number)]
-    if wrong:
-        raise UserError(
-            f"exp.dataset.bins.{name}: '{wrong[0]}' in column '{name}' is not a number; correct "
-            f"it, or count it as missing: exp.dataset.missing=['{wrong[0]}']"
-        )
-    return np.where(np.isin(texts, kept), numbers, np.nan)
-
-
-def _classes(name: str, texts: list[str], ordered: bool) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Return the class names of a column, and the code of each text."""
-    texts = list(dict.fromkeys(texts))
-    numbers = {text: _as_number(text) for text in texts}
-    if texts and None not in numbers.values() and not ordered:
-        if set(numbers.values()) <= {-1, 1} or set(numbers.values()) <= {0, 1}:
-            return BINARY, {text: int(number == 1) for text, number in numbers.items()}
-        fraction = next((text for text, number in numbers.items() if number % 1), None)
-        if fraction is not None:
-            raise NotClasses(
-                f"column '{name}' holds numbers such as {fraction}: cut it into classes with "
-                f"exp.dataset.bins.{name}=[0.5]"
-            )
-        texts.sort(key=numbers.get)
-    elif not ordered:
-        texts.sort()
-    if texts and set(texts) <= {"true", "false"}:
-        texts = ["false", "true"]
-    if len(texts) < 2:
-        found = f"one value only, '{texts[0]}'" if texts else "no values"
-        raise NotClasses(f"column '{name}' has {found}: a task or attribute needs two or more")
-    return tuple(texts), {text: code for code, text in enumerate(texts)}
-
-
-def _as_number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if np.isfinite(number) else None
-
-
-def _too_many(name: str, values: list[Any]) -> str:
-    many = f"column '{name}' has {len(values):,} different values, at most {MOST_CLASSES:,} are "
-    if all(_as_number(str(value)) is not None for value in values[:1000]):
-        limits = np.unique(np.quantile([float(v) for v in values[:1000]], [0.25, 0.5, 0.75]))
-        shown = ",".join(f"{limit:g}" for limit in limits)
-        return f"{many}possible: cut it into classes with exp.dataset.bins.{name}=[{shown}]"
-    return f"{many}possible: name another column"
+def _too_many(column: "pd.Series", values: Any) -> str:
+    many = f"column '{column.name}' has {len(values):,} different values, at most {MOST_CLASSES:,}"
+    if column.dtype.kind not in "iuf":
+        return f"{many} are possible: name another column"
+    limits = ",".join(f"{limit:g}" for limit in np.unique(np.quantile(values, [0.25, 0.5, 0.75])))
+    return (
+        f"{many} are possible: cut it into classes with exp.dataset.bins.{column.name}=[{limits}]"
+    )

@@ -9,7 +9,6 @@ split column the rows are split at random, the same way in every run.
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +16,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from src.data.adapters import Adapter
+from src.data.adapters import Adapter, read_by_pattern
 from src.data.encode import NotClasses, encode
 from src.data.images import ImageFiles, without_bad_images
 from src.data.parquet import picture_column, read_parquet
-from src.data.patterns import read_by_pattern
 from src.data.split import dealt_split, read_split, split_by_file
 from src.data.table import SPLITS, Table, cached_table
-from src.data.text_files import read_csv, shortened, with_rest
+from src.data.text_files import read_text_table, shortened
 from src.io import UserError, did_you_mean, expand
 
 if TYPE_CHECKING:
@@ -43,9 +41,9 @@ class TableOptions:
 
     Attributes:
         metadata: the table's file, if it is not FILES in the root; `*` stands for any name.
-        split_file: names of pictures with their splits; see `read_split_file`.
+        split_file: names of pictures with their splits; see `split_by_file`.
         bins: limits that cut a column of numbers into classes, by column.
-        filename_pattern: reads labels from file names instead; see src/data/patterns.py.
+        filename_pattern: reads labels from file names instead; see `read_by_pattern`.
         features: file of features (N, D) that take the place of pictures.
         missing: values that count as missing, besides empty cells.
         split_shares: of train, val and test, if the table has no split column.
@@ -82,8 +80,8 @@ class TableLayout:
         self.root, self.options = expand(root), options or TableOptions()
         self.adapter = adapter
         self.sources = self._find_sources()
-        split_file = self.options.split_file
-        self.split_file = None if split_file is None else self.root / expand(split_file)
+        own = self.options.split_file
+        self.split_file = None if own is None else self.root / expand(own)
         about = f"{self.root.resolve()} {self.options.metadata}"
         tag = hashlib.sha256(about.encode()).hexdigest()
         self.cache_folder = expand(cache_dir or "data/cache") / tag[:12]
@@ -98,8 +96,8 @@ class TableLayout:
             return self.adapter.find(self.root)
         if self.adapter is not None and len(self.adapter.files) > 1:
             raise UserError(
-                f"exp.dataset.metadata={given}: this data set has {len(self.adapter.files)} tables,"
-                f" {' and '.join(self.adapter.files)}; read one of your own with exp/dataset=table"
+                f"exp.dataset.metadata={given}: this data set has the tables "
+                f"{' and '.join(self.adapter.files)}; read one of your own with exp/dataset=table"
             )
         patterns = [given] if given else FILES
         for pattern in patterns:
@@ -128,11 +126,16 @@ class TableLayout:
         if self.options.filename_pattern is not None:
             frame = read_by_pattern(self.root, self.options.filename_pattern)
         elif self.adapter is not None:
-            frame = self.adapter.read(self.sources)
+            try:
+                frame = self.adapter.read(self.sources)
+            except KeyError as error:
+                raise UserError(
+                    f"{self.sources[0]}: {error.args[0]}: is it the data set's own file?"
+                ) from error
         elif self.sources[0].suffix == ".parquet":
             frame = read_parquet(self.sources, self.archive)
         else:
-            frame = read_csv(self.sources[0], dict.fromkeys(NAME_COLUMNS, str))
+            frame = read_text_table(self.sources[0], dtype=dict.fromkeys(NAME_COLUMNS, str))
         path = self.sources[0] if self.sources else self.root
         return make_table(frame, path, self.options, self.cache_folder, self.split_file)
 
@@ -175,70 +178,52 @@ def make_table(
     Raises:
         UserError: missing columns or values, unknown splits, or an example in two splits.
     """
+    import pandas as pd
+
     frame = frame.drop(columns=[name for name in frame if str(name).startswith("Unnamed:")])
     frame.columns = [str(name).strip() for name in frame.columns]
     frame.index = range(2, 2 + len(frame))  # line numbers
-    if options.features is not None and not {*NAME_COLUMNS} & {*frame}:
-        frame["filename"] = [f"row {row}" for row in range(len(frame))]
-    name_column = _name_column(path, frame)
-    split_column = next((name for name in SPLIT_COLUMNS if name in frame), None)
+    name_column = next((name for name in NAME_COLUMNS if name in frame), None)
+    if name_column is None and options.features is not None:
+        name_column = "filename"
+        frame[name_column] = [f"row {row}" for row in range(len(frame))]
+    if name_column is None:
+        raise UserError(
+            f"{path} has no column of file names. Its columns are "
+            f"{shortened(list(frame.columns))}; name one of them {', '.join(NAME_COLUMNS[:-1])}"
+        )
     empty = frame[name_column].isna()
     if empty.any():
         raise UserError(f"{path} line {empty.idxmax()}: the {name_column} is missing")
     names = frame[name_column].astype(str).to_numpy(str)
+    split_column = next((name for name in SPLIT_COLUMNS if name in frame), None)
     columns = [name for name in frame if name not in (name_column, split_column)]
-    unknown = [name for name in options.bins if name not in columns]
-    if unknown:
-        hint = did_you_mean(unknown[0], columns)
-        raise UserError(f"exp.dataset.bins.{unknown[0]}: {path.name} has no such column{hint}")
+    for name in options.bins:
+        if name not in columns:
+            hint = did_you_mean(name, columns)
+            raise UserError(f"exp.dataset.bins.{name}: {path.name} has no such column{hint}")
     codes, classes, unusable = {}, {}, {}
     for name in columns:
         try:
-            codes[name], classes[name] = encode(
-                frame[name], options.bins.get(name), options.missing
-            )
+            own = encode(frame[name], options.bins.get(name), options.missing)
+            codes[name], classes[name] = own
         except NotClasses as error:
             unusable[name] = str(error)
     small = all(len(values) < 128 for values in classes.values())
     matrix = np.empty((len(names), len(codes)), np.int8 if small else np.int16)
     for place, values in enumerate(codes.values()):
         matrix[:, place] = values
+    splits = SPLITS
     if split_file is not None:
         split, splits, _ = split_by_file(names, split_file, path)
     elif split_column is None:
         shares = "-".join(f"{share:g}" for share in options.split_shares)
         file = cache_folder / f"split-{shares}-seed{options.split_seed}.csv"
         split = dealt_split(names, matrix, options.split_shares, options.split_seed, file)
-        splits = SPLITS
     else:
         split, splits = read_split(path, frame[split_column])
-    _check_one_split(path, names, split, splits)
+    differs = pd.Series(split).groupby(names).transform("min").to_numpy() != split
+    if differs.any():  # figures would be too good
+        row = differs.argmax()
+        raise UserError(f"{path}: {names[row]} is in {splits[split[row]]} and in another split")
     return Table(names, split, matrix, (*codes,), (*classes.values(),), splits, unusable)
-
-
-def _name_column(path: Path, frame: "pd.DataFrame") -> str:
-    found = next((name for name in NAME_COLUMNS if name in frame), None)
-    if found is None:
-        columns = shortened(list(frame.columns))
-        semicolons = ": it is separated by ';', save it with commas" if ";" in columns else ""
-        raise UserError(
-            f"{path} has no column of file names{semicolons}. Its columns are {columns}; name one "
-            f"of them {', '.join(NAME_COLUMNS[:-1])}"
-        )
-    return found
-
-
-def _check_one_split(
-    path: Path, names: np.ndarray, split: np.ndarray, splits: Sequence[str]
-) -> None:
-    """Raise a UserError if a picture is in two splits: figures would be too good."""
-    import pandas as pd
-
-    rows = pd.DataFrame({"name": names, "split": split}).drop_duplicates()
-    twice = rows[rows.duplicated("name")]
-    problems = [
-        f"{path}: {row.name} is in {splits[row.split]} and in another split"
-        for row in twice.iloc[:10].itertuples(index=False)
-    ]
-    if problems:
-        raise UserError(with_rest(problems, len(twice)))

@@ -23,10 +23,10 @@ def open_parquet(path: Path) -> Any:
     """
     try:
         from pyarrow.parquet import ParquetFile
+
+        return ParquetFile(path)
     except ImportError as error:
         raise UserError(f"{path}: reading parquet needs pyarrow: `pip install pyarrow`") from error
-    try:
-        return ParquetFile(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a parquet file ({error})") from error
 
@@ -48,38 +48,29 @@ def read_parquet(paths: Sequence[Path], archive: Path) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    pictures = picture_column(paths[0])
-    parts = []
+    pictures, parts = picture_column(paths[0]), []
     for path in paths:
         file = open_parquet(path)
-        own = [name for name in file.schema_arrow.names if name != pictures]
-        part = file.read(columns=own).to_pandas()
-        for name, classes in _class_names(file.schema_arrow.metadata).items():
-            if name in part:
+        part = file.read([n for n in file.schema_arrow.names if n != pictures]).to_pandas()
+        about = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
+        for name, kind in about.get("info", {}).get("features", {}).items():
+            if kind.get("_type") == "ClassLabel" and name in part:
                 codes = part[name].where(part[name].ge(0), -1).astype(int)
-                part[name] = pd.Categorical.from_codes(codes, classes)
+                part[name] = pd.Categorical.from_codes(codes, kind["names"])
         word = path.name.partition("-")[0]
-        if "split" not in part and word in SPLIT_WORDS:
-            part["split"] = word
-        parts.append(part)
+        parts.append(
+            part if "split" in part or word not in SPLIT_WORDS else part.assign(split=word)
+        )
     frame = pd.concat(parts, ignore_index=True)
-    if pictures is not None:
-        frame["filename"] = _write_pictures(paths, pictures, archive)
-    return frame
+    return frame if pictures is None else _write_pictures(frame, paths, pictures, archive)
 
 
-def _class_names(metadata: dict[bytes, bytes] | None) -> dict[str, list[str]]:
-    """Return the class names of each ClassLabel column that Hugging Face's datasets wrote."""
-    about = json.loads((metadata or {}).get(b"huggingface", b"{}"))
-    features = about.get("info", {}).get("features", {})
-    labels = {c: kind for c, kind in features.items() if kind.get("_type") == "ClassLabel"}
-    return {column: kind["names"] for column, kind in labels.items()}
-
-
-def _write_pictures(paths: Sequence[Path], column: str, archive: Path) -> list[str]:
-    """Write all pictures to the archive; return their names: their own, or their row numbers."""
+def _write_pictures(
+    frame: "pd.DataFrame", paths: Sequence[Path], column: str, archive: Path
+) -> "pd.DataFrame":
+    """Write all pictures to the archive, and add a column `filename`: row number and own name."""
     rows = (
-        row
+        row or {}
         for path in paths
         for batch in open_parquet(path).iter_batches(BATCH, columns=[column])
         for row in batch.column(0).to_pylist()
@@ -87,7 +78,7 @@ def _write_pictures(paths: Sequence[Path], column: str, archive: Path) -> list[s
     names: list[str] = []
     with atomic_path(archive) as partial, zipfile.ZipFile(partial, "w") as pictures:
         for number, row in enumerate(rows):
-            names.append(f"{number:07d}-{Path((row or {}).get('path') or 'picture').name}")
-            if row and row["bytes"]:  # prepare_data names those that are missing
+            names.append(f"{number:07d}-{Path(row.get('path') or 'picture').name}")
+            if row.get("bytes"):  # prepare_data names those that are missing
                 pictures.writestr(names[-1], row["bytes"])
-    return names
+    return frame.assign(filename=names)

@@ -35,29 +35,24 @@ def dealt_split(
     """
     import pandas as pd
 
-    split, known = np.zeros(len(names), np.uint8), np.zeros(len(names), bool)
-    lines = ""
+    lines, split = "", np.full(len(names), -1)
     if file.exists():
         try:
             lines = file.read_text()
             noted = pd.read_csv(file, dtype=str).set_index("filename")["split"]
-            places = noted.map({name: code for code, name in enumerate(SPLITS)}).reindex(names)
+            split = pd.Index(SPLITS).get_indexer(noted.reindex(names))  # -1 if it is not noted
         except (OSError, ValueError, LookupError) as error:
             raise UserError(f"{file} is damaged ({error}): delete it for a new split") from error
-        known = places.notna().to_numpy()
-        split[known] = places[known].to_numpy(np.uint8)
-    if known.all():
-        return split
-    first, row_of_name = np.unique(names[~known], return_index=True, return_inverse=True)[1:]
-    dealt = deal(codes[~known][first], shares, seed)  # one per file name
-    split[~known] = dealt[row_of_name]
-    new = pd.DataFrame({"filename": names[~known][first], "split": np.array(SPLITS)[dealt]})
-    write_atomic(file, lines + new.to_csv(index=False, header=not lines))
-    counts = ", ".join(f"{name} {np.count_nonzero(split == c):,}" for c, name in enumerate(SPLITS))
-    print(
-        f"no split column: {counts} examples, drawn by seed {seed} and kept in {file}", flush=True
-    )
-    return split
+    new = split < 0
+    if new.any():
+        first, row_of_name = np.unique(names[new], return_index=True, return_inverse=True)[1:]
+        dealt = deal(codes[new][first], shares, seed)  # one per file name
+        split[new] = dealt[row_of_name]
+        table = pd.DataFrame({"filename": names[new][first], "split": np.array(SPLITS)[dealt]})
+        write_atomic(file, lines + table.to_csv(index=False, header=not lines))
+        counts = ", ".join(f"{name} {(split == code).sum():,}" for code, name in enumerate(SPLITS))
+        print(f"no split column: {counts} examples, drawn by seed {seed} and kept in {file}")
+    return split.astype(np.uint8)
 
 
 def deal(codes: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
@@ -83,51 +78,31 @@ def read_split(path: Path, column: "pd.Series") -> tuple[np.ndarray, tuple[str, 
 
     Args:
         path: for messages, with the line numbers in the column's index.
+
+    Raises:
+        UserError: an empty cell, or a word that looks like a misspelt one.
     """
     import pandas as pd
 
-    positions, values = pd.factorize(column)
-    if (positions < 0).any():
-        line = column.index[(positions < 0).argmax()]
-        raise UserError(f"{path} line {line}: the {column.name} is missing: use train, val or test")
+    positions, values = pd.factorize(column, use_na_sentinel=False)
     splits, codes = list(SPLITS), []
-    for value in values:
-        word = str(int(value) if isinstance(value, float) else value).strip()
-        code = SPLIT_WORDS.get(word.lower())
-        if code is None:
-            same_length = [known for known in SPLIT_WORDS if len(known) == len(word) > 2]
-            near = difflib.get_close_matches(word.lower(), same_length, 1, cutoff=0.7)
-            if near or len(splits) > 20:
-                line = column.index[(positions == len(codes)).argmax()]
-                hint = f" (did you mean {near[0]}?)" if near else ""
-                raise UserError(
-                    f"{path} line {line}: the {column.name} is '{word}': use train, val, test or "
-                    f"0, 1, 2{hint}"
-                )
-            if word not in splits:
-                splits.append(word)
-            code = splits.index(word)
-        codes.append(code)
+    for position, value in enumerate(values):
+        word = str(int(value) if isinstance(value, float) and value % 1 == 0 else value).strip()
+        same_length = [known for known in SPLIT_WORDS if len(known) == len(word) > 2]
+        known = word.lower() in SPLIT_WORDS
+        near = difflib.get_close_matches(word.lower(), same_length, 1, cutoff=0.7)
+        if pd.isna(value) or (not known and (near or len(splits) > 20)):
+            line = column.index[(positions == position).argmax()]
+            found = "missing" if pd.isna(value) else f"'{word}'"
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise UserError(
+                f"{path} line {line}: the {column.name} is {found}: use train, val, test or "
+                f"0, 1, 2{hint}"
+            )
+        if not known and word not in splits:
+            splits.append(word)
+        codes.append(SPLIT_WORDS[word.lower()] if known else splits.index(word))
     return np.array(codes, np.uint8)[positions], tuple(splits)
-
-
-def read_split_file(path: Path) -> tuple["pd.Series", tuple[str, ...]]:
-    """Return the split of each file name, and the names of the splits.
-
-    The last two columns are the file name and its split; a first line of names is optional.
-    CelebA's list_eval_partition.txt is such a file.
-    """
-    import pandas as pd
-
-    position, line = first_lines(path, 1)[0]
-    skip = position + (re.split(r"[\s,]+", line)[-1].strip('"').lower() not in SPLIT_WORDS)
-    frame = read_text_table(path, header=None, skiprows=skip, dtype=str).iloc[:, -2:]
-    if frame.shape[1] < 2:
-        raise UserError(f"{path}: each row needs the name of an image and its split: {AGAIN}")
-    frame.columns, frame.index = ["filename", "split"], range(skip + 1, skip + 1 + len(frame))
-    check_names(path, frame["filename"])
-    codes, splits = read_split(path, frame["split"])
-    return pd.Series(codes, frame["filename"]), splits
 
 
 def split_by_file(
@@ -136,14 +111,26 @@ def split_by_file(
     """Return the split (N,) of file names, the names of the splits, and the names left over.
 
     Args:
-        path: of the file that has the splits.
+        path: of the file that has the splits. Its last two columns are the file name and the split;
+            a first line of names is optional. CelebA's list_eval_partition.txt is such a file.
         table: the file that has the `names`, for messages.
     """
-    codes, splits = read_split_file(path)
-    split = codes.reindex(names)
-    lonely = names[split.isna()]
+    import pandas as pd
+
+    last = re.split(r"[\s,]+", first_lines(path, 1)[0])[-1].strip('"').lower()
+    header = None if last in SPLIT_WORDS else 0
+    frame = read_text_table(path, header=header, dtype=str).iloc[:, -2:]
+    if frame.shape[1] < 2:
+        raise UserError(f"{path}: each row needs the name of an image and its split: {AGAIN}")
+    frame.columns = ["filename", "split"]
+    frame.index += 1 if header is None else 2  # line numbers
+    check_names(path, frame["filename"])
+    codes, splits = read_split(path, frame["split"])
+    own = pd.Index(frame["filename"])
+    rows = own.get_indexer(names)
+    lonely = names[rows < 0]
     if len(lonely):
         raise UserError(
             f"{len(lonely):,} rows of {table.name} have no row in {path.name}: {shortened(lonely)}"
         )
-    return split.to_numpy(np.uint8), splits, codes.index.difference(names)
+    return codes[rows], splits, own.difference(names)

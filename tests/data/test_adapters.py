@@ -10,10 +10,9 @@ from PIL import Image
 from scripts import prepare_data
 from src.config.compose import load_config
 from src.config.schema import dataset_options
-from src.data.adapters import ADAPTERS, shares_by_name
+from src.data.adapters import read_by_pattern, shares_by_name
 from src.data.dataset import open_dataset
 from src.data.groupings import parse_groupings
-from src.data.patterns import read_by_pattern
 from src.io import UserError
 
 
@@ -123,7 +122,7 @@ def test_fairface(tmp_path):
     assert groups(table, grouping)[50] == ("val/1.jpg", "gender=Female race=East Asian")
     assert table.split[50:].tolist() == [2, 2]
     assert set(table.split[:50]) == {0, 1}
-    with pytest.raises(UserError, match="this data set has 2 tables"):
+    with pytest.raises(UserError, match="this data set has the tables"):
         opened("fairface", tmp_path, "exp.dataset.metadata=fairface_label_val.csv")
 
 
@@ -186,10 +185,12 @@ def test_an_image_folder_with_splits(tmp_path):
         read_by_pattern(tmp_path, "{a}_{a}.jpg")
 
 
-@pytest.mark.parametrize("name", sorted(ADAPTERS))
-def test_a_missing_file_says_where_to_get_it(tmp_path, name):
-    with pytest.raises(UserError, match=r"there is no .*csv.*the data are at https://"):
-        ADAPTERS[name].find(tmp_path)
+def test_a_missing_file_or_column_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"there is no metadata.csv.*the data are at https://"):
+        opened("waterbirds", tmp_path)
+    (tmp_path / "metadata.csv").write_text("img_filename,y,split\na.jpg,1,0\n")
+    with pytest.raises(UserError, match=r"metadata.csv: place: is it the data set's own file"):
+        opened("waterbirds", tmp_path)
 
 
 def test_prepare_data_checks_a_table_and_draws_a_sheet(shapes, tmp_path, capsys):

@@ -52,7 +52,7 @@ def test_listed_values_are_missing():
     ("values", "reason"),
     [
         ([0.3, 0.7], "such as 0.3: cut it into classes with exp.dataset.bins.x"),
-        (range(2000), r"2,000 different values.*exp.dataset.bins.x=\[249.75,499.5,749.25\]"),
+        (range(2000), r"2,000 different values.*exp.dataset.bins.x=\[499.75,999.5,1499.25\]"),
         ([f"t{i}" for i in range(2000)], "name another column"),
         (["cat", "cat"], "one value only, 'cat'"),
         ([None, None], "no values"),
