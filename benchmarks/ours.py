@@ -3,7 +3,7 @@
 import itertools
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from unittest import mock
 
@@ -141,7 +141,7 @@ class _Repeated:
     wait_seconds = 0.0
 
     def __init__(self, stream, count: int):
-        with stream:
+        with closing(stream):
             self.first, self.count = next(stream), count
 
     def __iter__(self):

@@ -20,11 +20,10 @@ import pandas as pd
 
 from benchmarks.compare import in_new_process
 from src.data.batches import iterate_batches
-from src.data.cache import Records
 from src.data.celeba import ATTRIBUTES, load_annotations
-from src.data.decode import INDEX
 from src.data.groupings import parse_groupings
 from src.data.pixels import Pixels
+from src.data.sources import INDEX, Records
 from src.data.table import Table
 from src.evaluation.logits import Logits, Source
 from src.evaluation.results import evaluate

@@ -8,7 +8,6 @@ Can be stopped and started again. Training builds the same cache if it is missin
 """
 
 import argparse
-import hashlib
 import sys
 from collections import Counter
 from importlib.util import find_spec
@@ -21,17 +20,15 @@ from src.config.compose import load_config
 from src.config.overrides import CONFIG_DIR, quote_override
 from src.config.schema import dataset_options
 from src.data.adapters import ADAPTERS, Adapter
-from src.data.cache import Records
 from src.data.celeba import HOMEPAGE
 from src.data.dataset import Dataset, open_dataset
-from src.data.decode import BadImages, check_images
 from src.data.groupings import parse_grouping
-from src.data.images import leave_out, read_bad_images
+from src.data.images import BadImages, leave_out
+from src.data.sources import Records
 from src.data.table import SPLITS, Table
 from src.data.text_files import shortened
 from src.io import UserError, atomic_path, exit_on_user_error, expand
 
-COMPLETE = 202_599  # images of the official data set
 NEEDED = ("list_attr_celeba.txt", "list_eval_partition.txt", "img_align_celeba.zip")
 EPILOG = """A cache is built again if the name, size or time of an image file changes. If images
 were replaced without such a change (same size, time set back), use --rebuild."""
@@ -45,22 +42,13 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     known = sorted(path.stem for path in (CONFIG_DIR / "exp" / "dataset").glob("*.yaml"))
     known.remove("synthetic")
     add("--dataset", choices=known, default="celeba", help="its layout, as in exp/dataset=")
-    add("--root", type=expand, default=None, help="its folder (default: that of exp/dataset)")
+    add("--root", type=expand, help="its folder (default: that of exp/dataset)")
     add("--metadata", help="the table's file, as in exp.dataset.metadata")
     add("--crop", help="as exp.dataset.crop: a number, square or full")
     add("--resize", help="as exp.dataset.resize: a number, or [height,width]")
-    add(
-        "--cache_dir", type=expand, default=Path("data/cache"), help="where decoded images are kept"
-    )
+    add("--cache_dir", type=expand, help="where decoded images are kept")
     add("--splits", nargs="+", default=list(SPLITS))
-    add(
-        "--target_resolution",
-        nargs=2,
-        type=_positive,
-        default=[224, 224],
-        metavar=("HEIGHT", "WIDTH"),
-        help="of the cropped images",
-    )
+    add("--target_resolution", nargs=2, type=int, default=[224, 224], metavar=("HEIGHT", "WIDTH"))
     add(
         "--data_augmentation",
         "--full_frame",
@@ -69,16 +57,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add("--download", action="store_true", help="download what is missing first (1.4 GB)")
     add("--skip_bad", action="store_true", help="leave missing and unreadable images out")
-    add("--check", action="store_true", help="decode every image, write no cache")
     add("--rebuild", action="store_true", help="decode again although nothing seems to change")
-    add("--workers", type=_positive, default=None, help="processes (default: one per core)")
+    add("--workers", type=int, help="threads (default: one per core)")
     return parser.parse_args(argv)
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}': use a whole number of at least 1")
-    return int(text)
 
 
 def download(root: Path) -> None:
@@ -92,6 +73,8 @@ def download(root: Path) -> None:
     from torchvision.datasets import CelebA  # slow to import
     from torchvision.datasets.utils import download_file_from_google_drive
 
+    if find_spec("gdown") is None:
+        raise UserError("--download needs gdown: `pip install gdown`")
     folder = expand(root)
     if folder.name != CelebA.base_folder and not (folder / NEEDED[0]).exists():
         folder = folder / CelebA.base_folder
@@ -101,36 +84,12 @@ def download(root: Path) -> None:
         try:
             download_file_from_google_drive(file_id, folder, name, md5)
         except Exception as error:  # the downloader raises whatever its libraries raise
-            if find_spec("gdown") is None:
-                raise UserError("--download needs gdown: `pip install gdown`") from None
             reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
             raise UserError(
                 f"{name} could not be downloaded ({reason[0]}). Is this machine online? Google "
                 "Drive also refuses when too many people download a file: try again in some hours, "
                 f"or get {', '.join(NEEDED)} by hand from {HOMEPAGE} and put them into {folder}"
             ) from None
-
-
-def check_checksums(root: Path) -> None:
-    """Compare the files of a complete set with the official MD5s, and print the result."""
-    from torchvision.datasets import CelebA
-
-    for _, wanted, name in CelebA.file_list:
-        path = root / name
-        if name in NEEDED and path.is_file():
-            digest = hashlib.md5(usedforsecurity=False)
-            with path.open("rb") as file:
-                for block in iter(lambda: file.read(1 << 20), b""):
-                    digest.update(block)
-            found = digest.hexdigest()
-            verdict = "as published" if found == wanted else f"NOT as published (MD5 {found})"
-            print(f"{path}: {verdict}")
-
-
-def print_counts(table: Table) -> None:
-    """Print how many rows each split has."""
-    counts = ", ".join(f"{split} {len(table.of_split(split)):,}" for split in table.splits)
-    print(f"{len(table):,} annotated images: {counts}")
 
 
 def print_columns(table: Table) -> None:
@@ -158,17 +117,6 @@ def print_group_counts(dataset: Dataset, adapter: Adapter) -> None:
         print(f"  {grouping.name} {split}: {', '.join(map(str, counts))}, {verdict}")
 
 
-def print_files(dataset: Dataset) -> None:
-    """Print how many image files there are, and how many of them have no row."""
-    table = dataset.table
-    present = dataset.files.names()
-    known = {dataset.files.file_name(name) for name in table.names}
-    extra = sorted(present - known - read_bad_images(dataset.cache_folder).keys())
-    print(f"{dataset.files.location}: {len(present):,} files")
-    if extra:
-        print(f"warning: {len(extra):,} of them have no annotation: {shortened(extra)}")
-
-
 def print_sizes(sizes: np.ndarray) -> None:
     """Print the most frequent sizes (N, 2) of pictures."""
     counts = Counter(map(tuple, sizes.tolist())).most_common()
@@ -177,54 +125,32 @@ def print_sizes(sizes: np.ndarray) -> None:
     print(f"  pictures of {', '.join(shown)}{rest} pixels, width x height")
 
 
-def write_sheet(records: Records, path: Path, count: int = 12) -> None:
+def write_sheet(records: Records, path: Path, count: int = 12, columns: int = 6) -> None:
     """Write a JPEG with a dozen prepared pictures of a split, as the network sees them."""
     positions = np.unique(np.linspace(0, len(records) - 1, min(count, len(records))).astype(int))
-    pictures = [Image.fromarray(pixels) for pixels in records.read(positions)]
-    width, height = pictures[0].size
-    columns = 6
+    pictures = records.read(positions)
+    height, width = pictures.shape[1:3]
     sheet = Image.new("RGB", (columns * width, -(-len(pictures) // columns) * height))
     for number, picture in enumerate(pictures):
-        sheet.paste(picture, ((number % columns) * width, (number // columns) * height))
+        place = (number % columns * width, number // columns * height)
+        sheet.paste(Image.fromarray(picture), place)
     with atomic_path(path) as temporary:
         sheet.save(temporary, "JPEG", quality=90)
     print(f"{path}: {len(pictures)} prepared pictures to look at")
-
-
-def check(args: argparse.Namespace, dataset: Dataset) -> None:
-    """Decode the images of the chosen splits without keeping them."""
-    bad = {}
-    for split in args.splits:
-        names = dataset.split(split).names
-        pixels = dataset.pixels(_full_frame(args, split))
-        bad |= check_images(dataset.files, names, pixels, args.workers, label=split)
-    if bad and not args.skip_bad:
-        raise BadImages(dataset.files, bad)
-    if bad:
-        _leave_out(dataset, bad)
-    else:
-        print("all images can be read")
 
 
 def build(args: argparse.Namespace, dataset: Dataset, split: str) -> Records:
     """Build or open the cache of a split; with --skip_bad from the images that can be read."""
     options = {"workers": args.workers, "rebuild": args.rebuild}
     try:
-        return dataset.images(split, _full_frame(args, split), **options)
+        return dataset.images(split, args.data_augmentation and split == "train", **options)
     except BadImages as error:
         if not args.skip_bad:
             raise
-        _leave_out(dataset, error.bad)
+        leave_out(dataset.files, dataset.cache_folder, error.bad)
+        names = shortened(sorted(error.bad))
+        print(f"{len(error.bad):,} missing or unreadable images are left out: {names}")
     return build(args, open_data(args), split)
-
-
-def _full_frame(args: argparse.Namespace, split: str) -> bool:
-    return args.data_augmentation and split == "train"
-
-
-def _leave_out(dataset: Dataset, bad: dict[str, str]) -> None:
-    leave_out(dataset.files, dataset.cache_folder, bad)
-    print(f"{len(bad):,} missing or unreadable images are left out: {shortened(sorted(bad))}")
 
 
 def open_data(args: argparse.Namespace) -> Dataset:
@@ -246,19 +172,13 @@ def main(argv: list[str] | None = None) -> None:
     if args.download:
         download(args.root or Path("data/celeba"))
     dataset = open_data(args)
-    print_counts(dataset.table)
-    if args.dataset == "celeba":
-        print_files(dataset)
-        if len(dataset.table) == COMPLETE:
-            check_checksums(dataset.root)
-    else:
-        print_columns(dataset.table)
-    adapter = ADAPTERS.get(args.dataset)
+    table, adapter = dataset.table, ADAPTERS.get(args.dataset)
+    counts = ", ".join(f"{split} {len(table.of_split(split)):,}" for split in table.splits)
+    print(f"{len(table):,} annotated images: {counts}")
+    if args.dataset != "celeba":
+        print_columns(table)
     if adapter is not None and adapter.counts:
         print_group_counts(dataset, adapter)
-    if args.check:
-        check(args, dataset)
-        return
     for split in args.splits:
         records = build(args, dataset, split)
         size = records.path.stat().st_size

@@ -5,96 +5,25 @@ was made from). `X.bin` gets its name last. A build that was stopped continues f
 Records are read with `preadv`, not mapped: memory stays flat if the split is larger than RAM.
 """
 
-import hashlib
 import math
-import multiprocessing
 import os
 import shutil
 import zlib
 from collections.abc import Sequence
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from src.data.decode import INDEX, BadImages, decode_all
-from src.data.images import ImageFiles
-from src.data.pixels import Pixels
+from src.data.images import BadImages, ImageFiles, decode_file
+from src.data.pixels import BadImage, Pixels
+from src.data.sources import INDEX, Records
 from src.io import UserError, exclusive, read_json, write_error, write_json
 
 VERSION = 2
-
-
-class Records:
-    """The decoded images of a split, in its order. Safe to read from many threads.
-
-    Args:
-        path: the record file.
-        names: (N,) file names, for messages.
-        index: (N,) of type INDEX.
-    """
-
-    def __init__(self, path: Path, pixels: Pixels, names: Sequence[str], index: np.ndarray):
-        self.path, self.pixels, self.names, self.shape = path, pixels, names, pixels.shape
-        self.checksums = np.ascontiguousarray(index["crc"])  # (N,) uint32
-        self.sizes = np.stack([index["height"], index["width"]], axis=1).astype(np.int64)  # (N, 2)
-        self._file = path.open("rb", buffering=0)
-
-    def __len__(self) -> int:
-        return len(self.checksums)
-
-    @property
-    def fingerprint(self) -> dict[str, str]:
-        """Identify the pixels: a hash of all checksums."""
-        return {"crc": hashlib.sha256(self.checksums).hexdigest()}
-
-    def read(self, positions: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Return the pixels (B, H, W, 3) uint8 of the records at `positions` (B,).
-
-        Args:
-            positions: row numbers within the split.
-            out: memory (B, H, W, 3) uint8 to fill, C-contiguous.
-
-        Raises:
-            UserError: a record is damaged.
-            IndexError: a position outside the split.
-        """
-        positions = np.asarray(positions, np.int64)
-        if out is None:
-            out = np.empty((len(positions), *self.shape), np.uint8)
-        if out.shape != (len(positions), *self.shape) or not out.flags.c_contiguous:
-            raise ValueError(f"out {out.shape}: wanted {(len(positions), *self.shape)}, contiguous")
-        if not len(positions):
-            return out
-        if not 0 <= positions.min() <= positions.max() < len(self):
-            raise IndexError(f"positions outside 0..{len(self) - 1}")
-        # Plain numbers and one view: at 64x64, indexing arrays would take longer than reading.
-        memory, size = memoryview(out).cast("B"), math.prod(self.shape)
-        checksums = self.checksums[positions].tolist()
-        breaks = (np.flatnonzero(np.diff(positions) != 1) + 1).tolist()
-        for start, stop in zip([0, *breaks], [*breaks, len(positions)]):  # one read per run
-            first = int(positions[start])
-            self._fill(memory[start * size : stop * size], first, size)
-            for row in range(start, stop):
-                if zlib.crc32(memory[row * size : (row + 1) * size]) != checksums[row]:
-                    raise self._damaged(first + row - start, "its CRC32 differs")
-        return out
-
-    def _fill(self, memory: memoryview, first: int, size: int) -> None:
-        """Read consecutive records, from position `first` on."""
-        done = 0
-        while done < len(memory):
-            count = os.preadv(self._file.fileno(), [memory[done:]], first * size + done)
-            if count == 0:
-                raise self._damaged(first + done // size, "the file is cut short")
-            done += count
-
-    def _damaged(self, position: int, reason: str) -> UserError:
-        return UserError(
-            f"{self.path}: record {position} ({self.names[position]}) is damaged ({reason}). "
-            "Delete that file and start the same command again: it is rebuilt from the images"
-        )
+CHUNK = 128  # images that a thread decodes at once
 
 
 def open_or_build_cache(
@@ -114,7 +43,7 @@ def open_or_build_cache(
     Args:
         path: of the record file.
         names: (N,) file names of the split.
-        workers: decoding processes; default one per core.
+        workers: decoding threads; default one per core.
         progress: show a bar while building.
         rebuild: decode again, even if sizes and mtimes of the images did not change.
 
@@ -133,9 +62,6 @@ def open_or_build_cache(
     records = None if rebuild else _open(path, pixels, names, source)
     if records is not None:
         return records
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        # A worker that runs the main script again; it would wait for its parent's lock for ever.
-        raise UserError('put the code that opens the cache under `if __name__ == "__main__":`')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         waiting = f"{path}: another process is building this cache; waiting for it"
@@ -144,30 +70,34 @@ def open_or_build_cache(
             if records is None:
                 if path.exists() and not rebuild:
                     print(f"{path}: old, damaged or of other images; building it again", flush=True)
-                label = path.stem if progress else None
-                _build(path, images, names, pixels, source, workers, label)
-                records = _open(path, pixels, names, source)
+                index = _build(path, images, names, pixels, source, workers, progress)
+                records = Records(path, pixels, names, index)
     except OSError as error:
         raise write_error(path, error) from error
-    if records is None:
-        raise UserError(f"{path} was damaged while it was built; start the same command again")
     return records
+
+
+def _read_index(path: Path, source: dict[str, Any]) -> tuple[np.ndarray | None, bool]:
+    """Return the index of records made from `source`, and whether all of them were written."""
+    try:
+        about = read_json(path.with_suffix(".json"), dict[str, Any])
+        index = np.fromfile(path.with_suffix(".index"), INDEX)
+    except (OSError, UserError):
+        return None, False
+    if about.get("source") != source or len(index) != source["count"]:
+        return None, False
+    return index, about.get("index") == zlib.crc32(index)
 
 
 def _open(
     path: Path, pixels: Pixels, names: Sequence[str], source: dict[str, Any]
 ) -> Records | None:
     """Return the finished cache, or None if there is none that is whole and made from `source`."""
-    try:
-        about = read_json(path.with_suffix(".json"), dict[str, Any])
-        index = np.fromfile(path.with_suffix(".index"), INDEX)
-        size = path.stat().st_size
-    except (OSError, UserError):
-        return None
-    whole = len(index) == len(names) and size == len(names) * math.prod(pixels.shape)
-    if about != {"source": source, "index": zlib.crc32(index)} or not whole:
-        return None
-    return Records(path, pixels, names, index)
+    index, finished = _read_index(path, source)
+    size = len(names) * math.prod(pixels.shape)
+    if finished and path.exists() and path.stat().st_size == size:
+        return Records(path, pixels, names, index)
+    return None
 
 
 def _build(
@@ -177,9 +107,9 @@ def _build(
     pixels: Pixels,
     source: dict[str, Any],
     workers: int | None,
-    label: str | None,
-) -> None:
-    """Write the record file of `names`, its index and its description.
+    progress: bool,
+) -> np.ndarray:
+    """Write the record file of `names`, its index and its description; return the index.
 
     Each finished chunk is entered in the index, so that a stopped build continues.
     """
@@ -196,18 +126,44 @@ def _build(
         index_file.write_bytes(index.tobytes())
     _make_room(unfinished, len(names) * math.prod(pixels.shape))
     bad: dict[str, str] = {}
-    decoded = decode_all(images, names, pixels, index["done"] == 1, unfinished, workers, label)
-    with index_file.open("rb+", buffering=0) as file, closing(decoded):
-        for chunk in decoded:
-            bad |= chunk.bad
-            index[chunk.start : chunk.start + len(chunk.index)] = chunk.index
-            file.seek(chunk.start * INDEX.itemsize)
-            file.write(chunk.index.tobytes())
-        if bad:
-            raise BadImages(images, bad)
-        os.fsync(file.fileno())
+
+    def decode(start: int) -> int:
+        """Decode a chunk of images, write their records, and then their rows of the index."""
+        own, rows = names[start : start + CHUNK], index[start : start + CHUNK]
+        records = np.zeros((len(own), *pixels.shape), np.uint8)
+        for row, name in enumerate(map(str, own)):
+            try:
+                records[row], size = decode_file(images, name, pixels)
+            except (OSError, BadImage) as error:
+                bad[name] = str(error)
+            else:
+                rows[row] = (zlib.crc32(records[row]), *size, 1)
+        _write(unfinished, records, start * records[0].nbytes)
+        _write(index_file, rows, start * INDEX.itemsize)
+        return len(own)
+
+    starts = [s for s in range(0, len(names), CHUNK) if not index["done"][s : s + CHUNK].all()]
+    hidden = None if progress else True  # None: only in a terminal
+    bar = tqdm(total=len(names), desc=f"decoding {path.stem}", unit=" images", disable=hidden)
+    bar.update(np.count_nonzero(index["done"]))
+    with bar, ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+        for count in pool.map(decode, starts):  # decoders release the GIL
+            bar.update(count)
+    if bad:
+        raise BadImages(images, bad)
     write_json(path.with_suffix(".json"), {"source": source, "index": zlib.crc32(index)})
     unfinished.replace(path)  # last: a build that is killed before this line continues
+    return index
+
+
+def _write(path: Path, values: np.ndarray, offset: int) -> None:
+    """Write values to their place in a file and flush them to the disk."""
+    data = memoryview(values.reshape(-1).view(np.uint8))
+    with path.open("rb+", buffering=0) as file:
+        while data:
+            written = os.pwrite(file.fileno(), data, offset)
+            data, offset = data[written:], offset + written
+        os.fdatasync(file.fileno())
 
 
 def _unfinished_index(path: Path, source: dict[str, Any], size: int) -> np.ndarray | None:
@@ -215,29 +171,23 @@ def _unfinished_index(path: Path, source: dict[str, Any], size: int) -> np.ndarr
 
     Records of `size` bytes whose CRC32 does not hold count as not done.
     """
-    try:
-        about = read_json(path.with_suffix(".json"), dict[str, Any])
-        index = np.fromfile(path.with_suffix(".index"), INDEX)
-        if about.get("source") != source or len(index) != source["count"]:
-            return None
-        with path.with_suffix(".partial").open("rb") as file:
-            for row in index:
-                record = file.read(size)
-                row["done"] = row["done"] == 1 and zlib.crc32(record) == row["crc"]
-    except (OSError, UserError):
+    index, _ = _read_index(path, source)
+    if index is None or not path.with_suffix(".partial").exists():
         return None
+    with path.with_suffix(".partial").open("rb") as file:
+        for row in index:
+            row["done"] = zlib.crc32(file.read(size)) == row["crc"] and row["done"] == 1
     return index
 
 
 def _make_room(unfinished: Path, size: int) -> None:
     """Create the unfinished file with `size` bytes, if the disk has room for them."""
-    present = unfinished.stat().st_blocks * 512 if unfinished.exists() else 0
+    needed = size - (unfinished.stat().st_blocks * 512 if unfinished.exists() else 0)
     free = shutil.disk_usage(unfinished.parent).free
-    if size - present > free:
+    if needed > free:
         raise UserError(
-            f"{unfinished.parent}: the cache needs {size - present:,} bytes, {free:,} are free; "
-            "free some space, name another disk with exp.dataset.cache_dir, or do without the "
-            "cache: exp.dataset.cache=none"
+            f"{unfinished.parent}: the cache needs {needed:,} bytes, {free:,} are free; free some "
+            "space, name another disk with exp.dataset.cache_dir, or set exp.dataset.cache=none"
         )
     with unfinished.open("ab") as file:
         file.truncate(size)

@@ -63,7 +63,14 @@ def _find_annotations(root: Path, stem: str) -> Path | None:
 
 
 class CelebALayout:
-    """A folder with CelebA's files; see `src.data.dataset.Layout`."""
+    """A folder with CelebA's files.
+
+    Attributes:
+        root: its folder.
+        cache_folder: where all that is derived from it is kept.
+        crop: side of the central square that is used of each image; see `Pixels`.
+        frame: (height, width) of all images; None for any.
+    """
 
     crop = 178
     frame = (218, 178)

@@ -3,43 +3,23 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from src.data.adapters import ADAPTERS
 from src.data.cache import open_or_build_cache
 from src.data.celeba import CelebALayout
-from src.data.decode import StreamedImages
 from src.data.features import FeatureRows, open_features
 from src.data.images import ImageFiles
 from src.data.metadata import TableLayout, TableOptions
 from src.data.pixels import Pixels
+from src.data.sources import StreamedImages
 from src.data.table import Table
 from src.io import UserError, expand
 from src.standin.dataset import ensure_synthetic
 
-
-class Layout(Protocol):
-    """How the files of a data set are arranged.
-
-    Attributes:
-        root: its folder.
-        cache_folder: where all that is derived from it is kept.
-        crop: side of the central square that is used of each image; see `Pixels`.
-        frame: (height, width) of all images; None for any.
-    """
-
-    root: Path
-    cache_folder: Path
-    crop: int | str
-    frame: tuple[int, int] | None
-
-    def table(self) -> Table:
-        """Return all rows."""
-
-    def files(self, names: np.ndarray) -> ImageFiles:
-        """Find the images with these names (N,)."""
+Layout = CelebALayout | TableLayout  # how the files of a data set are arranged
 
 
 class Dataset:
@@ -135,8 +115,7 @@ def choose_pixels(
     """Return what is kept of each image: what is given, or else the layout's own."""
     frame = layout.frame if crop is None and resize is None else None
     scale = tuple(resize) if isinstance(resize, (list, tuple)) else resize
-    size = (resolution[0], resolution[1])
-    return Pixels(size, full_frame, crop or layout.crop, scale, frame)
+    return Pixels((resolution[0], resolution[1]), full_frame, crop or layout.crop, scale, frame)
 
 
 def open_dataset(

@@ -20,7 +20,6 @@ from src.data.table import BINARY, Table
 from src.io import UserError, did_you_mean
 
 COLUMN = {name: column for column, name in enumerate(ATTRIBUTES)}
-LONGEST = 1000  # letters of a grouping: all 40 names make 500
 MOST_GROUPS = 2048  # of a grouping: ten binary attributes
 MOST_VALUES = 50  # of an attribute
 CELEBA = dict.fromkeys(ATTRIBUTES, BINARY)  # class names of each column
@@ -165,32 +164,31 @@ def parse_grouping(text: str, columns: Columns | None = None) -> Grouping:
     task, colon, rest = str(text).partition(":")
     overlapping = "|" in rest
     attributes = rest.split("|" if overlapping else "+") if colon else []
-    where = f"grouping '{text}'"
+    names, where = (task, *attributes), f"grouping '{text}'"
     if not task or (colon and not all(attributes)):
         raise UserError(
             f"{where}: an empty part; write Task, Task:Attr, Task:Attr+Attr or Task:Attr|Attr"
         )
-    for name in (task, *attributes) if columns is not None else ():
+    for name in names if columns is not None else ():
         if name not in columns:
             raise UserError(f"{where}: unknown attribute '{name}'{did_you_mean(name, columns)}")
         if isinstance(columns[name], str):
             raise UserError(f"{where}: {columns[name]}")
-    if task in attributes:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice == task:
         raise UserError(f"{where}: attribute '{task}' is the task itself; name another attribute")
-    if len(set(attributes)) < len(attributes):
-        twice = next(name for name in attributes if attributes.count(name) > 1)
+    if twice:
         raise UserError(f"{where}: attribute '{twice}' is given twice; name it once")
-    classes = tuple(tuple(columns[name]) for name in (task, *attributes)) if columns else ()
-    many = [name for name, names in zip(attributes, classes[1:]) if len(names) > MOST_VALUES]
-    if many:
-        raise UserError(
-            f"{where}: attribute '{many[0]}' has {len(columns[many[0]])} values, at most "
-            f"{MOST_VALUES} make sense: cut numbers into classes with "
-            f"exp.dataset.bins.{many[0]}=[20,40,60], or name another attribute"
-        )
-    wide = [name for name, names in zip(attributes, classes[1:]) if len(names) > 2]
-    if overlapping and wide:
-        raise UserError(f"{where}: '{wide[0]}' is not binary, as attributes joined by '|' must be")
+    classes = tuple(tuple(columns[name]) for name in names) if columns else ()
+    for name, values in zip(attributes, classes[1:]):
+        if len(values) > MOST_VALUES:
+            raise UserError(
+                f"{where}: attribute '{name}' has {len(values)} values, at most {MOST_VALUES} make "
+                f"sense: cut numbers into classes with exp.dataset.bins.{name}=[20,40,60], or name "
+                f"another attribute"
+            )
+        if overlapping and len(values) > 2:
+            raise UserError(f"{where}: '{name}' is not binary, as attributes joined by '|' must be")
     grouping = Grouping(task, tuple(attributes), classes, overlapping)
     if grouping.num_groups > MOST_GROUPS:
         raise UserError(
@@ -225,23 +223,16 @@ def parse_groupings(
     if not groupings and not problems:
         problems.append("groupings is empty: name at least one, such as Blond_Hair:Male")
     if training and not problems:
-        problems += _training_problems(groupings)
+        tasks = [grouping.task for grouping in groupings]
+        for task in dict.fromkeys(task for task in tasks if tasks.count(task) > 1):
+            problems.append(f"task '{task}' is given twice: a network has one head per task")
+        bare = [grouping.name for grouping in groupings if not grouping.attributes]
+        full = [grouping.name for grouping in groupings if grouping.attributes]
+        if bare and full:
+            problems.append(
+                f"groupings mix bare tasks ({', '.join(bare)}) with Task:Attr ({', '.join(full)}); "
+                f"several attributes of one task are joined by '+': {full[0]}+{bare[0]}"
+            )
     if problems:
         raise UserError(problems)
     return groupings
-
-
-def _training_problems(groupings: Sequence[Grouping]) -> list[str]:
-    problems = []
-    tasks = [grouping.task for grouping in groupings]
-    for task in dict.fromkeys(task for task in tasks if tasks.count(task) > 1):
-        names = ", ".join(grouping.name for grouping in groupings if grouping.task == task)
-        problems.append(f"task '{task}' is given twice ({names}): a network has one head per task")
-    bare = [grouping.name for grouping in groupings if not grouping.attributes]
-    full = [grouping.name for grouping in groupings if grouping.attributes]
-    if bare and full:
-        problems.append(
-            f"groupings mix bare tasks ({', '.join(bare)}) with Task:Attr ({', '.join(full)}); "
-            f"several attributes of one task are joined by '+': {full[0]}+{bare[0]}"
-        )
-    return problems

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel
 
+from src.data.pixels import Pixels, WrongFrame
 from src.data.table import Table
 from src.io import UserError, exclusive, read_json, write_json
 
@@ -53,29 +53,12 @@ class ImageFiles:
         except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
             raise OSError(f"damaged in the archive: {error}") from error
 
-    def names(self) -> set[str]:
-        """Return the names of all files directly in the folder, or of all in the archive."""
-        if self.is_archive:
-            return {name.rpartition("/")[2] for name in open_archive(self.location)[1]} - {""}
-        return {entry.name for entry in os.scandir(self.location) if entry.is_file()}
-
     def missing(self, names: Sequence[str]) -> list[str]:
         """Return those of `names` that do not exist."""
         if self.is_archive:
             members = open_archive(self.location)[1]
             return [str(name) for name in names if self.file_name(name) not in members]
-        listed: dict[str, set[str]] = {}
-        missing = []
-        for name in map(str, names):
-            folder, _, file = self.file_name(name).rpartition("/")
-            if folder not in listed:
-                path = self.location / (folder or ("/" if name.startswith("/") else ""))
-                listed[folder] = (
-                    {entry.name for entry in os.scandir(path)} if path.is_dir() else set()
-                )
-            if file not in listed[folder]:
-                missing.append(name)
-        return missing
+        return [str(name) for name in names if not Path(self.path(name)).exists()]
 
     def fingerprint(self, names: Sequence[str]) -> str:
         """Return a hash of the names with size and mtime of each file (or of the archive)."""
@@ -99,17 +82,48 @@ def _size_and_mtime(file: str, folder: int) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
+class BadImages(UserError):
+    """Images that are missing or unreadable: `bad` maps their names to reasons."""
+
+    def __init__(self, images: ImageFiles, bad: dict[str, str]):
+        self.bad = bad
+        shown = [f"{images.path(name)}: {reason}" for name, reason in sorted(bad.items())[:10]]
+        if len(bad) > 10:
+            shown.append(f"... and {len(bad) - 10} more")
+        super().__init__(
+            [
+                f"{len(bad)} images are missing or unreadable:",
+                *shown,
+                "get them again, or leave them out: python -m scripts.prepare_data --skip_bad ...",
+            ]
+        )
+
+
+def decode_file(
+    images: ImageFiles, name: str, pixels: Pixels
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return the pixels of an image by name, and the size of its picture; see `Pixels.decode`.
+
+    Raises:
+        OSError, BadImage: it cannot be read.
+        UserError: it has not the size of the data set's frames.
+    """
+    try:
+        return pixels.decode(images.read(name))
+    except WrongFrame as error:
+        raise UserError(
+            f"{images.path(name)}: {error}, the size of CelebA's aligned images. Use the images of "
+            f"img_align_celeba.zip, or take other pictures with exp.dataset.crop=square (or full)"
+        ) from None
+
+
+@functools.cache
 def open_archive(path: Path) -> tuple[zipfile.ZipFile, dict[str, str]]:
     """Open a zip archive once per process; return it with its members by path and by last name.
 
     Raises:
         UserError: it is not a complete zip archive.
     """
-    return _open_archive(path, os.getpid())  # forked processes would share a position in the file
-
-
-@functools.cache
-def _open_archive(path: Path, process: int) -> tuple[zipfile.ZipFile, dict[str, str]]:
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
@@ -119,22 +133,15 @@ def _open_archive(path: Path, process: int) -> tuple[zipfile.ZipFile, dict[str, 
     return archive, members | {name: name for name in full}
 
 
-class LeftOut(BaseModel):
-    """Why an image is left out, and the fingerprint of its file then."""
-
-    reason: str
-    fingerprint: str
-
-
 def bad_images_file(cache_folder: Path) -> Path:
     """Return the path of the list of images to leave out: {name: {"reason", "fingerprint"}}."""
     return cache_folder / "bad_images.json"
 
 
-def read_bad_images(cache_folder: Path) -> dict[str, LeftOut]:
+def read_bad_images(cache_folder: Path) -> dict[str, dict[str, str]]:
     """Read the list of images to leave out; empty if there is none."""
     path = bad_images_file(cache_folder)
-    return read_json(path, dict[str, LeftOut]) if path.is_file() else {}
+    return read_json(path, dict[str, dict[str, str]]) if path.is_file() else {}
 
 
 def leave_out(images: ImageFiles, cache_folder: Path, bad: dict[str, str]) -> None:
@@ -143,8 +150,8 @@ def leave_out(images: ImageFiles, cache_folder: Path, bad: dict[str, str]) -> No
     with exclusive(path.with_suffix(".lock"), f"waiting for another process to write {path}"):
         entries = read_bad_images(cache_folder)
         for name, reason in bad.items():
-            entries[name] = LeftOut(reason=reason, fingerprint=images.fingerprint([name]))
-        write_json(path, {name: entry.model_dump() for name, entry in entries.items()})
+            entries[name] = {"reason": reason, "fingerprint": images.fingerprint([name])}
+        write_json(path, entries)
 
 
 def without_bad_images(
@@ -155,16 +162,14 @@ def without_bad_images(
     if not listed:
         return table
     images = find_images()
-    bad = [
-        name for name, entry in listed.items() if images.fingerprint([name]) == entry.fingerprint
-    ]
+    bad = [n for n, entry in listed.items() if images.fingerprint([n]) == entry["fingerprint"]]
     keep = ~np.isin(table.names, bad)
-    if keep.all():
-        return table
-    _print_once(
-        f"{len(keep) - np.count_nonzero(keep):,} missing or unreadable images are left out, "
-        f"see {bad_images_file(cache_folder)}"
-    )
+    if not keep.all():
+        count = np.count_nonzero(~keep)
+        _print_once(
+            f"{count:,} missing or unreadable images are left out, "
+            f"see {bad_images_file(cache_folder)}"
+        )
     return table.select(keep)
 
 

@@ -61,7 +61,7 @@ class TableOptions:
 
 
 class TableLayout:
-    """A folder with a table and pictures; see `src.data.dataset.Layout`.
+    """A folder with a table and pictures, with the attributes of `CelebALayout`.
 
     Raises:
         UserError: there is no table.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from src.data.dataset import Dataset
 from src.data.groupings import Grouping
-from src.data.image_views import ImageView
+from src.data.sources import ImageView
 from src.data.table import Table
 from src.methods.found_groups import GroupLabels
 from src.methods.options import SsaOptions

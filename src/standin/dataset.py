@@ -6,9 +6,12 @@ its numbers say nothing about CelebA itself.
 """
 
 import functools
+import multiprocessing
 import os
-import shutil
+import signal
 import sys
+import threading
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +19,15 @@ import numpy as np
 from tqdm import tqdm
 
 from src.data.celeba import ATTRIBUTES
-from src.data.pool import run_in_processes
-from src.io import UserError, exclusive, write_error, write_json
+from src.io import exclusive, write_error, write_json
 from src.standin.attribute_table import sample_attributes
 from src.standin.faces import draw_face
 
 # Raise it when the drawing or the attribute table changes, so that old folders are not used.
 VERSION = 1
 JPEG_QUALITY = 92
-_BYTES_PER_FACE = 16_384  # on disk, measured and rounded up
 _CHUNK = 50  # faces per task of a worker
+_FEW = 200  # so few faces are drawn before a second process has started
 
 
 def ensure_synthetic(
@@ -76,13 +78,6 @@ def _draw(folder: Path, root: Path, options: dict[str, Any], workers: int | None
     images = folder / "img_align_celeba"
     images.mkdir(parents=True, exist_ok=True)
     missing = [k for k in range(len(attributes)) if not _is_complete(images / _name(k))]
-    needed, free = len(missing) * _BYTES_PER_FACE, shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(
-            f"drawing {len(missing)} faces needs {needed / 1e6:.0f} MB in {root.parent}, but only "
-            f"{free / 1e6:.0f} MB are free: free some space, or choose a smaller num_train, "
-            "num_val or num_test"
-        )
     label, terminal = f"drawing {root} (once)", sys.stderr.isatty()
     if not terminal:  # a log file
         print(f"{label}: {len(missing)} faces", file=sys.stderr, flush=True)
@@ -90,12 +85,26 @@ def _draw(folder: Path, root: Path, options: dict[str, Any], workers: int | None
     tasks = [(chunk, attributes[chunk]) for chunk in chunks]
     draw = functools.partial(_draw_chunk, images, options["seed"])
     with tqdm(total=len(missing), desc=label, unit=" faces", disable=not terminal) as bar:
-        for count in run_in_processes(draw, tasks, workers):
-            bar.update(count)
+        if workers == 1 or len(missing) <= _FEW:
+            for task in tasks:
+                bar.update(draw(task))
+        else:
+            context = multiprocessing.get_context("spawn")  # a fork would copy locks of threads
+            workers = workers or len(os.sched_getaffinity(0))
+            with ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
+                for count in pool.map(draw, tasks):
+                    bar.update(count)
     _write_annotations(folder, attributes, sizes)
     about = "drawn faces with CelebA's attribute distribution; not CelebA"
     write_json(folder / "synthetic.json", {"about": about, "version": VERSION, **options})
     os.sync()  # flush all files before the folder gets its final name
+
+
+def _end_with_parent() -> None:
+    """Ignore Ctrl-C, which the parent handles, and end when the parent ends, even if killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _draw_chunk(images: Path, seed: int, task: tuple[list[int], np.ndarray]) -> int:

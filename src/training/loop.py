@@ -17,8 +17,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from src.data.batches import iterate_batches
-from src.data.device_cache import keep_on_device
+from src.data.batches import iterate_batches, keep_on_device
 from src.io import UserError
 from src.objective.compose import Objective
 from src.runs.folder import Heartbeat, Run

@@ -9,7 +9,7 @@ import torch
 
 from src.data.dataset import Dataset
 from src.data.groupings import Grouping
-from src.data.image_views import ImageView
+from src.data.sources import ImageView
 from src.data.table import Table
 from src.evaluation.logits import Logits, Source, log_losses, rows_identity, save_logits
 from src.evaluation.predict import check_finite, image_identity, predict

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from src.data.cache import Records
 from src.data.celeba import ATTRIBUTES
 from src.data.dataset import Dataset
-from src.data.decode import INDEX
+from src.data.sources import INDEX, Records
 from src.data.table import Table
 
 

@@ -217,7 +217,7 @@ def test_prepare_data_compares_groups_with_the_published_ones(tmp_path, capsys):
                 for k in range(size)
             ]
     (tmp_path / "metadata.csv").write_text("\n".join(rows) + "\n")
-    arguments = ["--dataset", "waterbirds", "--root", str(tmp_path), "--check"]
+    arguments = ["--dataset", "waterbirds", "--root", str(tmp_path)]
     with pytest.raises(UserError, match="no picture"):  # after the counts
         prepare_data.main([*arguments, "--cache_dir", str(tmp_path / "cache")])
     printed = capsys.readouterr().out

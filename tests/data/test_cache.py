@@ -1,10 +1,8 @@
 import errno
 import io
 import os
-import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 import zlib
@@ -16,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from src.data import cache, decode, pool
-from src.data.cache import Records
+from src.data import cache
 from src.data.celeba import cache_folder, find_images, load_annotations
-from src.data.decode import INDEX, BadImages, StreamedImages, check_images
+from src.data.images import BadImages
 from src.data.pixels import Pixels
+from src.data.sources import INDEX, Records, StreamedImages
 from src.io import UserError, exclusive
 from tests.data.small_celeba import build_cache, draw_image, wait_for_chunks, write_celeba
 
@@ -38,7 +36,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def chunks_of_4(monkeypatch):
-    monkeypatch.setattr(decode, "CHUNK", 4)
+    monkeypatch.setattr(cache, "CHUNK", 4)
 
 
 def build(root, split="train", resolution=(32, 32), **options) -> Records:
@@ -108,8 +106,6 @@ def test_read_fills_the_given_memory(shared_records):
     out = np.zeros((3, 5, 3, 3), np.uint8)
     assert records.read(np.array([4, 5, 1]), out) is out
     np.testing.assert_array_equal(out, everything[[4, 5, 1]])
-    with pytest.raises(ValueError, match="contiguous"):
-        records.read(np.array([4, 5]), out)
 
 
 @pytest.mark.parametrize("position", [-1, 16])
@@ -228,13 +224,6 @@ def test_changed_image_rebuilds_the_cache(root):
     np.testing.assert_array_equal(np.delete(before, 2, 0), np.delete(after, 2, 0))
 
 
-def test_changed_split_rebuilds_the_cache(root):
-    build(root)
-    path = root / "list_eval_partition.txt"
-    path.write_text(path.read_text().replace("000002.jpg 0", "000002.jpg 1"))
-    assert len(build(root)) == TRAIN - 1
-
-
 def test_splits_and_kinds_have_files_of_their_own(root):
     paths = {
         build(root, split, resolution, full_frame=full_frame).path.name
@@ -247,12 +236,6 @@ def test_splits_and_kinds_have_files_of_their_own(root):
         for split in ("train", "val")
         for kind in ("cropped-32x32-178", "cropped-16x24-178", "frame-218x178")
     }
-
-
-def test_split_without_images_is_an_error(tmp_path):
-    write_celeba(tmp_path / "celeba", [0, 0])
-    with pytest.raises(UserError, match="the val split is empty"):
-        build(tmp_path / "celeba", "val")
 
 
 def stop_after(monkeypatch, count: int) -> None:
@@ -318,23 +301,9 @@ def test_frame_of_another_size_says_what_fits(root):
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_stopped_build_of_changed_images_begins_anew(root, chunks_of_4, monkeypatch):
-    with monkeypatch.context() as patch:
-        stop_after(patch, 6)
-        with pytest.raises(KeyboardInterrupt):
-            build(root)
-    os.utime(root / "img_align_celeba" / "000001.jpg", ns=(1, 1))
-    decoded = count_decodes(monkeypatch)
-    build(root)
-    assert len(decoded) == TRAIN
-
-
-def test_several_processes_build_the_same_file(root, chunks_of_4, monkeypatch):
+def test_several_threads_build_the_same_file(root, chunks_of_4):
     alone = build(root, cache_dir=root.parent / "other").path.read_bytes()
-    monkeypatch.setattr(pool, "FEW", 0)
-    decoded = count_decodes(monkeypatch)
-    assert build(root, workers=2).path.read_bytes() == alone
-    assert decoded == []  # in this process
+    assert build(root, workers=3).path.read_bytes() == alone
 
 
 def test_second_builder_waits_and_says_so(root, capsys):
@@ -371,7 +340,7 @@ def test_disk_that_fills_up_is_a_user_error_and_keeps_what_is_done(root, chunks_
 
     def full(*args):
         calls.append(1)
-        if len(calls) > 2:
+        if len(calls) > 4:  # the records and the index of two chunks
             raise OSError(errno.ENOSPC, "No space left on device")
         return pwrite(*args)
 
@@ -391,44 +360,20 @@ def test_short_writes_are_continued(root, monkeypatch):
     assert len(records.read(np.arange(TRAIN))) == TRAIN  # every CRC32 holds
 
 
-def test_bad_images_are_all_named_and_no_cache_is_left(root):
+def test_bad_images_are_named_and_no_cache_is_left(root):
     folder = root / "img_align_celeba"
+    (folder / "000004.jpg").unlink()
+    with pytest.raises(BadImages, match=r"000004\.jpg: missing"):
+        build(root)
+    draw_image(3).save(folder / "000004.jpg")
     (folder / "000002.jpg").write_bytes((folder / "000002.jpg").read_bytes()[:-2000])
     (folder / "000005.jpg").write_bytes(b"")
     with pytest.raises(BadImages, match="2 images are missing or unreadable") as caught:
         build(root)
     assert set(caught.value.bad) == {"000002.jpg", "000005.jpg"}
     assert "truncated" in caught.value.bad["000002.jpg"]
-    assert f"{folder}/000002.jpg" in str(caught.value)
-    assert "--skip_bad" in str(caught.value)
+    assert f"{folder}/000002.jpg" in str(caught.value) and "--skip_bad" in str(caught.value)
     assert not list(cache_folder(root, root.parent / "cache").glob("*.bin"))
-
-
-def test_row_without_image_is_named(root):
-    (root / "img_align_celeba" / "000004.jpg").unlink()
-    with pytest.raises(BadImages, match=r"000004\.jpg: missing"):
-        build(root)
-
-
-def test_ten_bad_images_are_shown_of_many(tmp_path):
-    names = write_celeba(tmp_path / "celeba", [0] * 13)
-    for name in names[:12]:
-        (tmp_path / "celeba" / "img_align_celeba" / name).write_text("x")
-    with pytest.raises(UserError, match=r"\.\.\. and 2 more") as caught:
-        build(tmp_path / "celeba")
-    assert len(caught.value.problems) == 1 + 10 + 1 + 1
-
-
-def test_check_finds_what_building_finds_and_writes_nothing(root):
-    folder = root / "img_align_celeba"
-    (folder / "000002.jpg").write_bytes((folder / "000002.jpg").read_bytes()[:-2000])
-    (folder / "000003.jpg").unlink()
-    names = load_annotations(root, root.parent / "cache").names
-    bad = check_images(find_images(root), names, Pixels((32, 32), **CELEBA), workers=1)
-    assert set(bad) == {"000002.jpg", "000003.jpg"}
-    assert bad["000003.jpg"] == "missing"
-    written = {path.name for path in cache_folder(root, root.parent / "cache").iterdir()}
-    assert written == {"annotations.npz"}
 
 
 def test_folder_that_cannot_be_written_is_a_user_error(root, tmp_path):
@@ -437,63 +382,21 @@ def test_folder_that_cannot_be_written_is_a_user_error(root, tmp_path):
         build(root, cache_dir=tmp_path / "file")
 
 
-def test_streamed_bad_image_is_named(root):
-    images = find_images(root)
-    streamed = StreamedImages(images, ["000001.jpg", "nowhere.jpg"], Pixels((32, 32), **CELEBA))
-    with pytest.raises(UserError, match=r"nowhere\.jpg: cannot be read"):
-        streamed.read(np.array([0, 1]))
-
-
 @pytest.mark.slow
-def test_killed_build_goes_on_and_leaves_no_process(tmp_path):
-    root, cache = tmp_path / "celeba", tmp_path / "cache"
+def test_killed_build_goes_on(tmp_path):
+    root, folder = tmp_path / "celeba", tmp_path / "cache"
     write_celeba(root, [0] * 900)
-    script = textwrap.dedent(f"""
-        from src.data.dataset import Dataset
-        if __name__ == "__main__":
-            Dataset({str(root)!r}, (224, 224), cache_dir={str(cache)!r}).images("train", workers=2)
-    """)
-    (tmp_path / "build.py").write_text(script)
-    command = [sys.executable, str(tmp_path / "build.py")]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
-    index = cache_folder(root, cache) / "train-cropped-224x224-178.index"
+    script = (
+        "from src.data.dataset import Dataset\n"
+        f"Dataset({str(root)!r}, (224, 224), cache_dir={str(folder)!r}).images('train', workers=2)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script])
+    index = cache_folder(root, folder) / "train-cropped-224x224-178.index"
     wait_for_chunks(index)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
-    deadline = time.monotonic() + 10
-    while _group_lives(process.pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not _group_lives(process.pid)
     assert not index.with_suffix(".bin").exists()
     records = build(root, resolution=(224, 224))
     assert len(records.read(np.arange(900))) == 900
     pixels, _ = Pixels((224, 224), **CELEBA).decode(find_images(root).read("000777.jpg"))
     np.testing.assert_array_equal(records.read(np.array([776]))[0], pixels)
-
-
-@pytest.mark.slow
-def test_script_without_a_main_guard_ends_with_advice(tmp_path):
-    write_celeba(tmp_path / "celeba", [0] * 700)
-    (tmp_path / "build.py").write_text(
-        "from src.data.dataset import Dataset\n"
-        f"Dataset({str(tmp_path / 'celeba')!r}, (8, 8), cache_dir={str(tmp_path / 'cache')!r})"
-        ".images('train', workers=2)\n"
-    )
-    result = subprocess.run(
-        [sys.executable, str(tmp_path / "build.py")],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert result.returncode == 1
-    assert "under `if __name__" in result.stderr
-
-
-def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True

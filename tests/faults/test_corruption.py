@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.data import decode
+from src.data import cache
 from src.data.celeba import cache_folder, load_annotations
 from src.data.pixels import Pixels
 from src.evaluation.logits import Logits, Source, load_logits, save_logits
@@ -200,7 +200,7 @@ def test_records_are_named_and_the_other_files_of_a_cache_made_anew(root, count)
 
 
 def test_the_index_of_an_unfinished_cache(root, monkeypatch, count):
-    monkeypatch.setattr(decode, "CHUNK", 2)
+    monkeypatch.setattr(cache, "CHUNK", 2)
     wanted = build_cache(root, "train", (8, 8), cache_dir=root.parent / "other")
     wanted = wanted.read(np.arange(10)).tobytes()
     folder = cache_folder(root, root.parent / "cache")

@@ -9,7 +9,7 @@ import torch
 
 from src.data.features import FeatureRows
 from src.data.groupings import ATTRIBUTES, parse_groupings
-from src.data.image_views import ImageView
+from src.data.sources import ImageView
 from src.data.table import Table
 from src.io import UserError
 from src.methods.options import SsaOptions

@@ -12,7 +12,7 @@ import torch
 import train
 from src.config.compose import load_config
 from src.data.celeba import find_images
-from src.data.decode import StreamedImages
+from src.data.sources import StreamedImages
 from src.runs.folder import Run
 from src.runs.signals import Stopped
 from src.sampling.epochs import IndexPlan
