@@ -8,7 +8,7 @@ import numpy as np
 
 from src.io import UserError, expand
 
-FEATURE_MODELS = ("linear", "mlp")  # networks on features, see src/models/on_features.py
+FEATURE_MODELS = ("linear", "mlp")  # networks on features, see `build_model`
 _BLOCK = 1 << 24  # bytes hashed at once
 
 

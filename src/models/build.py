@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from types import MethodType
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +11,12 @@ from torch.nn.functional import normalize
 
 from src.data.features import FEATURE_MODELS
 from src.io import UserError
-from src.models import freezing, timm_backbones
-from src.models.on_features import feature_backbone
-from src.models.tensor_files import read_tensors
+from src.models import timm_backbones
+from src.models.weights import download_weights, load_backbone, read_weights
 
 # What torchvision calls the last layer of its families.
 HEADS = ("fc", "classifier", "head", "heads")
-# Prefixes that wrappers put before each name: DataParallel, torch.compile, and our own Network.
-WRAPPERS = ("module.", "_orig_mod.", "backbone.")
+HIDDEN = 512  # units of the hidden layer of `mlp`
 
 
 class Network(nn.Module):
@@ -81,25 +80,24 @@ def build_model(
     if inputs is None and not name.startswith(timm_backbones.PREFIX):
         network = _from_torchvision(name, num_logits, pretrained, weights, seed, head)
     else:
-        if inputs is not None:
-            backbone, width = feature_backbone(name, inputs, seed)
-        else:
-            backbone, width = _from_timm(name, pretrained, weights, seed)
         with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if inputs is None:
+                backbone, width = _from_timm(name, pretrained, weights)
+            elif name == "linear":
+                backbone, width = nn.Identity(), inputs
+            else:
+                backbone, width = nn.Sequential(nn.Linear(inputs, HIDDEN), nn.ReLU()), HIDDEN
             torch.manual_seed(seed)
             network = Network(backbone, HEAD_KINDS[head](width, num_logits))
     if freeze:
-        freezing.freeze(network.backbone, freeze)
+        freeze_backbone(network.backbone, freeze)
     return network
 
 
-def _from_timm(
-    name: str, pretrained: bool, weights: str | None, seed: int
-) -> tuple[nn.Module, int]:
+def _from_timm(name: str, pretrained: bool, weights: str | None) -> tuple[nn.Module, int]:
     """Return a backbone of timm and its width."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        backbone, width, head_name = timm_backbones.create(name, pretrained and weights is None)
+    backbone, width, head_name = timm_backbones.create(name, pretrained and weights is None)
     if weights is not None:
         load_backbone(backbone, head_name, read_weights(Path(weights)), source=weights)
     if pretrained or weights is not None:
@@ -131,18 +129,13 @@ def _from_torchvision(
     return Network(backbone, new_head)
 
 
-def model_names() -> list[str]:
-    """List the names that `build_model` knows."""
-    import torchvision.models as zoo
-
-    return zoo.list_models(module=zoo)
-
-
 def check_name(name: str) -> None:
     """Raise a UserError for a name that `build_model` does not know."""
+    import torchvision.models as zoo
+
     if name.startswith(timm_backbones.PREFIX):
         return timm_backbones.check_timm_name(name)
-    names = model_names()
+    names = zoo.list_models(module=zoo)
     if name not in (*names, *FEATURE_MODELS):
         near = difflib.get_close_matches(name, names, n=1)
         hint = (
@@ -186,74 +179,19 @@ def find_head(model: nn.Module) -> tuple[str, nn.Linear]:
     )
 
 
-def download_weights(name: str) -> dict[str, Tensor]:
-    """Return torchvision's ImageNet weights, from its cache or the network."""
-    import torchvision.models as zoo
+def freeze_backbone(backbone: nn.Module, what: bool | str) -> None:
+    """Freeze weights, and running statistics, which batch norm changes in training mode.
 
-    versions = zoo.get_model_weights(name)
-    # The published numbers of this field start from V1.
-    version = versions["IMAGENET1K_V1"] if "IMAGENET1K_V1" in versions.__members__ else None
-    version = version or versions["DEFAULT"]
-    try:
-        return version.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"the ImageNet weights of {name} are not in torch's cache and cannot be downloaded "
-            f"({error}): start from random weights with exp.model.pretrained=false, or give a "
-            f"local file with exp.model.weights=PATH (.safetensors or .pt in torchvision's names)"
-        ) from error
+    Args:
+        what: true for the whole backbone, `bn` for its batch norm layers.
+    """
+    kinds = nn.modules.batchnorm._BatchNorm
+    layers = [backbone] if what is True else [m for m in backbone.modules() if isinstance(m, kinds)]
+    for layer in layers:
+        layer.requires_grad_(False).eval()
+        layer.train = MethodType(_stay, layer)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a .safetensors or .pt file, or of a checkpoint of this project."""
-    if not path.is_file():
-        raise UserError(f"exp.model.weights={path}: no such file")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = read_tensors(path)
-    except Exception as error:  # each library has its own errors for a broken file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"exp.model.weights={path}: cannot be read ({reason})") from error
-    for key in ("model", "state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"exp.model.weights={path}: holds no table of tensors by name")
-    return state
-
-
-def load_backbone(model: nn.Module, head_name: str, state: dict[str, Tensor], source: str) -> None:
-    """Load all weights but the head's; every tensor must match by name and shape."""
-    for prefix in WRAPPERS:
-        if any(name.startswith(prefix) for name in state):
-            print(f"{source}: the names begin with '{prefix}', which is dropped", flush=True)
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    head = {f"{head_name}.weight", f"{head_name}.bias"}
-    own = {name: tensor for name, tensor in model.state_dict().items() if name not in head}
-    # Weights of other frameworks lack batch norm's counter of batches, which is not used.
-    counters = {name for name in own if name.endswith("num_batches_tracked")}
-    missing = sorted(own.keys() - state.keys() - counters)
-    ignored = head | {"head.weight", "head.bias"}
-    unknown = [name for name in sorted(state.keys() - own.keys() - ignored) if not _auxiliary(name)]
-    wrong = [
-        f"{name} has shape {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in own.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
-    problems = [f"lacks {name}" for name in missing] + [f"has {name}" for name in unknown] + wrong
-    if problems:
-        more = f"; {len(problems) - 4} more" if problems[4:] else ""
-        raise UserError(
-            f"{source} does not fit {type(model).__name__}: it {'; '.join(problems[:4])}{more}"
-        )
-    matching = {name: state[name].float() for name in own.keys() & state.keys() - counters}
-    model.load_state_dict(matching, strict=False)
-
-
-def _auxiliary(name: str) -> bool:
-    """Return whether a weight belongs to the side classifiers of Inception and GoogLeNet."""
-    return name.lower().startswith("aux")
+def _stay(layer: nn.Module, mode: bool = True) -> nn.Module:
+    """Stand in for `train` of a frozen layer, which stays in eval mode."""
+    return layer

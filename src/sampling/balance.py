@@ -5,7 +5,7 @@ occurs in the data. The solvers (src/sampling/margins.py) work on the C cells (a
 thousand), never on the N examples. Levels without examples are ignored.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -45,19 +45,13 @@ def balance_weights(
         names: (T,) of the tasks, for error messages.
 
     Raises:
-        UserError: there is no solution. The message names tasks in conflict, none of which can be
-            left out.
+        UserError: there is no solution.
     """
     if patterns.shape[1] == 1:
         return 1 / counts
     possible = support(*margins(patterns))  # (C,)
     if not possible.any():
-        raise _conflict(
-            f"{method}: no weights balance these tasks at once",
-            names,
-            patterns,
-            lambda some, cell: support(*margins(some)).any(),
-        )
+        raise _conflict(f"{method}: no weights balance these tasks at once", names)
     weights = np.zeros(len(counts))
     weights[possible] = maximum_entropy(patterns[possible], counts[possible])
     return weights
@@ -75,7 +69,7 @@ def balance_subset(
         patterns, counts, method, names: see `balance_weights`.
 
     Raises:
-        UserError: only the empty subset is balanced. The message names tasks in conflict.
+        UserError: only the empty subset is balanced.
     """
     if patterns.shape[1] == 1:
         return np.full(len(counts), counts.min())
@@ -85,14 +79,7 @@ def balance_subset(
     if kept is None:
         size = largest(incidence, targets, counts, whole=True)
         if not size:
-            raise _conflict(
-                f"{method}: no subset balances these tasks at once",
-                names,
-                patterns,
-                lambda some, cell: (
-                    largest(*margins(some), np.bincount(cell, counts), whole=True) > 0
-                ),
-            )
+            raise _conflict(f"{method}: no subset balances these tasks at once", names)
         kept = nearest(incidence, size * targets, counts, exact=True)
     return kept
 
@@ -102,28 +89,5 @@ def effective_sample_size(weights: np.ndarray) -> float:
     return float(weights.sum() ** 2 / (weights @ weights))
 
 
-def _conflict(
-    problem: str,
-    names: Sequence[str],
-    patterns: np.ndarray,
-    feasible: Callable[[np.ndarray, np.ndarray], bool],
-) -> UserError:
-    """Return an error that names tasks in conflict, all of which are needed for it.
-
-    Args:
-        feasible: receives the patterns (D, S) of some of the tasks, and the pattern (C,) that each
-            row of `patterns` (C, T) falls in; returns whether these tasks can be balanced.
-    """
-
-    def conflict(tasks: Sequence[int]) -> bool:
-        some, _, cell = find_cells(patterns[:, list(tasks)])
-        return not feasible(some, cell)
-
-    every = range(len(names))
-    tasks = next(every[:k] for k in range(2, len(names) + 1) if conflict(every[:k]))
-    for task in tasks[-2::-1]:  # drop tasks that are not needed; the last one is needed
-        rest = [other for other in tasks if other != task]
-        if conflict(rest):
-            tasks = rest
-    listed = ", ".join(names[task] for task in tasks)
-    return UserError(f"{problem}: {listed}; leave one of them out, or use another method")
+def _conflict(problem: str, names: Sequence[str]) -> UserError:
+    return UserError(f"{problem}: {', '.join(names)}; leave one of them out, or use another method")

@@ -77,25 +77,12 @@ class Schedule:
 
 
 class FixedSchedule:
-    """Epochs with the same number of steps, whose batches a method draws; used like `Schedule`."""
+    """Epochs with the same number of steps, whose batches a method draws; used like `Schedule`.
+
+    A method defines `steps`, `batches`, `rows` and `positions`; see `IndexPlan` and `Schedule`.
+    """
 
     notes: tuple[str, ...] = ()
-
-    def steps(self, batch_size: int) -> int:
-        """Return the number of batches of an epoch."""
-        raise NotImplementedError
-
-    def batches(self, seed: int, epoch: int, batch_size: int) -> list[np.ndarray]:
-        """Return the positions of each batch of an epoch, in order."""
-        raise NotImplementedError
-
-    def rows(self, batch_size: int) -> int:
-        """Return the number of rows of a full batch."""
-        raise NotImplementedError
-
-    def positions(self) -> np.ndarray:
-        """Return all positions that some epoch may see, ascending, each once."""
-        raise NotImplementedError
 
     def total_steps(self, epochs: int, batch_size: int) -> int:
         """Return the number of batches of the first `epochs` epochs."""
@@ -113,9 +100,7 @@ def epoch_positions(plan: IndexPlan, seed: int, epoch: int) -> np.ndarray:
         return rng.permutation(plan.positions)
     # Example i owns [ends[i-1], ends[i]): an empty interval if its weight is 0.
     ends = np.cumsum(plan.weights)
-    points = (
-        np.sort(rng.random(len(ends))) * ends[-1]
-    )  # sorted: a search that is kind to the caches
+    points = np.sort(rng.random(len(ends))) * ends[-1]  # sorted, as searching is faster then
     draws = rng.permutation(np.searchsorted(ends, points, side="right"))
     last = np.flatnonzero(plan.weights)[-1]  # a product may round up to ends[-1] itself
     return plan.positions[np.minimum(draws, last)]

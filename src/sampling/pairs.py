@@ -36,10 +36,6 @@ class PairSchedule(FixedSchedule):
             [np.flatnonzero(groups[:, task] == group) for group in range(count)]
             for task, count in enumerate(num_groups)
         ]
-        self.partners = [
-            [self._partner_groups(task, group) for group in range(count)]
-            for task, count in enumerate(num_groups)
-        ]
 
     def _partner_groups(self, task: int, group: int) -> tuple[list[int], list[int]]:
         """Return the groups of the same class, and those of the same attribute value."""
@@ -60,22 +56,14 @@ class PairSchedule(FixedSchedule):
         return batch_size // present
 
     def steps(self, batch_size: int) -> int:
-        return max(
-            1,
-            min(
-                min(len(rows) for rows in members if len(rows)) // self._per_group(task, batch_size)
-                for task, members in enumerate(self.members)
-            ),
-        )
+        smallest = [min(len(rows) for rows in members if len(rows)) for members in self.members]
+        return max(1, min(n // self._per_group(t, batch_size) for t, n in enumerate(smallest)))
 
     def batches(self, seed: int, epoch: int, batch_size: int) -> list[np.ndarray]:
         rng = np.random.default_rng([seed, PAIR_STREAM, epoch])
-        steps = self.steps(batch_size)
-        first = (epoch - 1) * steps
-        return [
-            self._batch(rng, (first + step) % len(self.members), batch_size)
-            for step in range(steps)
-        ]
+        count = self.steps(batch_size)
+        steps = range((epoch - 1) * count, epoch * count)
+        return [self._batch(rng, step % len(self.members), batch_size) for step in steps]
 
     def _batch(self, rng: np.random.Generator, task: int, batch_size: int) -> np.ndarray:
         count, kind = self._per_group(task, batch_size), int(rng.random() >= self.same_label)
@@ -85,7 +73,7 @@ class PairSchedule(FixedSchedule):
                 continue
             anchors.append(rng.choice(rows, count))
             # A group without such a partner is mixed with itself.
-            groups = self.partners[task][group][kind] or [group]
+            groups = self._partner_groups(task, group)[kind] or [group]
             chosen = rng.choice(groups, count)
             partners.append(np.array([rng.choice(self.members[task][g]) for g in chosen]))
         return np.concatenate([*anchors, *partners])

@@ -13,12 +13,12 @@ import numpy as np
 
 from src.data.groupings import Grouping
 from src.data.table import Table
+from src.data.text_files import shortened
 from src.io import UserError
 from src.sampling.draws import SUBSET_STREAM, draw_members, train_share
 from src.sampling.epochs import IndexPlan
 
 WARN_SHARE = 0.01  # fewer examples than this share of the split are too few to learn from
-SHOWN = 20  # names listed in one note
 
 
 def stack_labels(rows: Table, groupings: Sequence[Grouping]) -> np.ndarray:
@@ -133,7 +133,7 @@ def reweight(plan: IndexPlan, levels: Levels) -> IndexPlan:
         *plan.notes,
         *unknown,
         *_empty_notes(levels, patterns),
-        *_never_drawn_notes(levels, patterns, counts, weights),
+        *_never_drawn_notes(levels, counts, weights),
         *_size_notes(f"{levels.method} has an effective sample size of", size, whole),
     ]
     return IndexPlan(positions, weight, tuple(notes))
@@ -159,16 +159,16 @@ def _levels(
 
     Tasks are put in the order of their names, so that their order in a config changes nothing.
     """
-    order = sorted(range(len(groupings)), key=lambda task: groupings[task].name)
     if method.endswith("y"):
-        tasks = tuple(groupings[t].task for t in order)
-        names = tuple(tuple(groupings[t].without_attributes().group_names) for t in order)
-        return Levels(method, labels[:, order].astype(np.int64), tasks, names)
-    if groups is None:
+        values, levels = labels, [grouping.without_attributes() for grouping in groupings]
+    elif groups is None:
         raise UserError(f"{method} needs group labels: set exp.dataset.subgroup_labels=true")
-    tasks = tuple(groupings[t].name for t in order)
-    names = tuple(tuple(groupings[t].group_names) for t in order)
-    return Levels(method, groups[:, order], tasks, names)
+    else:
+        values, levels = groups, groupings
+    order = sorted(range(len(groupings)), key=lambda task: groupings[task].name)
+    tasks = tuple(levels[task].name for task in order)
+    names = tuple(tuple(levels[task].group_names) for task in order)
+    return Levels(method, values[:, order].astype(np.int64), tasks, names)
 
 
 def _size_notes(claim: str, size: float, whole: int) -> list[str]:
@@ -178,32 +178,18 @@ def _size_notes(claim: str, size: float, whole: int) -> list[str]:
     return [text, f"warning: {text}, under 1 %: balance fewer tasks, or their classes only"]
 
 
+def _never_drawn_notes(levels: Levels, counts: np.ndarray, weights: np.ndarray) -> list[str]:
+    lost = counts[weights == 0].sum()
+    claim = f"warning: {levels.method} never draws {lost:,} of {counts.sum():,} examples"
+    return [f"{claim}, as no balanced weighting can"] * bool(lost)
+
+
 def _empty_notes(levels: Levels, patterns: np.ndarray) -> list[str]:
-    """Of levels that occur in none of the cells' patterns (C, T)."""
+    """Name the levels that occur in none of the cells' patterns (C, T)."""
     empty = [
         names[level]
         for names, values in zip(levels.names, patterns.T, strict=True)
         for level in np.flatnonzero(np.bincount(values, minlength=len(names)) == 0)
     ]
-    return [_listing(f"{levels.method} leaves out what has no examples", empty)] if empty else []
-
-
-def _never_drawn_notes(
-    levels: Levels, patterns: np.ndarray, counts: np.ndarray, weights: np.ndarray
-) -> list[str]:
-    cells = np.flatnonzero(weights == 0)
-    if not len(cells):
-        return []
-    lines = []
-    for cell in cells[np.argsort(-counts[cells], kind="stable")]:
-        parts = " ".join(names[level] for names, level in zip(levels.names, patterns[cell]))
-        name = " ".join(dict.fromkeys(parts.split()))  # a shared attribute is named once
-        lines.append(f"{name} ({counts[cell]:,} examples)")
-    drawn = f"{counts[cells].sum():,} of {counts.sum():,} examples"
-    return [_listing(f"{levels.method} never draws {drawn}, as no balanced weighting can", lines)]
-
-
-def _listing(problem: str, lines: Sequence[str]) -> str:
-    more = len(lines) - SHOWN
-    shown = [*lines[:SHOWN], *([f"and {more:,} more"] if more > 0 else [])]
-    return "\n    ".join([f"warning: {problem}:", *shown])
+    method = levels.method
+    return [f"warning: {method} leaves out what has no examples: {shortened(empty)}"] * bool(empty)

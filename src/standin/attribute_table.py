@@ -4,7 +4,8 @@ The table holds a cell for each combination of sex and hair colours that occurs,
 Within a cell the other 34 attributes follow a Gaussian copula: attribute a is present if a normal
 Z_a exceeds the threshold of a in this cell. The Z of one sex share a correlation matrix. A single
 40 x 40 copula does not work: hair colours exclude each other, so their matrix of pairwise
-correlations is far from positive definite.
+correlations is far from positive definite. The counts and the probabilities are exact; the
+correlations are those with which the mixture over cells has CelebA's pair probabilities.
 """
 
 import functools
@@ -16,7 +17,6 @@ import numpy as np
 from scipy.special import ndtri
 
 from src.data.groupings import ATTRIBUTES, COLUMN
-from src.io import UserError
 
 COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair", "Bald")
 REST = tuple(name for name in ATTRIBUTES if name not in ("Male", *COLOURS))
@@ -46,7 +46,7 @@ class AttributeTable:
 
 @functools.cache
 def load_table() -> AttributeTable:
-    """Read `attribute_table.json`, which `scripts/measure_attributes.py` wrote."""
+    """Read `attribute_table.json`, measured once on the complete annotations."""
     table = json.loads(TABLE_PATH.read_text())
     cells = [[c["male"], *(name in c["colours"] for name in COLOURS)] for c in table["cells"]]
     counts = np.array([cell["count"] for cell in table["cells"]])
@@ -66,14 +66,7 @@ def sample_attributes(num: int, seed: int = 0, correlation: float = 1.0) -> np.n
     joint distribution; otherwise each attribute is drawn independently, with its measured
     probability. The marginals therefore never change, and the covariance of any two attributes is
     `correlation` times the measured one: 1 is CelebA, 0 is independence.
-
-    Raises:
-        UserError: `correlation` is not between 0 and 1.
     """
-    if not 0 <= correlation <= 1:
-        raise UserError(
-            f"correlation={correlation}: give a number from 0 (independent) to 1 (CelebA)"
-        )
     table = load_table()
     uniform = np.random.default_rng([0, seed]).random((num, 2 + len(ATTRIBUTES)))
     attributes = (uniform[:, 2:] < table.marginals).astype(np.uint8)  # independent

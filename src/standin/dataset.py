@@ -51,7 +51,7 @@ def ensure_synthetic(
         workers: processes that draw, one per core by default; the result does not depend on it.
 
     Raises:
-        UserError: `correlation` is out of range, or the disk is full.
+        UserError: the disk is full.
     """
     sizes = {"num_train": num_train, "num_val": num_val, "num_test": num_test}
     options = sizes | {"seed": seed, "correlation": correlation}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from src.io import UserError, atomic_path
-from src.models.tensor_files import read_tensors
+from src.models.weights import read_tensors
 from src.runs.folder import Run
 
 COUNTERS = ("epoch", "batch", "step")  # finished ones, as the training loop counts them

@@ -10,17 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import multivariate_normal, norm
 
-from scripts.draw_faces import example_attributes
-from scripts.measure_attributes import measure, pair_probability, to_text
 from src.data.celeba import load_annotations
 from src.data.groupings import ATTRIBUTES, COLUMN, parse_grouping
-from src.io import UserError
-from src.standin.attribute_table import COLOURS, REST, TABLE_PATH, load_table, sample_attributes
+from src.standin.attribute_table import COLOURS, REST, load_table, sample_attributes
 from src.standin.dataset import ensure_synthetic
 from src.standin.faces import draw_face
 from tests.data.small_celeba import table_of
@@ -91,22 +86,6 @@ def test_first_rows_do_not_depend_on_how_many_are_sampled():
     assert np.array_equal(sample_attributes(10, 7, 0.7), sample_attributes(500, 7, 0.7)[:10])
 
 
-def test_seeds_give_different_attributes():
-    assert (sample_attributes(100, 0) != sample_attributes(100, 1)).any()
-
-
-@given(r=st.floats(-0.95, 0.95), t1=st.floats(-2.5, 2.5), t2=st.floats(-2.5, 2.5))
-def test_pair_probability_equals_the_bivariate_normal(r, t1, t2):
-    got = pair_probability(np.array([t1]), np.array([t2]), np.array([r]))[0]
-    expected = multivariate_normal.cdf([-t1, -t2], cov=[[1, r], [r, 1]])
-    assert got == pytest.approx(expected, abs=1e-6)
-
-
-def test_pair_probability_at_zero_thresholds_is_the_arcsine_law():
-    # P(Z1 > 0, Z2 > 0) = 1/4 + arcsin(r) / 2 pi = 1/4 + 1/12 at r = 1/2
-    assert pair_probability(np.zeros(1), np.zeros(1), np.array([0.5]))[0] == pytest.approx(1 / 3)
-
-
 @pytest.mark.celeba
 def test_sampled_pair_probabilities_are_near_those_of_celeba():
     real, drawn = (
@@ -117,12 +96,23 @@ def test_sampled_pair_probabilities_are_near_those_of_celeba():
     assert errors.max() <= 0.02
 
 
-@pytest.mark.celeba
-def test_measuring_again_gives_the_stored_table():
-    assert to_text(measure(celeba_annotations())) == TABLE_PATH.read_text()
-
-
 # Faces
+
+
+# Attributes that are shown on a man.
+MANLY = (
+    "5_o_Clock_Shadow", "Bald", "Bushy_Eyebrows", "Goatee", "Gray_Hair", "Mustache", "No_Beard",
+    "Receding_Hairline", "Sideburns", "Wearing_Necktie",
+)  # fmt: skip
+
+
+def example_attributes(name: str, value: int) -> np.ndarray:
+    """Return the attributes (40,) of a plain face on which attribute `name` has `value`."""
+    attributes = np.zeros(40, np.uint8)
+    attributes[[COLUMN[usual] for usual in ("Young", "No_Beard", "Attractive")]] = 1
+    attributes[COLUMN["Male"]] = name in MANLY
+    attributes[COLUMN[name]] = value
+    return attributes
 
 
 def pixels(attributes: np.ndarray, index: int = 0, seed: int = 0) -> np.ndarray:
@@ -154,12 +144,6 @@ def test_an_attribute_changes_nothing_but_its_own_cue():
     without, with_ = (pixels(example_attributes("Wearing_Necklace", v), 1) for v in (0, 1))
     assert np.array_equal(without[:140], with_[:140])
     assert not np.array_equal(without[160:], with_[160:])
-
-
-def test_faces_with_all_and_no_attributes_have_celebas_size():
-    for value in (0, 1):
-        face = draw_face(np.full(40, value), 0, 0)
-        assert (face.size, face.mode) == ((178, 218), "RGB")
 
 
 def test_hair_tones_of_blond_and_brown_overlap():
@@ -222,13 +206,6 @@ def test_options_never_share_a_folder(tmp_path):
     roots = [ensure_synthetic(tmp_path, **(SIZES | options), workers=1) for options in variants]
     assert len(set(roots)) == 4
     assert not any(character in str(root.name) for root in roots for character in ":,= ")
-
-
-def test_existing_folder_is_returned_untouched(tmp_path):
-    root = ensure_synthetic(tmp_path, **SIZES, workers=1)
-    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    assert ensure_synthetic(tmp_path, **SIZES, workers=1) == root
-    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
 
 
 def test_interrupted_drawing_resumes_with_the_same_bytes(tmp_path, monkeypatch):
@@ -296,18 +273,6 @@ def is_running(pid: str) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0] != "Z"
     except OSError:
         return False
-
-
-@pytest.mark.parametrize("correlation", [-0.1, 1.5])
-def test_correlation_out_of_range_is_refused(tmp_path, correlation):
-    with pytest.raises(UserError, match=rf"correlation={correlation}: give a number from 0"):
-        ensure_synthetic(tmp_path, **SIZES, correlation=correlation)
-
-
-def test_full_disk_is_reported_before_drawing(tmp_path, monkeypatch):
-    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
-    with pytest.raises(UserError, match="free some space, or choose a smaller num_train"):
-        ensure_synthetic(tmp_path, **SIZES)
 
 
 def test_log_files_get_one_line_instead_of_a_bar(tmp_path, capsys):

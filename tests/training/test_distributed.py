@@ -23,8 +23,7 @@ import train
 from src.config.compose import load_config
 from src.data.batches import iterate_batches
 from src.io import UserError, read_json
-from src.models.build import Network
-from src.models.freezing import freeze
+from src.models.build import Network, freeze_backbone
 from src.runs.folder import Run
 from src.sampling.epochs import epoch_positions, split_batches
 from src.sampling.plans import erm
@@ -77,13 +76,13 @@ def test_batch_norm_over_processes_needs_gpus():
     assert synchronise_batch_norm(model, ranks(0, 1), torch.device("cpu")) is model
     with pytest.raises(UserError, match="batch norm over several processes needs GPUs"):
         synchronise_batch_norm(model, ranks(0, 2), torch.device("cpu"))
-    freeze(model, "bn")
+    freeze_backbone(model, "bn")
     assert synchronise_batch_norm(model, ranks(0, 2), torch.device("cpu")) is model
 
 
 def test_batch_norm_of_all_libraries_is_synchronised_unless_frozen():
     frozen, own, timms = nn.BatchNorm2d(2), nn.BatchNorm2d(2), BatchNormAct2d(2)
-    freeze(frozen, "bn")
+    freeze_backbone(frozen, "bn")
     model = nn.Sequential(frozen, nn.Sequential(own, timms))
     weights = list(model.parameters())
     synchronise_batch_norm(model, ranks(0, 2), torch.device("cuda"))
