@@ -114,14 +114,6 @@ def test_position_outside_the_split_is_an_error(shared_records, position):
         shared_records[0].read(np.array([0, position]))
 
 
-def test_consecutive_positions_are_one_read(shared_records, monkeypatch):
-    records, _ = shared_records
-    calls, preadv = [], os.preadv
-    monkeypatch.setattr(os, "preadv", lambda *args: calls.append(1) or preadv(*args))
-    records.read(np.array([3, 4, 5, 6, 1, 2, 9]))
-    assert len(calls) == 3
-
-
 def test_many_threads_read_the_same_records(shared_records):
     records, everything = shared_records
     wrong = []
@@ -172,13 +164,6 @@ def test_flipped_bit_is_found_and_named(root):
     with pytest.raises(UserError, match=r"178\.bin: record 3 \(000004\.jpg\)") as e:
         records.read(np.array([2, 3, 4]))
     assert "Delete that file and start the same command again" in str(e.value)
-
-
-def test_file_cut_short_while_open_is_named(root):
-    records = build(root)
-    os.truncate(records.path, 5 * 32 * 32 * 3)
-    with pytest.raises(UserError, match=r"record 5 \(000006\.jpg\) is damaged \(the file is cut"):
-        records.read(np.arange(TRAIN))
 
 
 # Building.
@@ -268,18 +253,6 @@ def test_stopped_build_continues_with_unfinished_chunks(root, chunks_of_4, monke
     assert files == [".bin", ".index", ".json", ".lock"]
 
 
-def test_build_with_a_damaged_index_begins_anew(root, chunks_of_4, monkeypatch):
-    with monkeypatch.context() as patch:
-        stop_after(patch, 9)
-        with pytest.raises(KeyboardInterrupt):
-            build(root)
-    index = cache_folder(root, root.parent / "cache") / f"{NAME}.index"
-    os.truncate(index, index.stat().st_size // 2)
-    decoded = count_decodes(monkeypatch)
-    assert len(build(root).read(np.arange(TRAIN))) == TRAIN
-    assert len(decoded) == TRAIN
-
-
 def test_rebuild_finds_what_size_and_mtime_hide(root):
     before = build(root).read(np.arange(TRAIN))
     first = root / "img_align_celeba" / "000001.jpg"
@@ -351,13 +324,6 @@ def test_disk_that_fills_up_is_a_user_error_and_keeps_what_is_done(root, chunks_
     decoded = count_decodes(monkeypatch)
     build(root)
     assert len(decoded) == TRAIN - 8
-
-
-def test_short_writes_are_continued(root, monkeypatch):
-    pwrite = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, data[:1000], at))
-    records = build(root)
-    assert len(records.read(np.arange(TRAIN))) == TRAIN  # every CRC32 holds
 
 
 def test_bad_images_are_named_and_no_cache_is_left(root):

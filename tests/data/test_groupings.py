@@ -8,14 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.data.celeba import ATTRIBUTES, load_annotations
-from src.data.groupings import (
-    CELEBA,
-    Grouping,
-    absent_classes,
-    parse_grouping,
-    parse_groupings,
-)
+from src.data.celeba import ATTRIBUTES
+from src.data.groupings import CELEBA, Grouping, absent_classes, parse_grouping, parse_groupings
 from src.data.table import BINARY, Table
 from src.evaluation.logits import Logits, Source
 from src.evaluation.results import evaluate
@@ -31,11 +25,6 @@ def table(**columns: list[int]) -> Table:
     return table_of(attributes)
 
 
-def test_there_are_forty_attributes_in_alphabetical_order_of_the_official_file():
-    assert len(ATTRIBUTES) == len(set(ATTRIBUTES)) == 40
-    assert (ATTRIBUTES[0], ATTRIBUTES[20], ATTRIBUTES[39]) == ("5_o_Clock_Shadow", "Male", "Young")
-
-
 def test_one_attribute_gives_groups_in_the_order_y0a0_y0a1_y1a0_y1a1():
     attributes = table(Blond_Hair=[0, 0, 1, 1], Male=[0, 1, 0, 1])
     grouping = parse_grouping("Blond_Hair:Male")
@@ -47,18 +36,6 @@ def test_one_attribute_gives_groups_in_the_order_y0a0_y0a1_y1a0_y1a1():
         "Blond_Hair=1 Male=0",
         "Blond_Hair=1 Male=1",
     ]
-
-
-def test_attractive_not_male_young_is_group_5_of_8():
-    grouping = parse_grouping("Attractive:Male+Young")
-    assert grouping.num_groups == 8
-    assert grouping.group_ids(table(Attractive=[1], Male=[0], Young=[1])).tolist() == [0b101]
-    assert grouping.group_names[5] == "Attractive=1 Male=0 Young=1"
-
-
-def test_attributes_count_in_the_order_written():
-    attributes = table(Attractive=[1], Male=[0], Young=[1])
-    assert parse_grouping("Attractive:Young+Male").group_ids(attributes).tolist() == [0b110]
 
 
 def test_the_groups_of_a_bare_task_are_its_classes():
@@ -110,13 +87,10 @@ def test_an_error_names_the_grouping_and_what_is_allowed(text, part):
     assert part in str(raised.value)
 
 
-def test_all_problems_of_a_list_are_told_at_once():
+def test_all_problems_of_a_list_are_named_at_once():
     with pytest.raises(UserError) as raised:
         parse_groupings(["Blonde_Hair:Male", "Young:Young", "Smiling:Male"], columns=CELEBA)
     assert len(raised.value.problems) == 2
-
-
-def test_an_empty_list_of_groupings_is_an_error():
     with pytest.raises(UserError, match="empty"):
         parse_groupings([])
 
@@ -132,26 +106,6 @@ def test_bare_tasks_beside_task_attr_are_an_error_that_shows_the_plus_form():
     with pytest.raises(UserError, match=r"Attractive:Male\+Young"):
         parse_groupings(["Attractive:Male", "Young"], training=True)
     assert len(parse_groupings(["Attractive", "Young"], training=True)) == 2
-
-
-@pytest.mark.celeba
-def test_groups_of_the_complete_annotations_have_the_published_sizes(celeba_root, tmp_path):
-    folder = celeba_root.resolve().parent / "celeba_annotations"
-    if not folder.is_dir():
-        pytest.skip(f"no complete annotations in {folder}")
-    annotations = load_annotations(folder, tmp_path)
-    assert len(annotations) == 202_599
-    sizes = {
-        split: np.bincount(
-            parse_grouping("Blond_Hair:Male").group_ids(annotations.of_split(split))
-        ).tolist()
-        for split in ("train", "val", "test")
-    }
-    assert sizes == {
-        "train": [71629, 66874, 22880, 1387],
-        "val": [8535, 8276, 2874, 182],
-        "test": [9767, 7535, 2480, 180],
-    }
 
 
 def test_no_attribute_name_is_two_others_joined_so_run_folders_stay_apart():
@@ -183,6 +137,10 @@ def test_group_ids_of_three_classes_are_mixed_radix():
     assert grouping.group_ids(shapes_table()).tolist() == [0, 6, 9, -1, -1]
     assert grouping.labels(shapes_table()).tolist() == [0, 1, 2, 2, -1]
     assert grouping.group_names[9] == "shape=star texture=dots size=l"
+    bare = grouping.without_attributes()
+    assert bare == parse_grouping("shape", SHAPES)
+    assert bare.group_names == ["shape=circle", "shape=square", "shape=star"]
+    assert bare.group_ids(shapes_table()).tolist() == [0, 1, 2, 2, -1]
 
 
 def test_overlapping_groups_count_an_example_in_each_of_its_groups():
@@ -191,21 +149,11 @@ def test_overlapping_groups_count_an_example_in_each_of_its_groups():
     rows = Table(np.array(list("abcde")), np.zeros(5, np.uint8), codes, tuple(columns))
     grouping = parse_grouping("toxic:male|black", columns)
     assert (grouping.name, grouping.num_groups) == ("toxic:male|black", 4)
-    assert grouping.group_names == [
-        "toxic=0 male",
-        "toxic=0 black",
-        "toxic=1 male",
-        "toxic=1 black",
-    ]
+    assert grouping.group_names[1:3] == ["toxic=0 black", "toxic=1 male"]
     assert [values.tolist() for values in grouping.members(rows)] == [[0, 0, 1, 4], [0, 1, 3, 2]]
     logits = Logits(np.array([[-1], [-1], [1], [1], [1]]), ("toxic",), (2,), Source("", "", "", ""))
     figures = evaluate(logits, [grouping], rows)[grouping.name]
-    assert [(g["correct"], g["total"]) for g in figures["groups"]] == [
-        (1, 1),
-        (1, 1),
-        (1, 1),
-        (0, 1),
-    ]
+    assert [group["correct"] for group in figures["groups"]] == [1, 1, 1, 0]  # of 1 each
     assert figures["avg_acc"] == 0.75 and figures["worst_group"]["id"] == 3
     with pytest.raises(UserError, match="each must be in one here"):
         grouping.group_ids(rows)
@@ -220,13 +168,6 @@ def test_a_class_that_train_lacks_is_named():
     assert absent_classes([grouping], rows, rows) == []
     with pytest.raises(UserError, match=r"fewer than two classes \(circle 0, square 0, star 2\)"):
         absent_classes([grouping], rows.select(np.array([2, 3, 4])), rows)
-
-
-def test_the_groups_without_attributes_are_the_classes():
-    grouping = parse_grouping("shape:texture", SHAPES).without_attributes()
-    assert grouping == parse_grouping("shape", SHAPES)
-    assert grouping.group_names == ["shape=circle", "shape=square", "shape=star"]
-    assert grouping.group_ids(shapes_table()).tolist() == [0, 1, 2, 2, -1]
 
 
 def test_only_the_columns_of_the_table_are_known():

@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms import functional
 
 from src.data.celeba import find_images
-from src.data.pixels import BadImage, Pixels, WrongFrame
+from src.data.pixels import BadImage, Pixels
 from tests.data.small_celeba import draw_image
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -44,16 +44,9 @@ def test_jpeg_of_other_modes_becomes_rgb(mode):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "P", "LA", "1"])
-def test_png_of_other_modes_becomes_rgb(mode):
-    pixels, _ = Pixels((32, 32)).decode(encode(draw_image(2).convert(mode)))
+def test_pictures_of_other_modes_become_rgb(mode):
+    pixels, _ = Pixels((32, 32)).decode(encode(draw_image(2).convert(mode), "PNG"))
     assert pixels.shape == (32, 32, 3)
-
-
-@pytest.mark.parametrize("kind", ["WEBP", "TIFF", "BMP"])
-def test_other_formats_are_read(kind):
-    image = Image.new("RGB", (8, 8), RED)
-    pixels, _ = Pixels((2, 2)).decode(encode(image, kind))
-    assert (np.abs(pixels.astype(int) - RED) < 8).all()
 
 
 def test_16_bit_grey_levels_are_scaled():
@@ -93,12 +86,6 @@ def test_resize_comes_first_then_the_central_crop(crop, resize, wanted):
     assert np.abs(ends - np.array(wanted)).max() < 60
 
 
-def test_square_crop_of_a_square_keeps_all_of_it():
-    data = encode(draw_image(3, (64, 64)))
-    pixels, _ = Pixels((64, 64)).decode(data)
-    np.testing.assert_array_equal(pixels, np.asarray(Image.open(io.BytesIO(data))))
-
-
 def test_full_frame_is_the_decoded_image():
     data = encode(draw_image(3), "JPEG")
     pixels, _ = Pixels((32, 32), full_frame=True, crop=178, frame=(218, 178)).decode(data)
@@ -120,11 +107,6 @@ def test_full_frames_have_one_size(resolution, options, shape):
     if pixels.frame is None:
         for size in ((100, 50), (30, 90)):
             assert pixels.decode(encode(draw_image(1, size)))[0].shape == shape
-
-
-def test_frame_of_another_size_is_refused():
-    with pytest.raises(WrongFrame, match="178x219 pixels, not 178x218"):
-        Pixels((32, 32), frame=(218, 178)).decode(encode(draw_image(5, (178, 219)), "JPEG"))
 
 
 def test_image_smaller_than_the_crop_is_a_bad_image():
@@ -154,7 +136,7 @@ def test_real_pixels_equal_torchvision(resolution):
     if "CELEBA_ROOT" not in os.environ:
         pytest.skip("CELEBA_ROOT is not set")
     images = find_images(os.environ["CELEBA_ROOT"])
-    names = sorted(images.names())[::140]
+    names = sorted(path.name for path in images.location.iterdir())[::140]
     assert len(names) >= 100
     for name in names:
         data = images.read(name)
