@@ -25,7 +25,7 @@ $(EXTRAS): $(INSTALLED)
 demo: $(INSTALLED)  ## train four methods on drawn faces; pictures in outputs/demo
 	PYTHON=$(BIN)/python recipes/demo.sh
 
-bench: $(INSTALLED)  ## this project beside the conventional loop; table and picture in outputs/bench
+bench: $(INSTALLED)  ## this project beside the conventional loop; table in outputs/bench
 	$(BIN)/python -m benchmarks.run
 
 test: $(INSTALLED)  ## the fast tests (4 minutes on 2 cores)

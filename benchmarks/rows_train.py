@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -49,19 +48,6 @@ def training_row(
     pairs = interleave(lambda: median(ours()), lambda: theirs.run(2 * steps), repeats)
     note = f"the conventional loop has {bench.workers} workers"
     return compare(f"training, {model} {resolution} batch {batch}", "images/s", pairs, target, note)
-
-
-def device_cache_row(bench: Bench) -> Row:
-    """Feed a small network from images kept on the GPU, or read each time."""
-    overrides = bench.overrides("resnet18", 64, 128)
-    # A window is longer than an epoch of the benchmark's images: all are there after the first.
-    kept, read = (
-        partial(bench.rates, [*overrides, f"exp.dataloader.device_cache={value}"], 100, 2)
-        for value in ("true", "false")
-    )
-    pairs = interleave(lambda: median(kept()), lambda: median(read()), 2)
-    name = "images kept on the GPU, resnet18 64 batch 128"
-    return compare(name, "images/s", pairs, None, "theirs is our own loop that reads them")
 
 
 def agreement_row(bench: Bench, model: str, resolution: int, steps: int) -> Row:
@@ -123,20 +109,6 @@ def evaluation_row(
     return compare(name, "images/s", pairs, target, f"conventional batch {batch}")
 
 
-def sweep_row(bench: Bench) -> Row:
-    """Compare the images/s of 4 small-batch runs on one GPU with those of a single run."""
-
-    def total(count: int) -> float:
-        overrides = bench.overrides("resnet50", 224, 8)
-        return sum(rates_of_commands([[*overrides, f"exp.seed={n}"] for n in range(count)], 100))
-
-    totals = {count: total(count) for count in (1, 2, 4)}
-    curve = ", ".join(f"{count}: {rate:.0f}" for count, rate in totals.items())
-    note = f"ResNet-50 224; total images/s by runs: {curve}"
-    name = "4 runs of batch 8 on one GPU, beside 1"
-    return compare(name, "images/s", [(totals[4], totals[1])], 1.0, note)
-
-
 def processes_row(bench: Bench, model: str, resolution: int, batch: int, steps: int) -> Row:
     """Train with several processes: two beside two threads of one, or all GPUs beside one."""
     on_cpu = bench.device.type == "cpu"
@@ -145,7 +117,7 @@ def processes_row(bench: Bench, model: str, resolution: int, batch: int, steps: 
     def rate(processes: int) -> float:
         threads = {"OMP_NUM_THREADS": str(count // processes)} if on_cpu else {}
         argv = bench.overrides(model, resolution, batch, f"exp.train.num_devices={processes}")
-        return rates_of_commands([argv], steps, threads)[0]
+        return rate_of_command(argv, steps, threads)
 
     pairs = interleave(lambda: rate(count), lambda: rate(1), repeats=3)
     theirs = f"one with {count} threads" if on_cpu else "one GPU"
@@ -153,23 +125,15 @@ def processes_row(bench: Bench, model: str, resolution: int, batch: int, steps: 
     return compare(name, "images/s", pairs, None, f"theirs is {theirs}")
 
 
-def rates_of_commands(
-    commands: list[list[str]], steps: int, variables: dict[str, str] | None = None
-) -> list[float]:
-    """Start trainings at once; return the median images/s of each over windows of `steps` steps."""
-    with ExitStack() as stack:
-        runs, processes = [], []
-        for argv in commands:
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            runs.append(Run(Path(folder) / "run"))
-            command = [sys.executable, "train.py", *argv, f"exp.train.log_dir={runs[-1].path}"]
-            command += [f"exp.train.log_every_n_steps={steps}", f"exp.train.max_steps={3 * steps}"]
-            env = {**os.environ, **(variables or {})}
-            processes.append(subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL))
-        codes = [process.wait() for process in processes]
-        if any(codes):
-            raise RuntimeError("a training failed; its error stands above")
-        return [median(window_rates(run, steps)) for run in runs]
+def rate_of_command(argv: list[str], steps: int, variables: dict[str, str]) -> float:
+    """Train in a process; return the median images/s over windows of `steps` steps."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(Path(folder) / "run")
+        command = [sys.executable, "train.py", *argv, f"exp.train.log_dir={run.path}"]
+        command += [f"exp.train.log_every_n_steps={steps}", f"exp.train.max_steps={3 * steps}"]
+        environment = os.environ | variables
+        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+        return median(window_rates(run, steps))
 
 
 CPU_ROWS = {
@@ -191,7 +155,5 @@ GPU_ROWS = {
     "evaluation": partial(evaluation_row, **FULL, batch=128, target=2.0, repeats=2),
     "agreement": partial(agreement_row, **FULL, steps=40),
     "agreement-resnet18": partial(agreement_row, model="resnet18", resolution=224, steps=40),
-    "device-cache": device_cache_row,
-    "sweep": sweep_row,
 }
 SEVERAL_GPU_ROWS = {"processes": partial(processes_row, **FULL, batch=512, steps=60)}

@@ -9,8 +9,6 @@ OUT/bench.json is written after each row, so a run that is stopped keeps what it
 import argparse
 import json
 import os
-import platform
-import re
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -56,11 +54,13 @@ def table(device: str) -> dict:
 def measure(rows: dict, device: Any, out: Path, add: bool) -> None:
     """Measure rows and show the table; `add` keeps what bench.json has of others."""
     from benchmarks.ours import Bench
+    from src.runs.provenance import describe_session
 
     data, path = out.resolve() / "data", out / "bench.json"
     data.mkdir(parents=True, exist_ok=True)
     sizes = (768, 128, 512) if device.type == "cpu" else (8192, 256, 8192)
     bench = Bench(data, device, sizes, workers=min(4, len(os.sched_getaffinity(0))))
+    machine = describe_session(device, "auto")
     known = json.loads(path.read_text())["rows"] if add and path.exists() else []
     results, failed = {row["key"]: row for row in known}, {}
     for key, row_of in rows.items():
@@ -74,40 +74,14 @@ def measure(rows: dict, device: Any, out: Path, add: bool) -> None:
         took = time.perf_counter() - start
         print(f"{key}: {row.value:.4g} ({took:.0f} s)", flush=True)
         results[key] = {"key": key, **asdict(row), "score": row.score, "load": load}
-        report = {"machine": machine(device), "rows": list(results.values()), "failed": failed}
+        report = {"machine": machine, "rows": [*results.values()], "failed": failed}
         path.write_text(json.dumps(report, indent=1) + "\n")
     if results:
-        show(pd.DataFrame(results.values()), out / "bench.png")
+        columns = ["name", "value", "ours", "theirs", "unit", "target", "score"]
+        rows = pd.DataFrame(results.values())[columns]
+        print(rows.to_string(index=False, float_format="{:.4g}".format, na_rep=""))
     if failed:
         raise SystemExit(f"not measured: {', '.join(failed)}")
-
-
-def show(rows: pd.DataFrame, picture: Path) -> None:
-    """Print the table, and draw how many times over each target is met."""
-    import seaborn
-    from matplotlib.figure import Figure
-
-    columns = ["name", "value", "ours", "theirs", "unit", "target", "score"]
-    print(rows[columns].to_string(index=False, float_format="{:.4g}".format, na_rep=""))
-    with_target = rows.dropna(subset=["target"])
-    if with_target.empty:
-        return
-    figure = Figure(figsize=(9, 1 + 0.4 * len(with_target)), layout="constrained")
-    axis = figure.subplots()
-    seaborn.barplot(with_target, x="score", y="name", ax=axis, errorbar=None)
-    axis.set(xscale="log", xlabel="times better than the target (right of 1: met)", ylabel="")
-    axis.axvline(1, color="black", lw=1)
-    figure.savefig(picture, dpi=130)
-
-
-def machine(device: Any) -> dict[str, str | int]:
-    """Return what the figures were measured on."""
-    import torch
-
-    cpu = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
-    about = {"cpu": cpu[1] if cpu else platform.processor(), "torch": torch.__version__}
-    about |= {"cores": len(os.sched_getaffinity(0)), "device": device.type}
-    return about | ({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})
 
 
 if __name__ == "__main__":

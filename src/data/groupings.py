@@ -29,13 +29,11 @@ CELEBA = dict.fromkeys(ATTRIBUTES, BINARY)  # class names of each column
 class Grouping:
     """A task and the attributes whose values, with its own, form its groups.
 
-    Without attributes the groups are the classes of the task. With `overlapping` each group is a
-    class and one binary attribute that is 1.
-
     Attributes:
         task: name of the column to predict.
-        attributes: names of the columns that the groups also depend on.
+        attributes: the columns that the groups also depend on; if none, the groups are the classes.
         classes: class names of (task, *attributes); by default all are binary.
+        overlapping: each group is a class and one binary attribute that is 1.
     """
 
     task: str
@@ -128,10 +126,8 @@ def absent_classes(groupings: Sequence[Grouping], train: Table, all_rows: Table)
     warnings = []
     for grouping in groupings:
         names = grouping.classes[0]
-        own, total = (
-            np.bincount(labels[labels >= 0], minlength=len(names))
-            for labels in (grouping.labels(train), grouping.labels(all_rows))
-        )  # (K,)
+        labels = grouping.labels(train), grouping.labels(all_rows)
+        own, total = (np.bincount(y[y >= 0], minlength=len(names)) for y in labels)  # (K,) each
         if np.count_nonzero(own) < 2:
             shown = ", ".join(f"{name} {count:,}" for name, count in zip(names[:8], own))
             raise UserError(
@@ -190,18 +186,16 @@ def parse_grouping(text: str, columns: Columns | None = None) -> Grouping:
         if overlapping and len(values) > 2:
             raise UserError(f"{where}: '{name}' is not binary, as attributes joined by '|' must be")
     grouping = Grouping(task, tuple(attributes), classes, overlapping)
-    if grouping.num_groups > MOST_GROUPS:
+    count = grouping.num_groups
+    if count > MOST_GROUPS:
         raise UserError(
-            f"{where}: {grouping.num_groups:,} groups; name fewer attributes, or attributes of "
-            f"fewer classes, so that there are at most {MOST_GROUPS:,}"
+            f"{where}: {count:,} groups; name fewer attributes (at most {MOST_GROUPS:,})"
         )
     return grouping
 
 
 def parse_groupings(
-    texts: Iterable[str],
-    training: bool = False,
-    columns: Columns | None = None,
+    texts: Iterable[str], training: bool = False, columns: Columns | None = None
 ) -> list[Grouping]:
     """Read a list of groupings and check it as a whole.
 
