@@ -75,10 +75,10 @@ def test_the_picture_of_growth_shows_every_case(tmp_path):
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("case", scaling.CASES)
+@pytest.mark.parametrize("case", ["images read", "tasks balanced", "groups evaluated"])
 def test_each_case_of_growth_can_be_measured(tmp_path, case):
     size = scaling.CASES[case][1][0]
-    scaling.prepare(case.removesuffix(", warm"), size, tmp_path)()
+    scaling.prepare(case, size, tmp_path)()
     assert scaling.peak() > 0
 
 

@@ -256,14 +256,6 @@ def test_crops_lie_in_the_frame_and_keep_area_and_ratio(seed, step, count):
     assert ((width - 0.5) / (height + 0.5) <= 4 / 3).all()
 
 
-def test_crops_are_a_function_of_seed_and_step():
-    first, again = draw_crops(1, 2, FIFTY), draw_crops(1, 2, FIFTY)
-    np.testing.assert_array_equal(first[0], again[0])
-    np.testing.assert_array_equal(first[1], again[1])
-    assert not np.array_equal(first[0], draw_crops(1, 3, FIFTY)[0])
-    assert not np.array_equal(first[0], draw_crops(2, 2, FIFTY)[0])
-
-
 def test_crops_are_distributed_as_torchvisions():
     count = 4000
     torch.manual_seed(0)

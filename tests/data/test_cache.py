@@ -1,8 +1,6 @@
 import errno
 import io
 import os
-import subprocess
-import sys
 import threading
 import time
 import zlib
@@ -20,7 +18,7 @@ from src.data.images import BadImages
 from src.data.pixels import Pixels
 from src.data.sources import INDEX, Records, StreamedImages
 from src.io import UserError, exclusive
-from tests.data.small_celeba import build_cache, draw_image, wait_for_chunks, write_celeba
+from tests.data.small_celeba import build_cache, draw_image, write_celeba
 
 TRAIN = 10
 SPLIT = [0] * TRAIN + [1, 1, 2]
@@ -99,13 +97,6 @@ def test_any_positions_give_their_records_in_order(shared_records, positions):
     records, everything = shared_records
     positions = np.array(positions, np.int64)
     np.testing.assert_array_equal(records.read(positions), everything[positions])
-
-
-def test_read_fills_the_given_memory(shared_records):
-    records, everything = shared_records
-    out = np.zeros((3, 5, 3, 3), np.uint8)
-    assert records.read(np.array([4, 5, 1]), out) is out
-    np.testing.assert_array_equal(out, everything[[4, 5, 1]])
 
 
 @pytest.mark.parametrize("position", [-1, 16])
@@ -207,20 +198,6 @@ def test_changed_image_rebuilds_the_cache(root):
     assert not np.array_equal(before[2], after[2])
     np.testing.assert_array_equal(after[2], Pixels((32, 32), **CELEBA).decode(path.read_bytes())[0])
     np.testing.assert_array_equal(np.delete(before, 2, 0), np.delete(after, 2, 0))
-
-
-def test_splits_and_kinds_have_files_of_their_own(root):
-    paths = {
-        build(root, split, resolution, full_frame=full_frame).path.name
-        for split in ("train", "val")
-        for resolution in ((32, 32), (16, 24))
-        for full_frame in (False, True)
-    }
-    assert paths == {
-        f"{split}-{kind}.bin"
-        for split in ("train", "val")
-        for kind in ("cropped-32x32-178", "cropped-16x24-178", "frame-218x178")
-    }
 
 
 def stop_after(monkeypatch, count: int) -> None:
@@ -346,23 +323,3 @@ def test_folder_that_cannot_be_written_is_a_user_error(root, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         build(root, cache_dir=tmp_path / "file")
-
-
-@pytest.mark.slow
-def test_killed_build_goes_on(tmp_path):
-    root, folder = tmp_path / "celeba", tmp_path / "cache"
-    write_celeba(root, [0] * 900)
-    script = (
-        "from src.data.dataset import Dataset\n"
-        f"Dataset({str(root)!r}, (224, 224), cache_dir={str(folder)!r}).images('train', workers=2)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script])
-    index = cache_folder(root, folder) / "train-cropped-224x224-178.index"
-    wait_for_chunks(index)
-    process.kill()
-    process.wait()
-    assert not index.with_suffix(".bin").exists()
-    records = build(root, resolution=(224, 224))
-    assert len(records.read(np.arange(900))) == 900
-    pixels, _ = Pixels((224, 224), **CELEBA).decode(find_images(root).read("000777.jpg"))
-    np.testing.assert_array_equal(records.read(np.array([776]))[0], pixels)

@@ -251,14 +251,6 @@ def test_binary_copy_is_used_until_a_source_changes(root, cache, monkeypatch):
     assert load_annotations(root, cache).split.tolist() == [0, 0, 0, 2, 0]
 
 
-def test_two_roots_share_a_cache_dir_without_mixing(tmp_path, cache):
-    _, first = write_annotations(tmp_path / "a", SPLIT, seed=1)
-    _, second = write_annotations(tmp_path / "b", SPLIT, seed=2)
-    for _ in range(2):
-        np.testing.assert_array_equal(load_annotations(tmp_path / "a", cache).codes, first)
-        np.testing.assert_array_equal(load_annotations(tmp_path / "b", cache).codes, second)
-
-
 # Real data.
 
 

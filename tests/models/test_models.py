@@ -103,14 +103,6 @@ def test_a_checkpoint_of_this_project_is_a_backbone_too(tmp_path):
     )
 
 
-def test_counters_of_batch_norm_may_be_absent(tmp_path, backbone):
-    path = tmp_path / "weights.pt"
-    torch.save({k: v for k, v in backbone.items() if "num_batches_tracked" not in k}, path)
-    loaded = small(weights=path).backbone.state_dict()
-    assert torch.equal(loaded["conv1.0.weight"], backbone["conv1.0.weight"].float())
-    assert loaded["conv1.1.num_batches_tracked"] == 0
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -176,18 +168,12 @@ def test_without_network_and_file_the_error_says_both_ways_out(tmp_path, monkeyp
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
 def test_prefixes_of_wrappers_are_dropped_with_a_note(tmp_path, backbone, prefix, capsys):
     path = tmp_path / "weights.pt"
-    torch.save({prefix + name: tensor for name, tensor in backbone.items()}, path)
+    counters = "num_batches_tracked"  # may be absent
+    torch.save({prefix + k: v for k, v in backbone.items() if counters not in k}, path)
     loaded = small(weights=path).backbone.state_dict()
     assert torch.equal(loaded["conv1.0.weight"], backbone["conv1.0.weight"])
+    assert loaded["conv1.1.num_batches_tracked"] == 0
     assert "which is dropped" in capsys.readouterr().out
-
-
-def test_features_are_what_the_linear_head_sees():
-    model = small(3).eval()
-    images = torch.rand(2, 3, 32, 32)
-    features = model.features(images)
-    assert features.shape == (2, 1024)
-    assert torch.equal(model.head(features), model(images))
 
 
 @pytest.mark.celeba

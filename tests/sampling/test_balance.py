@@ -242,24 +242,6 @@ def test_where_only_parts_of_examples_reach_a_size_the_next_one_is_found():
     assert kept.sum() == 2 and all(m == [1, 1] for m in margins(patterns, kept))
 
 
-def test_where_only_parts_of_examples_are_balanced_the_tasks_are_in_conflict():
-    patterns = [
-        [0, 0, 0],
-        [0, 1, 0],
-        [0, 2, 1],
-        [1, 0, 2],
-        [1, 2, 0],
-        [2, 0, 0],
-        [2, 1, 1],
-        [2, 2, 2],
-    ]
-    patterns, counts = np.array(patterns), np.array([1, 2, 1, 1, 2, 2, 1, 2])
-    assert enumerate_best(patterns, counts)[0] == 0
-    assert is_balanced(patterns, weigh(patterns, counts), counts)
-    with pytest.raises(UserError, match="at once: a, b, c;"):
-        subset(patterns, counts)
-
-
 def test_ten_tasks_are_balanced_at_once():
     rng = np.random.default_rng(0)
     hidden = rng.random((20_000, 1))

@@ -1,5 +1,4 @@
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -199,40 +198,6 @@ def test_weights_do_not_depend_on_the_order_of_tasks_or_examples(seed, name, tas
         assert np.abs(shares - 1 / len(shares)).max() < 1e-9
 
 
-@given(st.integers(0, 9999), st.sampled_from(["suby", "subg"]), st.permutations(range(3)))
-@settings(max_examples=20, deadline=None)
-def test_subsets_do_not_depend_on_the_order_of_tasks_and_their_cells_not_on_that_of_examples(
-    seed, name, tasks
-):
-    labels, groups, groupings = random_tasks(seed)
-    order = np.random.default_rng(seed).permutation(len(labels))
-    plan = make_plan(labels, groups, groupings, seed=0, **method(name))
-    other = [groupings[task] for task in tasks]
-    same = make_plan(labels[:, tasks], groups[:, tasks], other, seed=0, **method(name))
-    assert np.array_equal(same.positions, plan.positions) and same.notes == plan.notes
-    moved = make_plan(labels[order], groups[order], groupings, seed=0, **method(name))
-    values = labels if name == "suby" else groups
-    codes = values @ np.array([1, 10, 100])
-    assert sorted(codes[order][moved.positions]) == sorted(codes[plan.positions])
-    for column in values[plan.positions].T:
-        assert len(set(np.bincount(column))) == 1
-
-
-def test_three_tasks_with_one_task_repeated_thrice_weigh_like_one():
-    labels, groups, groupings = random_tasks(0, names=["Young:Male"])
-    one = make_plan(labels, groups, groupings, seed=0, sampler="rwg")
-    several = make_plan(
-        labels[:, [0] * 3], groups[:, [0] * 3], groupings * 3, seed=0, sampler="rwg"
-    )
-    ratio = several.weights / one.weights
-    assert np.allclose(ratio, ratio[0], rtol=1e-9)
-    kept = make_plan(
-        labels[:, [0] * 3], groups[:, [0] * 3], groupings * 3, seed=0, subsample_type="subg"
-    )
-    plain = make_plan(labels, groups, groupings, seed=0, subsample_type="subg")
-    assert np.array_equal(kept.positions, plain.positions)
-
-
 # Notes and errors
 
 
@@ -316,16 +281,6 @@ def test_worked_case_of_two_tasks(attributes, name, size):
 
 
 @pytest.mark.celeba
-def test_suby_of_blond_hair_keeps_the_share_of_men_among_the_non_blond(attributes):
-    labels, groups, groupings = labels_and_groups(attributes, ["Blond_Hair:Male"])
-    plan = make_plan(labels, groups, groupings, seed=0, subsample_type="suby")
-    sizes = np.bincount(groups[plan.positions, 0])
-    assert sizes[2:].tolist() == [22_880, 1_387] and sizes[:2].sum() == 24_267
-    # 66,874 of 138,503 non-blond are men, 48.3 %; the standard deviation of a draw is 0.3 %.
-    assert sizes[1] / 24_267 == pytest.approx(0.4828, abs=0.012)
-
-
-@pytest.mark.celeba
 def test_two_hair_colours_with_hats_have_a_forced_zero(attributes):
     # Blond and brown hair exclude each other. 1/4 of the weight is blond with a hat and 1/4 brown
     # with a hat; that is all there is for hats, so nobody else with a hat is drawn.
@@ -345,39 +300,6 @@ def test_tasks_that_share_their_attribute_are_balanced(attributes):
     kept = make_plan(labels, groups, groupings, seed=0, subsample_type="subg").positions
     assert len(kept) == 4_236
     assert [np.bincount(column).tolist() for column in groups[kept].T] == [[1_059] * 4] * 2
-
-
-TEN = "Arched_Eyebrows Attractive Big_Nose Bags_Under_Eyes High_Cheekbones Mouth_Slightly_Open "
-TEN += "Smiling Oval_Face Pointy_Nose Straight_Hair"
-
-
-@pytest.mark.celeba
-@pytest.mark.parametrize(
-    ("name", "size"), [("suby", 24_434), ("subg", 11_156), ("rwy", 16_780), ("rwg", 6_195)]
-)
-def test_ten_tasks_are_balanced_at_once(attributes, name, size):
-    names = [f"{task}:Male" for task in TEN.split()]
-    labels, groups, groupings = labels_and_groups(attributes, names)
-    plan = make_plan(labels, groups, groupings, seed=0, **method(name))
-    assert size_of(plan) == size
-    weights = np.ones(len(plan.positions)) if plan.weights is None else plan.weights
-    for column in (labels if name.endswith("y") else groups)[plan.positions].T:
-        shares = np.bincount(column, weights) / weights.sum()
-        assert np.abs(shares - 1 / len(shares)).max() < 1e-9
-
-
-@pytest.mark.celeba
-@pytest.mark.parametrize("name", ["rwy", "rwg", "suby", "subg"])
-def test_four_tasks_take_200_ms_at_most(attributes, name):
-    names = ["Big_Lips:Chubby", "Bushy_Eyebrows:Blond_Hair", "Wearing_Lipstick:Male"]
-    labels, groups, groupings = labels_and_groups(attributes, [*names, "High_Cheekbones:Smiling"])
-
-    def seconds():
-        start = time.process_time()  # of this process: other jobs on the machine do not count
-        make_plan(labels, groups, groupings, seed=0, **method(name))
-        return time.process_time() - start
-
-    assert min(seconds() for _ in range(5)) <= 0.2
 
 
 def test_epochs_of_a_schedule_may_differ_in_length():
