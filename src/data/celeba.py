@@ -10,7 +10,6 @@ nested in it once more, in `Img/`, or in `img_align_celeba.zip`; as JPEG or, re-
 
 import hashlib
 import shlex
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +32,7 @@ ATTRIBUTES = (
 )  # fmt: skip
 HOMEPAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 IMAGES = "img_align_celeba"
+SUFFIXES = (".jpg", ".png", ".jpeg", ".webp", ".bmp")
 
 
 def find_root(root: str | Path) -> Path:
@@ -107,21 +107,16 @@ def find_images(root: str | Path) -> ImageFiles:
     root = find_root(root)
     for folder in (root, root / "Img"):
         for path in (folder / IMAGES / IMAGES, folder / IMAGES):
-            if path.is_dir() and any(path.iterdir()):
-                return ImageFiles(path, _other_suffix(path))
+            files = path.iterdir() if path.is_dir() else ()
+            suffix = next((file.suffix for file in files if file.suffix in SUFFIXES), None)
+            if suffix:  # the table says .jpg
+                return ImageFiles(path, None if suffix == ".jpg" else suffix)
         if (folder / f"{IMAGES}.zip").is_file():
             return ImageFiles(folder / f"{IMAGES}.zip")
     raise UserError(
         f"no images in '{root}': neither {IMAGES}/ nor {IMAGES}.zip is there; "
         f"get {IMAGES}.zip from {HOMEPAGE}"
     )
-
-
-def _other_suffix(folder: Path) -> str | None:
-    """Return how the images end if they were saved again in another format, else None."""
-    suffixes = {path.suffix for path in islice(folder.iterdir(), 100)}
-    others = [] if ".jpg" in suffixes else suffixes & {".png", ".jpeg", ".webp", ".bmp"}
-    return next(iter(others), None)
 
 
 def load_annotations(root: str | Path, cache_dir: str | Path | None = None) -> Table:

@@ -58,7 +58,8 @@ def encode(
     else:
         found = texts.dropna().unique().tolist()
         if isinstance(column.dtype, pd.CategoricalDtype):
-            found = [text for text in map(_spell, column.cat.categories) if text in found]
+            own = dict.fromkeys(map(_spell, column.cat.categories))
+            found = [text for text in own if text in found]
         elif found and numbers[texts.notna()].notna().all():
             if set(numbers.dropna()) <= {-1, 1} or set(numbers.dropna()) <= {0, 1}:
                 texts, found = numbers.clip(lower=0).map({0: "0", 1: "1"}), [*BINARY]

@@ -64,11 +64,9 @@ class FeatureRows:
     @property
     def fingerprint(self) -> dict[str, str]:
         """Identify the features: a checksum of the split's rows."""
-        crc, step = 0, max(1, _BLOCK // max(1, self.values.itemsize * self.shape[0]))
-        for start in range(0, len(self.rows), step):
-            crc = zlib.crc32(
-                np.ascontiguousarray(self.values[self.rows[start : start + step]]), crc
-            )
+        crc = 0
+        for rows in np.array_split(self.rows, 1 + self.values.nbytes // _BLOCK):
+            crc = zlib.crc32(np.ascontiguousarray(self.values[rows]), crc)
         return {"features": f"{crc:08x}"}
 
     def read(self, positions: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
