@@ -70,7 +70,9 @@ def encode(
                 )
             found.sort(key=float)
         else:
-            found = ["false", "true"] if {*found} <= {"false", "true"} and found else sorted(found)
+            found.sort()
+        if found and {*found} <= {"false", "true"}:
+            found = ["false", "true"]
         if len(found) < 2:
             only = f"one value only, '{found[0]}'" if found else "no values"
             raise NotClasses(f"column '{name}' has {only}: a task or attribute needs two or more")
