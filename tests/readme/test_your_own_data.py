@@ -24,7 +24,8 @@ def test_your_own_data_from_nothing_to_the_report(tmp_path):
     script = (
         COMMANDS.replace("data/shapes", f"{tmp_path}/shapes")
         .replace("logs/", f"{tmp_path}/logs/")
-        .replace("total_epochs=6", f"total_epochs=1 exp.dataset.cache_dir={tmp_path}/cache")
+        .replace("--train 4000", "--train 600")
+        .replace("total_epochs=3", f"total_epochs=1 exp.dataset.cache_dir={tmp_path}/cache")
         .replace("--dataset table", f"--dataset table --cache_dir {tmp_path}/cache")
         .replace("report_results", f"report_results --out_dir {tmp_path}/report")
         .replace("exp/model=resnet18", "exp/model=shufflenet_v2_x0_5")
