@@ -47,7 +47,8 @@ def main(argv: list[str] | None = None) -> None:
         run = load_run(args.log_dir, args.ckpt_num, device=args.device)
         run.pixels  # noqa: B018 (once for all pictures: the run may have none)
         table, skipped = predict_readable(run, files)
-        show(run, table)
+        print(f"{run.path}, epoch {run.epoch}; probabilities in percent")
+        print((100 * table).to_string(max_rows=MOST_LINES, float_format="{:.1f}".format))
         write_atomic(args.out, table.to_csv())
         print(f"{len(table):,} pictures: {args.out}")
         for problem in skipped:
@@ -94,22 +95,6 @@ def predict_readable(run: "TrainedRun", files: list[Path]) -> tuple["pd.DataFram
     if not tables:
         raise UserError(problems)
     return pd.concat(tables), problems
-
-
-def show(run: "TrainedRun", table: "pd.DataFrame") -> None:
-    """Print probabilities in percent."""
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = Table(title=f"{run.path}, epoch {run.epoch}", title_justify="left")
-    shown.add_column("image", overflow="fold")
-    for column in table.columns:
-        shown.add_column(f"{column} %", justify="right")
-    for name, values in table.head(MOST_LINES).iterrows():
-        shown.add_row(str(name), *(f"{100 * value:.1f}" for value in values))
-    Console().print(shown)
-    if len(table) > MOST_LINES:
-        print(f"... and {len(table) - MOST_LINES:,} more")
 
 
 if __name__ == "__main__":

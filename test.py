@@ -7,7 +7,7 @@ import argparse
 import json
 
 from src.data.groupings import parse_groupings
-from src.io import UserError, exit_on_user_error, expand, write_json
+from src.io import UserError, at_least, exit_on_user_error, expand, write_json
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -29,7 +29,10 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--split", default="test", help="train, val, test, or one of the table")
     parser.add_argument(
-        "--logit_adjustment", type=float, metavar="TAU", help="lower logits by TAU x log priors"
+        "--logit_adjustment",
+        type=at_least(0, float),
+        metavar="TAU",
+        help="lower logits by TAU x log priors",
     )
     parser.add_argument(
         "--adjust_by",
@@ -41,14 +44,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--save_json", type=expand, help="write the result to this file, too")
     parser.add_argument("--root", type=expand, help="folder of the data set, if it has moved")
     parser.add_argument("--device", help="auto, cpu or cuda")
-    parser.add_argument("--batch_size", type=int, help="of the pass; changes no result")
+    parser.add_argument("--batch_size", type=at_least(1), help="of the pass; changes no result")
     args = parser.parse_args(argv)
 
     with exit_on_user_error():
-        if args.batch_size is not None and args.batch_size < 1:
-            raise UserError(f"--batch_size {args.batch_size}: use at least 1")
-        if args.logit_adjustment is not None and not 0 <= args.logit_adjustment < float("inf"):
-            raise UserError(f"--logit_adjustment {args.logit_adjustment}: use a number >= 0")
         groupings = parse_groupings(read_list(args.groupings)) if args.groupings else None
         # Imported here so that a mistake above is reported before torch is loaded.
         from src.api import open_evaluator, open_run

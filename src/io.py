@@ -4,19 +4,21 @@ A file is written under a temporary name in the same folder, flushed, and rename
 see the old content or the new one, also after a kill or on a full disk.
 """
 
+import argparse
 import difflib
 import errno
 import fcntl
 import functools
+import glob
 import json
 import os
 import signal
 import sys
-import tempfile
 import time
+import uuid
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -82,14 +84,31 @@ def _discard_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def at_least(lowest: float, kind: type = int) -> Callable[[str], Any]:
+    """Return an argparse type: a finite number that is not below `lowest`."""
+
+    def parse(text: str) -> Any:
+        value = kind(text)
+        if not lowest <= value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text}: use {lowest} or more")
+        return value
+
+    parse.__name__ = "whole number" if kind is int else "number"  # of argparse's own message
+    return parse
+
+
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """Format a hint: `: did you mean 'Blond_Hair'?`, or the first allowed names."""
-    allowed, name = list(allowed), str(name)[:100]  # the comparison is slow for long texts
+    allowed = list(allowed)
     by_case = {candidate.lower(): candidate for candidate in allowed}
-    nearest = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
-    nearest += difflib.get_close_matches(name.lower(), by_case, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(str(name).lower()[:100], by_case, n=1, cutoff=0.5)
     if nearest:
-        return f": did you mean '{by_case.get(nearest[0], nearest[0])}'?"
+        return f": did you mean '{by_case[nearest[0]]}'?"
     shown = ", ".join(allowed[:8]) + (", ..." if len(allowed) > 8 else "")
     return f"; allowed: {shown}"
 
@@ -106,56 +125,32 @@ def expand(path: str | Path) -> Path:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success, flush it and rename it to `path`.
 
-    Symlinks are followed.
+    Symlinks are followed. Temporary files of killed processes are deleted after an hour.
 
     Raises:
         UserError: the disk is full, the folder cannot be written, or `path` is a folder. The old
             file, if there was one, is unchanged.
     """
-    target, temporary, handle = Path(os.path.realpath(path)), None, None
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    if target.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; choose another name")
     try:
-        if target.is_dir():
-            raise UserError(f"cannot write {path}: it is a folder; choose another name")
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = _make_temporary(target)
+        for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+            with suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > 3600:
+                    left.unlink()
+        temporary.touch()
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
     except OSError as error:
         raise write_error(path, error) from error
     finally:
-        if handle is not None:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            os.close(handle)
-
-
-def _make_temporary(path: Path) -> tuple[int, Path]:
-    """Create a temporary file beside `path`, locked while this process writes it.
-
-    Unlocked ones were left behind by killed processes and are deleted.
-    """
-    prefix = f".{path.name}."
-    for left in path.parent.iterdir():
-        if left.name.startswith(prefix) and left.name.endswith(".tmp"):
-            with suppress(OSError), left.open("rb+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                left.unlink()
-    while True:
-        handle, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:
-            return handle, Path(name)
-        os.close(handle)  # another process deleted it as left behind, just before the lock
-
-
-def _umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
-    return value
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_error(path: Path, error: OSError) -> UserError:
@@ -197,7 +192,7 @@ def read_json(path: Path, kind: type[T] | Any = Any) -> T:
     except ValidationError as error:
         reason = "; ".join(validation_problems(error)[:3])
     except (OSError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
     raise UserError(f"{path} cannot be used ({reason}); delete it so that it is written again")
 
 
@@ -245,9 +240,11 @@ def exclusive(path: Path, message: str | None = None, patience: float = 0.0) -> 
         file = path.open("a")
     except OSError as error:
         raise write_error(path, error) from error
+    deadline = time.monotonic() + patience
     with file:
         try:
-            free = _lock(file, patience)
+            while not (free := _try_lock(file)) and time.monotonic() < deadline:
+                time.sleep(0.01)
             if not free and message is not None:
                 print(message, flush=True)
                 fcntl.flock(file, fcntl.LOCK_EX)
@@ -260,18 +257,12 @@ def exclusive(path: Path, message: str | None = None, patience: float = 0.0) -> 
         try:
             yield free
         finally:
-            if free or message is not None:
-                fcntl.flock(file, fcntl.LOCK_UN)
+            fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def _lock(file: IO, patience: float) -> bool:
-    """Try to lock `file` for some seconds; return whether it worked."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.01)
+def _try_lock(file: IO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -21,7 +21,7 @@ from src.config.overrides import CONFIG_DIR, prepare_overrides
 from src.config.saved import WITHOUT_EFFECT, read_config, to_dict
 from src.config.schema import Config, StageConfig, flatten, schema_keys, section_of
 from src.data.features import open_features
-from src.io import UserError, did_you_mean, exit_on_user_error
+from src.io import UserError, did_you_mean, exit_on_user_error, first_line
 from src.methods.options import FIND_GROUPS, STAGED
 from src.objective.options import ObjectiveOptions
 from src.runs.names import default_log_dir
@@ -145,7 +145,7 @@ def _compose(overrides: list[str]) -> DictConfig:
         with initialize_config_dir(str(CONFIG_DIR.resolve()), version_base="1.3"):
             composed = compose("default", overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(str(error).splitlines()[0]) from error
+        raise UserError(first_line(error)) from error
     finally:
         GlobalHydra.instance().hydra = outer
     return composed.exp
@@ -163,7 +163,7 @@ def _build(composed: DictConfig, overrides: list[str]) -> Config:
     try:
         values = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
-        raise UserError(str(error).splitlines()[0]) from error
+        raise UserError(first_line(error)) from error
     groupings = (values.get("dataset") or {}).get("groupings")
     if isinstance(groupings, list) and any(str(text).startswith("@") for text in groupings):
         # `@table.csv:top5`: the saved configuration holds the pairs, not the table.

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from pydantic import BaseModel
 
 from src.config.schema import PICTURE_OPTIONS, TABLE_OPTIONS, Config, DatasetConfig, flatten
-from src.io import UserError, write_atomic
+from src.io import UserError, first_line, write_atomic
 from src.methods.options import METHODS, STAGED
 from src.objective.options import ObjectiveOptions
 
@@ -99,7 +99,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"{path.parent} is not a run folder: {path.name} is missing") from error
     except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"{path} cannot be read ({reason})") from error
 
 

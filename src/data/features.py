@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from src.io import UserError, expand
+from src.io import UserError, expand, first_line
 
 FEATURE_MODELS = ("linear", "mlp")  # networks on features, see `build_model`
 _BLOCK = 1 << 24  # bytes hashed at once
@@ -29,7 +29,7 @@ def open_features(path: str | Path) -> np.ndarray:
     except FileNotFoundError as error:
         raise UserError(f"exp.dataset.features={path}: no such file") from error
     except Exception as error:  # NumPy and safetensors raise many kinds for a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(
             f"exp.dataset.features={path} cannot be read ({reason}): use one array (N, D), saved "
             f"with numpy.save or safetensors.numpy.save_file"

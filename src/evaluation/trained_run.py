@@ -15,7 +15,7 @@ from src.data.pixels import BadImage, Pixels, open_image, to_rgb
 from src.data.table import SPLITS
 from src.evaluation.evaluator import RunEvaluator
 from src.evaluation.results import task_figures
-from src.io import UserError, expand
+from src.io import UserError, expand, first_line
 from src.runs.selection import find_best_ckpt
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class TrainedRun:
         except UnidentifiedImageError as error:
             raise UserError(f"{picture}: not an image of a known format") from error
         except (OSError, ValueError, SyntaxError, BadImage, DecompressionBombError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise UserError(f"{picture}: cannot be read ({reason})") from error
 
     def predict(self, images: Images) -> "pd.DataFrame":

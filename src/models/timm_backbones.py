@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from src.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from src.io import UserError
+from src.io import UserError, first_line
 
 PREFIX = "timm/"
 
@@ -39,7 +39,7 @@ def create(name: str, pretrained: bool) -> tuple[nn.Module, int, str]:
     try:
         model = timm.create_model(short, pretrained=pretrained, num_classes=0)
     except Exception as error:  # timm and its hub raise many kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(
             f"exp.model.name={name} cannot be made ({reason}): start from random weights with "
             f"exp.model.pretrained=false, or give a file with exp.model.weights=PATH"

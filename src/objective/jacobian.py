@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.io import UserError
+from src.io import UserError, first_line
 from src.models.build import Network
 from src.objective.batch import Batch, TrainTables
 from src.objective.gradient import GradientLayer, replace_gradient
@@ -102,7 +102,7 @@ def make_aggregator(options: TorchJDOptions, num_tasks: int) -> "torch.nn.Module
         needed = f"torchjd[{extra}]" if extra else "torchjd"
         raise UserError(
             f"exp.objective.torchjd.aggregator={name} needs a library that is not installed "
-            f"({str(error).splitlines()[0]}): pip install '{needed}>=0.18,<0.19'"
+            f"({first_line(error)}): pip install '{needed}>=0.18,<0.19'"
         ) from error
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from src.io import UserError
+from src.io import UserError, first_line
 
 
 def choose_device(device: str, local: int = 0) -> torch.device:
@@ -26,7 +26,7 @@ def choose_device(device: str, local: int = 0) -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"exp.train.device={device}: {reason}; use auto, cpu or cuda") from error
     if chosen.type == "cpu":
         keep_freed_memory()

@@ -12,25 +12,15 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 import yaml
 
-from src.io import UserError, exclusive, read_json, write_json
+from src.io import UserError, exclusive, first_line, read_json, write_json
 from src.runs.folder import Run
 
-# What a tracker gets of a run folder besides the metrics.
-FILES = ("config.yaml", "provenance.json", "metrics.jsonl", "results/*.json", "results/*.png")
-
-
-class Tracker(Protocol):
-    """Where metrics of a run go."""
-
-    def log(self, step: int, values: dict[str, float]) -> None: ...
-
-    def close(self, state: str) -> None:
-        """End with done, stopped or failed."""
+# Each tracker has `log(step, values)` and `close(state)`, with state done, stopped or failed.
 
 
 class TensorBoard:
@@ -82,9 +72,8 @@ class WandB:
         self._run.log({**values, "step": step})
 
     def close(self, state: str) -> None:
-        for pattern in FILES:
-            for path in self._path.glob(pattern):
-                self._run.save(str(path), base_path=str(self._path), policy="now")
+        for path in files_of(self._path):
+            self._run.save(str(path), base_path=str(self._path), policy="now")
         self._run.summary["state"] = state
         self._run.finish(exit_code=1 if state == "failed" else 0)
 
@@ -96,30 +85,23 @@ class MLflow:
         from mlflow import MlflowClient
 
         self._path = run.path
+        uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "group-robust")
         # Runs that start at once must not all create the file and the experiment.
         with exclusive(Path("mlflow.lock"), "waiting for another run that opens MLflow"):
-            self._client = MlflowClient(
-                os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-            )
-            name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "group-robust")
+            self._client = MlflowClient(uri)
             known = self._client.get_experiment_by_name(name)
             experiment = known.experiment_id if known else self._client.create_experiment(name)
-        self._id = self._find(run, experiment) or self._create(run, experiment)
-
-    def _find(self, run: Run, experiment: str) -> str | None:
-        """Return the id of the run if an earlier session tracked it, and mark it as running."""
-        found = self._client.search_runs([experiment], f"tags.id = '{run_id(run, 'mlflow')}'")
-        if not found:
-            return None
-        self._client.set_terminated(found[0].info.run_id, "RUNNING")
-        return found[0].info.run_id
-
-    def _create(self, run: Run, experiment: str) -> str:
         tags = {"folder": str(run.path.resolve()), "id": run_id(run, "mlflow")}
+        found = self._client.search_runs([experiment], f"tags.id = '{tags['id']}'")
+        if found:  # tracked by an earlier session
+            self._id = found[0].info.run_id
+            self._client.set_terminated(self._id, "RUNNING")
+            return
         created = self._client.create_run(experiment, tags=tags, run_name=run_name(run))
+        self._id = created.info.run_id
         for key, value in read_settings(run).items():
-            self._client.log_param(created.info.run_id, key, value)
-        return created.info.run_id
+            self._client.log_param(self._id, key, value)
 
     def log(self, step: int, values: dict[str, float]) -> None:
         from mlflow.entities import Metric
@@ -130,22 +112,18 @@ class MLflow:
         self._client.log_batch(self._id, metrics=metrics)
 
     def close(self, state: str) -> None:
-        for pattern in FILES:
-            for path in self._path.glob(pattern):
-                folder = path.parent.relative_to(self._path).as_posix()
-                self._client.log_artifact(self._id, str(path), None if folder == "." else folder)
+        for path in files_of(self._path):
+            folder = path.parent.relative_to(self._path).as_posix()
+            self._client.log_artifact(self._id, str(path), None if folder == "." else folder)
         self._client.set_tag(self._id, "state", state)
         end = {"done": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}[state]
         self._client.set_terminated(self._id, end)
 
 
-TRACKERS = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow}
-
-
 class Forgiving:
-    """A tracker whose errors are printed once and end tracking, not training."""
+    """Calls a tracker until its first error, which is printed and ends tracking, not training."""
 
-    def __init__(self, name: str, tracker: Tracker):
+    def __init__(self, name: str, tracker: Any):
         self._name, self._tracker = name, tracker
 
     def log(self, step: int, values: dict[str, float]) -> None:
@@ -155,37 +133,35 @@ class Forgiving:
         self._call("close", state)
 
     def _call(self, method: str, *arguments: Any) -> None:
-        if self._tracker is None:
-            return
         try:
-            getattr(self._tracker, method)(*arguments)
+            if self._tracker is not None:
+                getattr(self._tracker, method)(*arguments)
         except Exception as error:  # a server that is away, a database that is locked, ...
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             print(f"warning: {self._name} stopped ({reason}); metrics.jsonl goes on", flush=True)
             self._tracker = None
 
 
-def open_trackers(names: Sequence[str], run: Run, step: int) -> list[Tracker]:
+def open_trackers(names: Sequence[str], run: Run, step: int) -> list[Any]:
     """Open the trackers of a run that continues at a step.
 
     Raises:
         UserError: the package of one is missing, or it cannot start.
         OSError: TensorBoard cannot write.
     """
-    opened: list[Tracker] = []
+    opened: list[Any] = []
     for name in names:
-        if name == "tensorboard":
-            opened.append(TensorBoard(run, step))
-            continue
         try:
-            opened.append(Forgiving(name, TRACKERS[name](run, step)))
-        except ImportError as error:
-            raise UserError(
-                f"exp.train.tracker={name}: the package is missing: pip install {name}"
-            ) from error
+            if name == "tensorboard":
+                opened.append(TensorBoard(run, step))
+            else:
+                opened.append(Forgiving(name, {"wandb": WandB, "mlflow": MLflow}[name](run, step)))
+        except OSError:
+            raise
         except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f"exp.train.tracker={name} cannot start ({reason})") from error
+            missing = isinstance(error, ImportError)
+            reason = f"the package is missing: pip install {name}" if missing else first_line(error)
+            raise UserError(f"exp.train.tracker={name} cannot start: {reason}") from error
     return opened
 
 
@@ -199,6 +175,18 @@ def run_id(run: Run, tracker: str) -> str:
     return known[tracker]
 
 
+def files_of(folder: Path) -> list[Path]:
+    """List what a tracker gets of a run folder besides the metrics."""
+    patterns = (
+        "config.yaml",
+        "provenance.json",
+        "metrics.jsonl",
+        "results/*.json",
+        "results/*.png",
+    )
+    return [path for pattern in patterns for path in folder.glob(pattern)]
+
+
 def run_name(run: Run) -> str:
     """Return the end of the folder's path, such as `erm/Blond_Hair-Male/seed0`."""
     return "/".join(run.path.resolve().parts[-3:])
@@ -206,6 +194,4 @@ def run_name(run: Run) -> str:
 
 def read_settings(run: Run) -> dict[str, Any]:
     """Return the leaves of config.yaml by dotted key."""
-    if not run.config.exists():
-        return {}
     return pd.json_normalize(yaml.safe_load(run.config.read_text())).to_dict("records")[0]
