@@ -4,6 +4,7 @@ Training, evaluation and reports find a run by the same function that named it.
 """
 
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,14 +19,13 @@ from scripts.experiments import (
     SEEDS,
     SINGLE_TASKS,
     STL_MATCHED,
-    WEIGHTINGS,
     Experiment,
     Setting,
 )
 from scripts.job_manager import Job
 from src.config.overrides import prepare_overrides, quote_override
 from src.config.saved import WITHOUT_EFFECT
-from src.data.groupings import Grouping, parse_grouping
+from src.data.groupings import Grouping
 from src.io import UserError, did_you_mean, read_json
 from src.runs.names import default_log_dir
 
@@ -66,32 +66,20 @@ def setting_values(setting: Setting) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def weighting_values(weighting: str, task_weights: Sequence[float] | None = None) -> dict[str, Any]:
-    """Return a task weighting as configuration keys and values; static_delta needs its weights."""
-    if weighting == "dynamic":
-        return {"exp.dataset.loss_balanced_task_weighting": True}
-    if weighting == "static_delta" and task_weights is not None:
-        return {"exp.dataset.task_weights": list(task_weights)}
-    if weighting == "static_equal":
-        return {}
-    raise UserError(
-        f"weighting {weighting}: use {', '.join(WEIGHTINGS)}; static_delta needs its weights"
-    )
-
-
-def delta_weights(groupings: Sequence[str], folder: Path) -> list[float]:
-    """Return the weights of static_delta: softmax of delta/100 over the groupings, to 6 digits.
+def weighting_values(weighting: str, deltas: Sequence[float] = ()) -> dict[str, Any]:
+    """Return a task weighting as configuration keys and values.
 
     Args:
-        folder: of the spurious matrix (see src/spurious/results.py).
-
-    Raises:
-        UserError: the matrix lacks one of the groupings, or was made on the test split.
+        deltas: of the tasks, in points, for static_delta: softmax of delta/100, to 6 digits.
     """
-    deltas = [read_delta(parse_grouping(name), folder) for name in groupings]
+    if weighting == "dynamic":
+        return {"exp.dataset.loss_balanced_task_weighting": True}
+    if weighting == "static_equal":
+        return {}
     exponentials = [math.exp(delta / 100) for delta in deltas]
     weights = [round(value / sum(exponentials), 6) for value in exponentials]
-    return [*weights[:-1], round(1 - sum(weights[:-1]), 6)]  # the sum stays 1
+    weights[-1] = round(1 - sum(weights[:-1]), 6)  # the sum stays 1
+    return {"exp.dataset.task_weights": weights}
 
 
 class _Pair(BaseModel):
@@ -102,7 +90,14 @@ class _Pair(BaseModel):
 
 
 def read_delta(grouping: Grouping, folder: Path) -> float:
-    """Read the delta of one pair, in points."""
+    """Read the delta of one pair, in points.
+
+    Args:
+        folder: of the spurious matrix (see src/spurious/results.py).
+
+    Raises:
+        UserError: the matrix lacks the grouping, or was made on the test split.
+    """
     path = folder / grouping.task / f"{'+'.join(grouping.attributes)}.json"
     if not path.exists():
         make = ["python", "-m", "scripts.run_create_spurious_matrix", "--json_dir", str(folder)]
@@ -138,13 +133,9 @@ def train_jobs(
     """
     return [
         train_job(
-            name,
-            experiment.method,
-            tasks,
+            *(name, experiment.method, tasks),
             setting_values(setting) | dict((more or {}).get(tasks, {})),
-            seed,
-            log_root,
-            overrides,
+            *(seed, log_root, overrides),
         )
         for setting in experiment.settings
         for tasks in experiment.runs
@@ -161,10 +152,15 @@ def train_job(
     log_root: Path | str = "logs",
     overrides: Sequence[str] = (),
 ) -> Job:
-    """Return the job that trains exp=`method` on `groupings` with `values` by key and a seed."""
+    """Return the job that trains exp=`method` on `groupings` with `values` by key and a seed.
+
+    Its folder is <log_root>/<name>/<tasks>/<values>-seed<seed>.
+    """
     given = parse_overrides(overrides)
     values = {key: value for key, value in values.items() if key not in given}
-    run_dir = run_folder(name, groupings, values | given, seed, log_root)
+    changed = {re.sub("^exp[./]", "", key): value for key, value in (values | given).items()}
+    changed = {key: value for key, value in changed.items() if key not in WITHOUT_EFFECT}
+    run_dir = default_log_dir(name, list(groupings), changed, seed, str(log_root))
     chosen = {"exp.dataset.groupings": list(groupings), **values}
     if seed:
         chosen["exp.seed"] = seed
@@ -173,18 +169,6 @@ def train_job(
     argv += prepare_overrides(overrides)[0]
     argv += [quote_override("exp.train.log_dir", str(run_dir))]
     return Job(str(run_dir.relative_to(log_root)), argv, run_dir)
-
-
-def run_folder(
-    name: str, groupings: Sequence[str], values: Mapping[str, Any], seed: int, log_root: Path | str
-) -> Path:
-    """Return <log_root>/<name>/<tasks>/<values>-seed<seed>, the folder of a run."""
-    changed = {}
-    for key, value in values.items():
-        inner = key.removeprefix("exp.").removeprefix("exp/")  # exp/model: a part as a whole
-        if inner not in WITHOUT_EFFECT:
-            changed[inner] = value
-    return default_log_dir(name, list(groupings), changed, seed, str(log_root))
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:

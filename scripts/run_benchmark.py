@@ -28,7 +28,7 @@ from scripts.job_manager import Job, JobManager, add_job_arguments, split_overri
 from scripts.jobs.estimate import estimate
 from scripts.run_cross import names
 from src.config.compose import load_config
-from src.io import UserError, exit_on_user_error, expand, validation_problems
+from src.io import UserError, at_least, exit_on_user_error, expand, validation_problems
 from src.report.methods import METHODS
 from src.runs.folder import Run
 
@@ -111,8 +111,8 @@ def main(argv: list[str] | None = None) -> int:
     group.add_argument("--methods", default="erm,rwg,group_dro,dfr", metavar="A,B", help="or all")
     group.add_argument("--dataset", default="celeba", help="a name in configs/exp/dataset")
     group.add_argument("--task", metavar="TASK:ATTR", help="default: that of the data set")
-    group.add_argument("--budget", type=int, default=8, help="settings per method (default 8)")
-    group.add_argument("--seeds", type=int, default=3, help="of the chosen setting (default 3)")
+    group.add_argument("--budget", type=at_least(1), default=8, help="settings per method")
+    group.add_argument("--seeds", type=at_least(1), default=3, help="of the chosen setting")
     group.add_argument(
         "--retrain_rules",
         default="best-group",
@@ -134,10 +134,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def plan(args: argparse.Namespace, overrides: Sequence[str]) -> Benchmark:
-    """Check the arguments; ERM is always one of the methods, as the baseline."""
-    for name in ("budget", "seeds"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name} {getattr(args, name)}: use 1 or more")
+    """Read the arguments; ERM is always one of the methods, as the baseline."""
     methods = ["erm", *names(args.methods, "--methods", [*METHODS, "all"])]
     methods = list(METHODS) if "all" in methods else list(dict.fromkeys(methods))
     settings = read_settings(args.settings) if args.settings else Settings()
@@ -181,7 +178,7 @@ def announce(benchmark: Benchmark, rules: int) -> None:
 
 def train(benchmark: Benchmark, rules: Sequence[str], args: argparse.Namespace) -> int:
     """Start what is missing, step by step, then write the page of what is done."""
-    manager = JobManager.from_args(args)
+    manager = JobManager(args)
     code = 0
     for title, jobs in steps(benchmark, rules):
         states = {state_of(job) for job in jobs}
@@ -202,33 +199,33 @@ def state_of(job: Job) -> str:
 
 def steps(benchmark: Benchmark, rules: Sequence[str]) -> Iterator[tuple[str, list[Job]]]:
     """Yield the jobs in four steps; each needs the runs of those before it."""
-    networks = [method for method in benchmark.methods if method not in HEADS_ON_ERM]
-    heads = [method for method in benchmark.methods if method in HEADS_ON_ERM]
-    for methods in filter(None, (networks, heads)):
-        jobs = [job for method in methods for job in benchmark.search(method)]
-        yield f"settings of {', '.join(methods)}", jobs
-    chosen = choices(benchmark)
-    wanted = {method: {chosen[method][rule] for rule in rules} for method in chosen}
-    of_erm = {("erm", setting) for method in heads for setting in wanted.get(method, ())}
-    of_networks = {(method, s) for method in networks for s in wanted.get(method, ())} | of_erm
-    of_heads = {(method, s) for method in heads for s in wanted.get(method, ())}
-    for title, pairs in (("networks", of_networks), ("heads", of_heads)):
-        jobs = [job for pair in sorted(pairs) for job in benchmark.retrain(*pair)]
-        if jobs:
-            yield f"fresh seeds of the chosen settings: {title}", jobs
+    kinds = {"networks": False, "heads": True}
+    for is_head in kinds.values():
+        methods = [name for name in benchmark.methods if (name in HEADS_ON_ERM) == is_head]
+        if methods:
+            jobs = [job for method in methods for job in benchmark.search(method)]
+            yield f"settings of {', '.join(methods)}", jobs
+    chosen = choices(benchmark).items()
+    pairs = {(method, settings[rule]) for method, settings in chosen for rule in rules}
+    pairs |= {("erm", setting) for method, setting in pairs if method in HEADS_ON_ERM}
+    for kind, is_head in kinds.items():
+        wanted = sorted(pair for pair in pairs if (pair[0] in HEADS_ON_ERM) == is_head)
+        if wanted:
+            jobs = [job for pair in wanted for job in benchmark.retrain(*pair)]
+            yield f"fresh seeds of the chosen settings: {kind}", jobs
 
 
 def choices(benchmark: Benchmark) -> dict[str, dict[str, int]]:
     """Return for each method with a finished run the number of the setting each rule chooses."""
     from src.report.benchmark import choose
 
-    chosen = {}
-    for method in benchmark.methods:
-        runs = {s: job.run_dir for s, job in enumerate(benchmark.search(method))
-                if state_of(job) == "done"}  # fmt: skip
-        if runs:
-            chosen[method] = choose(runs, RULES)
-    return chosen
+    found = {method: finished(benchmark.search(method)) for method in benchmark.methods}
+    return {method: choose(runs, RULES) for method, runs in found.items() if runs}
+
+
+def finished(jobs: Sequence[Job]) -> dict[int, Path]:
+    """Return the folders of the runs that are done, by their position."""
+    return {n: job.run_dir for n, job in enumerate(jobs) if state_of(job) == "done"}
 
 
 def report(benchmark: Benchmark, rules: Sequence[str], args: argparse.Namespace) -> int:
@@ -238,25 +235,11 @@ def report(benchmark: Benchmark, rules: Sequence[str], args: argparse.Namespace)
 
     found = []
     for method, by_rule in choices(benchmark).items():
-        settings = range(benchmark.budget)
-        search = {setting: benchmark.job(method, setting, 0) for setting in settings}
         fresh = {s: benchmark.retrain(method, s) for s in {by_rule[rule] for rule in rules}}
-        found.append(
-            MethodRuns(
-                method,
-                {
-                    setting: job.run_dir
-                    for setting, job in search.items()
-                    if state_of(job) == "done"
-                },
-                {setting: benchmark.values(method, setting) for setting in settings},
-                by_rule,
-                {
-                    s: [j.run_dir for j in jobs if state_of(j) == "done"]
-                    for s, jobs in fresh.items()
-                },
-            )
-        )
+        values = {s: benchmark.values(method, s) for s in range(benchmark.budget)}
+        retrained = {s: list(finished(jobs).values()) for s, jobs in fresh.items()}
+        search = finished(benchmark.search(method))
+        found.append(MethodRuns(method, search, values, by_rule, retrained))
     result = measure_benchmark(found, args.split, rules[0], args.root, args.device)
     ranked = {entry["method"] for entry in result["methods"]}
     result["about"]["missing"] = [name for name in benchmark.methods if name not in ranked]

@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
             for run, tasks in find_models(args.log_dir, args.shared, args.tasks)
             if not is_evaluated(run, tasks, args)
         ]
-        return JobManager.from_args(args).run(jobs)
+        return JobManager(args).run(jobs)
 
 
 def find_models(

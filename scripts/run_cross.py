@@ -20,8 +20,7 @@ from scripts.grids import setting_values, train_job
 from scripts.job_manager import Job, JobManager, add_job_arguments, split_overrides
 from scripts.run_hparam_grid_train import seed_list
 from scripts.status import print_table
-from src.config.compose import load_config
-from src.config.overrides import CONFIG_DIR, quote_override
+from src.config.overrides import CONFIG_DIR
 from src.io import UserError, did_you_mean, exit_on_user_error, expand, read_json, write_atomic
 from src.objective.options import ACROSS, GRADIENT
 from src.runs.folder import Run
@@ -48,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(ours)
     with exit_on_user_error():
         jobs = cross_jobs(args, overrides)
-        code = JobManager.from_args(args).run(jobs)
+        code = JobManager(args).run(jobs)
         done = [job.run_dir for job in jobs if Run(job.run_dir).status()["state"] == "done"]
         if args.mode == "debug" or not done:
             return code
@@ -59,18 +58,17 @@ def cross_jobs(args: argparse.Namespace, overrides: Sequence[str] = ()) -> list[
     """Return the jobs: per method each task alone, then all tasks with each weighting.
 
     Raises:
-        UserError: an unknown name, or pairs that do not go together.
+        UserError: an unknown name.
     """
     lists = (tuple(args.tasks.split(",")),) if args.tasks else FAMILIES[args.family]
     known = sorted(path.stem for path in (CONFIG_DIR / "exp").glob("*.yaml"))
     methods = names(args.methods, "--methods", known)
     weightings = names(args.weightings, "--weightings", (*ACROSS, *GRADIENT))
     setting = setting_values(MTL_ERM["group"]["static_equal"])
-    jobs, problems = [], []
+    jobs = []
     for method in methods:
         runs = [(tasks, "static") for tasks in single(lists)]
         for weighting in weightings:
-            problems += contradictions(method, weighting, lists[0], overrides)
             runs += [(tasks, weighting) for tasks in lists]
         jobs += [
             train_job(
@@ -81,8 +79,6 @@ def cross_jobs(args: argparse.Namespace, overrides: Sequence[str] = ()) -> list[
             for tasks, weighting in dict.fromkeys(runs)
             for seed in args.seeds
         ]
-    if problems:
-        raise UserError(problems)
     return jobs
 
 
@@ -102,19 +98,6 @@ def weighting_values(weighting: str) -> dict[str, Any]:
         return {}
     layer = "gradient" if weighting in GRADIENT else "across"
     return {f"exp.objective.{layer}": weighting}
-
-
-def contradictions(
-    method: str, weighting: str, tasks: Sequence[str], overrides: Sequence[str]
-) -> list[str]:
-    """List why a method and a weighting do not go together."""
-    values = {"exp.dataset.groupings": list(tasks), **weighting_values(weighting)}
-    chosen = [quote_override(key, value) for key, value in values.items()]
-    try:
-        load_config([f"exp={method}", *chosen, *overrides])
-    except UserError as error:
-        return [f"{method} with {weighting}: {problem}" for problem in error.problems]
-    return []
 
 
 def report(folders: Sequence[Path], args: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ from scripts.status import print_table
 from src.config.saved import read_config
 from src.evaluation.results import task_figures
 from src.evaluation.table import interval, percent
-from src.io import UserError, exit_on_user_error, expand
+from src.io import UserError, at_least, exit_on_user_error, expand
 from src.runs.folder import Run
 
 CHECKPOINT_TYPES = ("average", "best-worst", "per-task")
@@ -49,13 +49,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--root", type=expand, help="folder of the data set, if it has moved")
     parser.add_argument("--device", help="auto, cpu or cuda")
-    parser.add_argument("--batch_size", type=int, help="of a pass; changes no result")
+    parser.add_argument("--batch_size", type=at_least(1), help="of a pass; changes no result")
     ours, overrides = split_overrides(argv)
     args = parser.parse_args(ours)
     with exit_on_user_error():
-        for name in ("limit", "batch_size"):
-            if getattr(args, name) is not None and getattr(args, name) < 1:
-                raise UserError(f"--{name} {getattr(args, name)}: at least 1")
         checkpoint_names(args.checkpoint_metric_type, args.mtl_checkpoint_type, ())
         jobs = experiment_jobs(args, overrides)[: args.limit]
         if args.mode == "sbatch":
@@ -63,29 +60,7 @@ def main(argv: list[str] | None = None) -> int:
                 "--mode sbatch: evaluation runs on this machine; to run it on a node, put "
                 "`srun --gpus 1` before this command and use --mode shell"
             )
-        if args.mode == "debug":
-            print_commands(jobs, args)
-            return 0
         return evaluate_all(jobs, args)
-
-
-def print_commands(jobs: Sequence[Job], args: argparse.Namespace) -> None:
-    """Print the calls of test.py that do the same for the finished runs."""
-    from src.api import open_run
-
-    alive = slurm_jobs()
-    for job in jobs:
-        if status_of(Run(job.run_dir), alive)["state"] != "done":
-            continue
-        config = read_config(open_run(job.run_dir).config)
-        tasks = [name.partition(":")[0] for name in config["dataset"]["groupings"]]
-        for name in checkpoint_names(args.checkpoint_metric_type, args.mtl_checkpoint_type, tasks):
-            command = ["python", "test.py", "--log_dir", str(job.run_dir), "--ckpt_num", name]
-            command += ["--split", args.split]
-            for option in ("root", "device", "batch_size"):
-                if getattr(args, option) is not None:
-                    command += [f"--{option}", str(getattr(args, option))]
-            print(shlex.join(command))
 
 
 def checkpoint_names(metric: str, kind: str, tasks: Sequence[str]) -> dict[str, Sequence[str]]:
@@ -113,26 +88,43 @@ def evaluate_all(jobs: Sequence[Job], args: argparse.Namespace) -> int:
     """Evaluate finished runs and list the others; return 1 if an evaluation failed, else 0."""
     alive = slurm_jobs()
     states = [status_of(Run(job.run_dir), alive)["state"] for job in jobs]
-    rest = [(state, str(job.run_dir)) for job, state in zip(jobs, states) if state != "done"]
-    failures = []
-    for job, state in zip(jobs, states):
-        if state != "done":
-            continue
+    done = [job.run_dir for job, state in zip(jobs, states) if state == "done"]
+    if args.mode == "debug":
+        for folder in done:
+            print_commands(folder, args)
+        return 0
+    code = 0
+    for folder in done:
         try:
-            rows = evaluate_run(job.run_dir, args)
+            rows = evaluate_run(folder, args)
         except UserError as error:
-            failures.append((str(job.run_dir), str(error)))
+            print(f"error: {folder}: {error}", file=sys.stderr)
+            code = 1
             continue
-        print(job.run_dir)
+        print(folder)
         print_table([COLUMNS, *rows])
         print(flush=True)
     print(f"{len(jobs)} runs: {count_states(states)}", flush=True)
+    rest = [(state, str(job.run_dir)) for job, state in zip(jobs, states) if state != "done"]
     if rest:
         print("not evaluated, as they are not done:")
         print_table([("state", "run"), *rest])
-    for run, message in failures:
-        print(f"error: {run}: {message}", file=sys.stderr)
-    return 1 if failures else 0
+    return code
+
+
+def print_commands(folder: Path, args: argparse.Namespace) -> None:
+    """Print the calls of test.py that evaluate a run in the same way."""
+    from src.api import open_run
+
+    config = read_config(open_run(folder).config)
+    tasks = [name.partition(":")[0] for name in config["dataset"]["groupings"]]
+    for name in checkpoint_names(args.checkpoint_metric_type, args.mtl_checkpoint_type, tasks):
+        command = ["python", "test.py", "--log_dir", folder, "--ckpt_num", name]
+        command += ["--split", args.split]
+        for option in ("root", "device", "batch_size"):
+            if getattr(args, option) is not None:
+                command += [f"--{option}", getattr(args, option)]
+        print(shlex.join(map(str, command)))
 
 
 def evaluate_run(folder: Path, args: argparse.Namespace) -> list[tuple[str, ...]]:

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError("--report with --mode sbatch: give it again once the runs are done")
         name = OPTS[args.opt]
         experiment = find_experiment(name)
-        manager = JobManager.from_args(args)
+        manager = JobManager(args)
         jobs = train_jobs(name, experiment, args.log_dir, overrides)
         code = manager.run(jobs) if args.mode != "debug" or not args.report else 0
         if args.report:

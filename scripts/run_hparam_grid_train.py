@@ -20,8 +20,9 @@ from scripts.experiments import (
     WEIGHTINGS,
     single,
 )
-from scripts.grids import delta_weights, find_experiment, train_jobs, weighting_values
+from scripts.grids import find_experiment, read_delta, train_jobs, weighting_values
 from scripts.job_manager import Job, JobManager, add_job_arguments, split_overrides
+from src.data.groupings import parse_grouping
 from src.io import UserError, exit_on_user_error, expand
 
 
@@ -35,16 +36,13 @@ def main(argv: list[str] | None = None) -> int:
     add_job_arguments(parser)
     add_experiment_arguments(parser)
     parser.add_argument("--list", action="store_true", help="list every OPT and its number of runs")
-    parser.add_argument(
-        "--respawn", action="store_true", help="resume interrupted runs (always on)"
-    )
     ours, overrides = split_overrides(argv)
     args = parser.parse_args(ours)
     with exit_on_user_error():
         if args.list:
             print_experiments()
             return 0
-        manager = JobManager.from_args(args)
+        manager = JobManager(args)
         return manager.run(experiment_jobs(args, overrides))
 
 
@@ -121,8 +119,9 @@ def experiment_jobs(args: argparse.Namespace, overrides: Sequence[str] = ()) -> 
         )
     more = {}
     for tasks in experiment.runs:
-        weights = delta_weights(tasks, args.json_dir) if weighting == "static_delta" else None
-        more[tasks] = weighting_values(weighting, weights)
+        groupings = map(parse_grouping, tasks if weighting == "static_delta" else ())
+        deltas = [read_delta(grouping, args.json_dir) for grouping in groupings]
+        more[tasks] = weighting_values(weighting, deltas)
     return train_jobs(args.opt, experiment, args.log_dir, overrides, more)
 
 

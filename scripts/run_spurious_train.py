@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         setting = Setting(args.wd, args.lr, args.batch_size, args.epochs)
         experiment = Experiment("erm", runs, (setting,))
         jobs = train_jobs(args.log_dir.name, experiment, args.log_dir.parent, overrides)
-        return JobManager.from_args(args).run(jobs)
+        return JobManager(args).run(jobs)
 
 
 def binary_tasks(overrides: list[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import shutil
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +15,6 @@ from src.data.dataset import open_dataset
 from src.io import UserError
 from src.methods.options import STAGED
 
-# All of CelebA, for a machine that submits but has no data.
-CELEBA_TRAIN, CELEBA_VAL = 162_770, 19_867
 NEWEST = 30  # earlier runs whose speed counts
 # Weights of the backbone, and width of its features: known without loading torch.
 BACKBONES = {"resnet18": (11_176_512, 512), "resnet50": (23_508_032, 2048)}
@@ -24,47 +23,41 @@ BACKBONES = {"resnet18": (11_176_512, 512), "resnet50": (23_508_032, 2048)}
 CHEAP = ("exp.optimizer.", "exp.train.log_dir=", "exp.seed=")
 
 
-def estimate(jobs: Sequence[Job], log_dir: Path, unit: str = "GPU") -> list[str]:
-    """Return lines to print: hours, from the measured speed of earlier runs, and disk.
+def estimate(jobs: Sequence[Job], log_dir: Path) -> list[str]:
+    """Return lines to print: hours on one device, from the speed of earlier runs, and disk.
 
     Composing the configurations finds mistakes in the overrides before a job does.
 
-    Args:
-        unit: GPU or CPU, the device that the jobs will use.
-
     Raises:
-        UserError: the configuration of a job is wrong.
+        UserError: the configurations of some jobs are wrong.
     """
-    kinds: dict[tuple[str, ...], list[Job]] = {}
-    for job in jobs:
-        if job.argv[1:2] == ["train.py"]:
-            key = tuple(_cost_key(text) for text in job.argv if not text.startswith(CHEAP))
-            kinds.setdefault(key, []).append(job)
-    if not kinds:
-        return []
-    hours, size, count = 0.0, 0, sum(map(len, kinds.values()))
-    speeds, used = measured_speeds(log_dir), set()
-    unknown, limited = set(), False
-    for same in kinds.values():
-        config = load_config(list(same[0].argv[2:]))
+    jobs = [job for job in jobs if job.argv[1:2] == ["train.py"]]
+    keys = [tuple(map(_cost_key, (t for t in job.argv if not t.startswith(CHEAP)))) for job in jobs]
+    examples, counts = dict(zip(keys, jobs)), Counter(keys)
+    speeds = measured_speeds(log_dir) if jobs else {}
+    hours, size, problems, unknown = 0.0, 0, [], set()
+    for key, job in examples.items():
+        try:
+            config = load_config(list(job.argv[2:]))
+        except UserError as error:
+            problems += [f"{job.name}: {problem}" for problem in error.problems]
+            continue
         stages = trained_stages(config)
-        size += len(same) * sum(disk(stage) for stage in stages)
-        key = speed_key(config.model.name, config.dataset.target_resolution)
-        if key in speeds:
-            used.add(speeds[key])
-            hours += len(same) * sum(images(stage) for stage in stages) / speeds[key] / 3600
+        size += counts[key] * sum(map(disk, stages))
+        sizes, network = split_sizes(config.dataset), speed_key(config.model_dump())
+        if sizes is None:
+            unknown.add(f"no data in {config.dataset.root}")
+        elif network not in speeds:
+            unknown.add(f"no earlier run of {network} was measured")
         else:
-            unknown.add(key)
-        limited |= config.dataset.subsample
-    if unknown:
-        names = " or ".join(sorted(unknown))
-        line = f"{unit} hours: unknown, as no earlier run of {names} was measured"
-    else:
-        rates = ", ".join(f"{rate:.0f}" for rate in sorted(used))
-        line = (
-            f"{unit} hours: {'at most' if limited else 'about'} {hours:.1f} "
-            f"({hours / count:.2f} a run), as earlier runs measured {rates} images/s"
-        )
+            cost = sum(images(stage, *sizes) for stage in stages)
+            hours += counts[key] * cost / speeds[network] / 3600
+    if problems:
+        raise UserError(problems)
+    if not jobs:
+        return []
+    about = f"about {hours:.1f} ({hours / len(jobs):.2f} a run), at the speed of earlier runs"
+    line = f"hours on one device: {'unknown, ' + ', '.join(sorted(unknown)) if unknown else about}"
     return [line, _disk_line(size, log_dir)]
 
 
@@ -89,9 +82,7 @@ def _cost_key(text: str) -> str:
 
 
 def _disk_line(size: int, log_dir: Path) -> str:
-    folder = log_dir.absolute()
-    while not folder.exists():
-        folder = folder.parent
+    folder = next(path for path in (log_dir.absolute() / "x").parents if path.exists())
     free = shutil.disk_usage(folder).free
     line = f"disk for checkpoints: at most {size / 1e9:.1f} GB of {free / 1e9:.0f} GB free"
     if size > free:
@@ -99,8 +90,10 @@ def _disk_line(size: int, log_dir: Path) -> str:
     return line
 
 
-def speed_key(model: str, resolution: Sequence[int]) -> str:
-    return f"{model} at {resolution[0]}x{resolution[1]}"
+def speed_key(config: dict) -> str:
+    """Return the network and the resolution, on which the speed depends."""
+    height, width = config["dataset"]["target_resolution"]
+    return f"{config['model']['name']} at {height}x{width}"
 
 
 def measured_speeds(log_dir: Path) -> dict[str, float]:
@@ -114,39 +107,34 @@ def measured_speeds(log_dir: Path) -> dict[str, float]:
         try:
             rate = run.status().get("images_per_second")
             if rate:
-                config = read_config(run.config)
-                key = speed_key(config["model"]["name"], config["dataset"]["target_resolution"])
-                rates.setdefault(key, []).append(rate)
+                rates.setdefault(speed_key(read_config(run.config)), []).append(rate)
         except (UserError, LookupError, TypeError):
             continue
     return {key: statistics.median(values) for key, values in rates.items()}
 
 
-def images(config: Config) -> float:
+def images(config: Config, train: int, val: int) -> float:
     """Return how many images a run costs: a validation image counts as a third."""
-    train, val = split_sizes(config.dataset)
     if config.train.max_steps is not None:
         train = min(train, config.train.max_steps * config.dataloader.batch_size)
     return config.train.total_epochs * (train + val / 3)
 
 
-def split_sizes(data: DatasetConfig) -> tuple[int, int]:
-    """Return the numbers of train and val images."""
+def split_sizes(data: DatasetConfig) -> tuple[int, int] | None:
+    """Return the numbers of train and val images, or None if the data are not here."""
     if data.name == "synthetic":
         return data.synthetic.num_train, data.synthetic.num_val
     try:
         split = open_dataset(**dataset_options(data), workers=0).table.split
     except UserError:
-        if data.name != "celeba":
-            raise
-        return CELEBA_TRAIN, CELEBA_VAL
+        return None
     return int((split == 0).sum()), int((split == 1).sum())
 
 
 def disk(config: Config) -> int:
     """Return the bytes of the checkpoints of a run: weights and momentum, 4 bytes each."""
     tasks = len(config.dataset.groupings)
-    rules = 2 if tasks == 1 else 3 + 2 * tasks  # see src/training/checkpoints.py: scores
+    rules = 2 if tasks == 1 else 3 + 2 * tasks  # see src/runs/selection.py: scores
     kept = config.train.total_epochs
     if config.train.keep_ckpts == "best":
         kept = min(kept, rules + 1)  # and the last

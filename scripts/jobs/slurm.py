@@ -4,16 +4,16 @@ import argparse
 import os
 import shlex
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from scripts.jobs.job import ROOT, Job
-from src.io import UserError, did_you_mean, expand
+from src.io import UserError, expand, validation_problems
 
 SETTINGS_FILE = ROOT / "configs" / "slurm.yaml"
 # Set by Slurm for the GPUs of a job, besides SLURM_* and SBATCH_*.
@@ -61,46 +61,20 @@ def add_slurm_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_settings(args: argparse.Namespace) -> SlurmSettings:
     """Read the settings of the file, with those of the flags over them."""
-    import yaml
-
-    path, names = args.slurm_config, list(SlurmSettings.model_fields)
-    flags = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if "sbatch" in flags:
-        flags["sbatch"] = dict(_option(text) for text in flags["sbatch"])
+    path, given = args.slurm_config, vars(args)
+    flags = {name: given[name] for name in SlurmSettings.model_fields if given[name] is not None}
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        if not isinstance(found, dict):
-            raise UserError(f"{path}: it must hold lines such as `time: 720`")
-        unknown = [
-            f"{path}: there is no key {n}{did_you_mean(n, names)}" for n in {*found} - {*names}
-        ]
-        if unknown:
-            raise UserError(unknown)
+        settings = yaml.safe_load(path.read_text()) or {}
         if "sbatch" in flags:
-            flags["sbatch"] = {**(found.get("sbatch") or {}), **flags["sbatch"]}
-        return SlurmSettings.model_validate(found | flags)
-    except OSError as error:
-        raise UserError(f"--slurm_config {path}: {error.strerror}") from error
+            pieces = [text.removeprefix("--").partition("=") for text in flags["sbatch"]]
+            options = {key: value if equals else True for key, equals, value in pieces}
+            flags["sbatch"] = settings.get("sbatch", {}) | options
+        return SlurmSettings.model_validate(settings | flags)
     except ValidationError as error:
-        raise UserError([f"{path} and flags: {line}" for line in _problems(error)]) from error
-    except (yaml.YAMLError, ValueError) as error:
+        lines = [f"{path} and flags: {line}" for line in validation_problems(error)]
+        raise UserError(lines) from error
+    except (OSError, yaml.YAMLError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from error
-
-
-def _problems(error: ValidationError) -> list[str]:
-    return [
-        f"{'.'.join(map(str, problem['loc']))}={problem['input']!r}: {problem['msg']}"
-        if problem["loc"]
-        else problem["msg"]
-        for problem in error.errors()
-    ]
-
-
-def _option(text: str) -> tuple[str, Any]:
-    key, equals, value = text.removeprefix("--").partition("=")
-    if not key:
-        raise UserError(f"--sbatch {text!r}: write KEY=VALUE, or KEY alone for a switch")
-    return key, value if equals else True
 
 
 def check_slurm() -> None:
@@ -119,7 +93,7 @@ def submit(
     """Submit jobs as one array (a single job as itself) and return their Slurm ids in order.
 
     Args:
-        folder: for submitit's files; made with mode 0700, as they are pickles.
+        folder: for submitit's files. They are pickles, so only we may write there.
         before: called with the jobs just before Slurm gets them.
 
     Raises:
@@ -131,7 +105,9 @@ def submit(
 
     from scripts.jobs.slurm_job import SlurmTask
 
-    executor = submitit.SlurmExecutor(private_folder(folder), settings.max_requeues)
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    executor = submitit.SlurmExecutor(folder.absolute(), settings.max_requeues)
     executor.update_parameters(**parameters(settings, jobs))
     tasks = [
         SlurmTask(job.name, list(job.argv), str(job.run_dir.absolute()), retries) for job in jobs
@@ -141,7 +117,8 @@ def submit(
         with outside_of_a_job(settings):
             return [job.job_id for job in executor.submit_array(tasks)]
     except (FailedJobError, FailedSubmissionError) as error:
-        raise UserError(f"Slurm refused: {_refusal(str(error))}{_advice(settings)}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"Slurm refused: {reason}; see configs/slurm.yaml and the flags") from error
 
 
 @contextmanager
@@ -187,29 +164,3 @@ def parameters(settings: SlurmSettings, jobs: Sequence[Job]) -> dict[str, Any]:
         "setup": [f"export PYTHONPATH={shlex.quote(str(ROOT))}:$PYTHONPATH", *settings.setup],
     }
     return {key: value for key, value in wanted.items() if value is not None}
-
-
-def private_folder(folder: Path) -> Path:
-    """Make a folder that only we can read and write."""
-    folder = folder.absolute()
-    if "%" in str(folder):
-        raise UserError(f"{folder}: Slurm reads % in a path as a pattern; choose another --log_dir")
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-        raise UserError(f"{folder} is not ours alone: delete it, or choose another --log_dir")
-    folder.chmod(0o700)
-    return folder
-
-
-def _refusal(message: str) -> str:
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return " ".join(line.removeprefix("sbatch: ").removeprefix("error: ") for line in lines)
-
-
-def _advice(settings: SlurmSettings) -> str:
-    if settings.partition is None:
-        return "; see configs/slurm.yaml and the flags of --mode sbatch"
-    command = ["sinfo", "--noheader", "--format=%R"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    partitions = ", ".join(sorted(set(answer.stdout.split())))
-    return f"; --partition {settings.partition}: there are {partitions or 'none'}"

@@ -15,10 +15,9 @@ from scripts.experiments import (
     MTL_ABLATE_NONDISJOINT,
     MTL_ERM_EXPERIMENTS,
     SINGLE_TASKS,
-    WEIGHTINGS,
     Setting,
 )
-from scripts.grids import find_experiment, train_job, train_jobs, weighting_values
+from scripts.grids import find_experiment, train_job, train_jobs
 from scripts.job_manager import Job
 from src.config.compose import load_config
 from src.data.groupings import parse_groupings
@@ -163,21 +162,6 @@ def test_one_value_spelled_in_two_ways_has_one_name():
 def test_an_override_that_would_mix_runs_is_refused(override, message):
     with pytest.raises(UserError, match=message):
         train_job("x", "erm", ["Male"], {}, 0, "logs", [override])
-
-
-def test_weightings_are_keys_of_the_configuration():
-    assert weighting_values("static_equal") == {}
-    assert weighting_values("static_delta", [0.25, 0.75]) == {
-        "exp.dataset.task_weights": [0.25, 0.75]
-    }
-    tasks = ("Male", "Young")
-    more = {tasks: weighting_values("dynamic")}
-    experiment = find_experiment("mtl_erm_weak")
-    job = train_jobs("x", experiment, more={experiment.runs[0]: more[tasks]})[0]
-    assert "exp.dataset.loss_balanced_task_weighting=true" in job.argv
-    for weighting in (*WEIGHTINGS[1:2], "none"):
-        with pytest.raises(UserError, match="static_delta needs its weights"):
-            weighting_values(weighting)
 
 
 # ---------------------------------------------------------------------------- the two commands

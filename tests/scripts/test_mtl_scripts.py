@@ -7,9 +7,10 @@ import pytest
 
 from scripts import find_best_ckpt, run_hparam_grid_eval, run_hparam_grid_train
 from scripts.experiments import EXPERIMENTS, MTL_ERM_EXPERIMENTS, STL_MATCHED, WEIGHTINGS
-from scripts.grids import delta_weights
+from scripts.grids import read_delta, weighting_values
 from scripts.run_hparam_grid_eval import checkpoint_names
 from src.config.compose import load_config
+from src.data.groupings import parse_grouping
 from src.io import UserError, read_json, write_json
 from src.runs.folder import Run
 
@@ -57,9 +58,7 @@ def test_stl_matched_trains_each_task_alone_with_the_mtl_setting(capsys):
 
 
 def test_seeds_and_limit_choose_runs(capsys):
-    lines = train_commands(
-        capsys, "--opt", "mtl_suby", "--seeds", "4,2", "--limit", "3", "--respawn"
-    )
+    lines = train_commands(capsys, "--opt", "mtl_suby", "--seeds", "4,2", "--limit", "3")
     assert [("exp.seed=4" in line, "exp.seed=2" in line) for line in lines] == [
         (True, False),
         (False, True),
@@ -78,11 +77,9 @@ def test_weightings_have_folders_of_their_own(capsys, tmp_path):
     assert len(folders) == 3
 
 
-def test_delta_weights_are_the_softmax_of_delta_over_100(tmp_path):
-    # 69.314718 and 0: e^0.693 = 2 and 1, so 2/3 and 1/3.
-    for grouping, delta in zip(PAIR, (69.314718, 0.0)):
-        write_delta(tmp_path, grouping, delta)
-    weights = delta_weights(PAIR, tmp_path)
+def test_delta_weights_are_the_softmax_of_delta_over_100():
+    # e^0.69314718 = 2 and e^0 = 1, so 2/3 and 1/3.
+    weights = weighting_values("static_delta", (69.314718, 0.0))["exp.dataset.task_weights"]
     assert weights == [0.666667, 0.333333] and sum(weights) == pytest.approx(1, abs=1e-12)
     value = ",".join(map(str, weights))
     overrides = [f"exp.dataset.groupings=[{','.join(PAIR)}]", f"exp.dataset.task_weights=[{value}]"]
@@ -103,10 +100,9 @@ def test_static_delta_names_what_makes_a_missing_matrix(capsys, tmp_path):
 def test_a_delta_of_the_test_split_or_of_an_empty_group_weighs_nothing(
     tmp_path, delta, split, message
 ):
-    for grouping in PAIR:
-        write_delta(tmp_path, grouping, delta, split)
+    write_delta(tmp_path, PAIR[0], delta, split)
     with pytest.raises(UserError, match=message):
-        delta_weights(PAIR, tmp_path)
+        read_delta(parse_grouping(PAIR[0]), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_heads_use_the_erm_run_of_their_setting(tmp_path):
     ("argv", "message"),
     [
         ("--methods erm,rwq", "--methods rwq: there is no such name: did you mean 'rw"),
-        ("--budget 0", "--budget 0: use 1 or more"),
+        ("--budget 0", "--budget: 0: use 1 or more"),
         ("--task Blond_Hair", "--task Blond_Hair: use one task with its attribute"),
         ("--retrain_rules best", "--retrain_rules best: there is no such name"),
     ],

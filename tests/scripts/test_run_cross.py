@@ -40,13 +40,18 @@ def test_other_settings_and_tasks_can_be_given(commands):
     [
         ("--methods erm,rwq", "--methods rwq: there is no such name: did you mean 'rw"),
         ("--weightings famos", "--weightings famos: there is no such name: did you mean 'famo'?"),
-        ("--methods cnc --weightings uw", "cnc with uw: "),
     ],
 )
 def test_unknown_names_and_contradictions_are_refused(argv, message, capsys):
     with pytest.raises(SystemExit):
         run_cross.main(argv.split())
     assert message in capsys.readouterr().err
+
+
+def test_pairs_that_do_not_go_together_are_named(capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        run_cross.main(f"--methods cnc --weightings uw --log_dir {tmp_path}".split())
+    assert "exp=cnc takes objective.task=mean and" in capsys.readouterr().err
 
 
 def test_finished_runs_are_reported_in_one_page(tmp_path, capsys, monkeypatch):

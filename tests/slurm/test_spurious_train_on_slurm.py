@@ -31,7 +31,7 @@ def call(capfd) -> tuple[int, str]:
     flags = ["--batch_size", "16", "--epochs", "6", "--mode", "sbatch", "--limit", str(RUNS)]
     assert run_spurious_train.main([*flags, *ASKS, "--", *TINY]) == 0
     out, err = capfd.readouterr()
-    submitted = re.search(r"submitted (\d+) runs", out)
+    submitted = re.search(r"submitted as Slurm job \d+; runs: (\d+)", out)
     return int(submitted[1]) if submitted else 0, err
 
 

@@ -16,14 +16,14 @@ ROOT = Path(__file__).parents[2]
 SUBMIT = """
 import sys
 from pathlib import Path
-from scripts.job_manager import Job, JobManager
-from scripts.jobs.slurm import SlurmSettings
+from scripts.job_manager import Job
+from tests.jobs import job_manager
 
 logs = Path(sys.argv[1])
 code = "import json, os, pathlib; pathlib.Path(r'%s').write_text(json.dumps(dict(os.environ)))"
 job = Job("inner", ["python", "-c", code % (logs / "seen.json")], logs / "inner")
-slurm = SlurmSettings(gpus=0, cpus=1, mem_gb=0.2, time=10, signal_seconds=30)
-sys.exit(JobManager("sbatch", logs, slurm=slurm).run([job]))
+flags = {"gpus": 0, "cpus": 1, "mem_gb": 0.2, "time": 10, "signal_seconds": 30}
+sys.exit(job_manager(mode="sbatch", log_dir=logs, **flags).run([job]))
 """
 OUTER = ["-n1", "-c1", "--mem-per-cpu=100", "--gres=gpu:1"]
 

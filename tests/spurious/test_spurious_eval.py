@@ -448,7 +448,7 @@ def test_the_matrix_script_runs_its_jobs_here_and_the_table_chooses_groupings(mo
     call = ["--json_dir", str(models / "eval"), "--out_dir", str(models / "svd")]
     spurious_eval.main([*call, "--k", "2", "--resamples", "2"])
     assert matrix_script(models, "--mode", "shell") == 0
-    assert "0 runs to start" in capfd.readouterr().err
+    assert "runs to start: 0" in capfd.readouterr().err
 
 
 @pytest.mark.slow
