@@ -322,7 +322,7 @@ def test_damaged_logits_are_made_anew_and_those_of_other_weights_or_rows_are_not
         (["--groupings", "[1]"], "use a list of texts"),
         (["--ckpt_num", "best-avg-Male"], "use a number, last, best, best-avg"),
         (["--ckpt_num", "7"], "is not kept (there are: "),
-        (["--batch_size", "0"], "at least 1"),
+        (["--batch_size", "0"], "use 1 or more"),
         (["--device", "tpu"], "use auto, cpu or cuda"),
         (["--root", "/nowhere"], "no CelebA in '/nowhere'"),
         (["--save_json", "/dev/null/a.json"], "cannot write /dev/null/a.json"),
