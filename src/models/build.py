@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from src.data.features import FEATURE_MODELS
-from src.io import UserError
+from src.io import UserError, first_line
 from src.models import timm_backbones
 from src.models.weights import download_weights, load_backbone, read_weights
 
@@ -160,7 +160,7 @@ def check_resolution(model: nn.Module, name: str, resolution: Sequence[int]) -> 
     except torch.OutOfMemoryError:
         raise  # says nothing about the network
     except (RuntimeError, AssertionError) as error:  # torchvision asserts, torch raises
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = first_line(error)[:200]
         raise UserError(
             f"exp.model.name={name} takes no images of {height}x{width} ({reason}): choose another "
             f"exp.dataset.target_resolution, such as [224,224], or another network"

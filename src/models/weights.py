@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src.io import UserError
+from src.io import UserError, first_line
 
 # Prefixes that wrappers put before each name: DataParallel, torch.compile, and our own Network.
 WRAPPERS = ("module.", "_orig_mod.", "backbone.")
@@ -47,7 +47,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         else:
             state = read_tensors(path)
     except Exception as error:  # each library has its own errors for a broken file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"exp.model.weights={path}: cannot be read ({reason})") from error
     for key in ("model", "state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):

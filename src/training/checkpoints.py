@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from src.io import UserError, atomic_path
+from src.io import UserError, atomic_path, first_line
 from src.models.weights import read_tensors
 from src.runs.folder import Run
 
@@ -66,7 +66,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         if not isinstance(state, dict) or "model" not in state:
             raise ValueError("it holds no model")
     except Exception as error:  # zip, pickle and torch raise many kinds for a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         # A damaged table of parts can ask for a place before the start of the file.
         seek = isinstance(error, OSError) and error.errno == errno.EINVAL
         if isinstance(error, (OSError, MemoryError)) and not seek:
