@@ -192,11 +192,12 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
         torch.from_numpy(stack_labels(rows, groupings)).to(device),
         torch.from_numpy(group_labels.groups("train")).to(device),
         [grouping.num_groups for grouping in group_labels.split("train")[1]],
+        tasks,
     )
     if config.objective.task == "dro" and config.objective.dro.reference is not None:
         identity = rows_identity(rows.names, rows.codes)
-        tables.reference = reference_losses(config.objective.dro.reference, tables, tasks, identity)
-    method = kind(options, tables, tasks, loader.batch_size, data.target_resolution)
+        tables.reference = reference_losses(config.objective.dro.reference, tables, identity)
+    method = kind(options, tables, loader.batch_size, data.target_resolution)
     schedule = method.schedule(plan, config.seed)
     for note in schedule.notes:
         print(note, flush=True)
@@ -205,7 +206,7 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
 
     model = build_network(config, method, layout.width, ranks, device)
     weights = data.task_weights or [1.0] * len(tasks)
-    objective = Objective(config.objective, tables, tasks, weights, data.lbtw_alpha)
+    objective = Objective(config.objective, tables, weights, data.lbtw_alpha)
     validation = Validation(
         *(run, dataset, *group_labels.split("val"), group_labels.has_groups("val")),
         *(loader.eval_batch_size, device, precision, ranks),

@@ -48,10 +48,10 @@ def objective_seconds(tasks: int, options: dict[str, Any]) -> float:
     """Return the CPU seconds of the objective and of its gradient by the features."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 2, (BATCH, tasks), generator=generator)
-    tables = TrainTables(LogitLayout([2] * tasks), labels, 2 * labels, [4] * tasks)
-    chosen = ObjectiveOptions(**{"across": "static", **options})
     names = [f"t{task}" for task in range(tasks)]
-    objective = Objective(chosen, tables, names, [1.0] * tasks, 0.5)
+    tables = TrainTables(LogitLayout([2] * tasks), labels, 2 * labels, [4] * tasks, names)
+    chosen = ObjectiveOptions(**{"across": "static", **options})
+    objective = Objective(chosen, tables, [1.0] * tasks, 0.5)
     network = Network(nn.Identity(), nn.Linear(WIDTH, tasks))
     if objective.gradient is not None:
         objective.gradient.watch(network)

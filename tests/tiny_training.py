@@ -129,9 +129,10 @@ def make_trainer(
         torch.from_numpy(labels).to(device),
         torch.from_numpy(groups).to(device),
         [4] * len(tasks),
+        tasks,
     )
     options = ObjectiveOptions(**{"across": "lbtw" if lbtw else "static", **(objective or {})})
-    chosen = method(method_options, tables, tasks, settings.batch_size, (6, 6))
+    chosen = method(method_options, tables, settings.batch_size, (6, 6))
     plan = plan or IndexPlan(np.arange(NUM_TRAIN))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(4)
@@ -140,7 +141,7 @@ def make_trainer(
         run,
         model.to(device, memory_format=torch.channels_last),
         chosen,
-        Objective(options, tables, list(tasks), weights or [1.0] * len(tasks), 0.5),
+        Objective(options, tables, weights or [1.0] * len(tasks), 0.5),
         plans or chosen.schedule(plan, settings.seed),
         MemoryImages(NUM_TRAIN, settings.augment),
         Validation(

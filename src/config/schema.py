@@ -25,7 +25,7 @@ from src.data.features import FEATURE_MODELS
 from src.data.groupings import CELEBA, parse_groupings
 from src.io import UserError, expand
 from src.methods.options import METHODS, STAGED
-from src.objective.combinations import Choices, check
+from src.objective import combinations
 from src.objective.options import ObjectiveOptions, Options
 
 MOST = 10**9  # of whole numbers that count something
@@ -374,30 +374,14 @@ class Config(MethodSections):
         else:
             objective.across = objective.across or seed_choice
         problems += method_problems(self)
-        problems += check(self._choices(), "error")
+        problems += combinations.errors(self)
         if problems:
             raise ValueError("\n".join(problems))
         return self
 
     def notes(self) -> list[str]:
         """List what is allowed and hardly meant; see src/objective/combinations.py."""
-        return check(self._choices(), "note")
-
-    def _choices(self) -> Choices:
-        data, sampler = self.dataset, self.dataloader.sampler
-        balanced = {sampler, data.subsample_type}
-        return Choices(
-            self.objective,
-            num_tasks=len(data.groupings),
-            static=not data.loss_balanced_task_weighting
-            and set(data.task_weights or [1.0]) == {1.0},
-            method=self.method,
-            head=self.model.head,
-            balanced_by="groups" if balanced & {"rwg", "subg"}
-            else "classes" if balanced & {"rwy", "suby"} else None,
-            precision=self.train.precision,
-            compile=self.train.compile,
-        )  # fmt: skip
+        return list(combinations.notes(self))
 
 
 def schema_keys(schema: type[BaseModel], prefix: str = "exp") -> Iterator[tuple[str, Any]]:

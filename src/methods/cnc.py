@@ -28,7 +28,7 @@ from src.objective.compose import Objective
 from src.sampling.contrast import ContrastSchedule
 from src.sampling.epochs import IndexPlan
 from src.sampling.plans import stack_labels
-from src.training.method import Forward, Method
+from src.training.method import Forward, Loss, Method
 
 
 def graph(stages: Stages) -> Node:
@@ -90,15 +90,13 @@ class CnC(Method):
         sizes = self.tables.layout.num_classes  # a group is (class, predicted class)
         options = self.options
         return ContrastSchedule(
-            *(labels, np.where(groups >= 0, groups % sizes, -1), self.tasks),
+            *(labels, np.where(groups >= 0, groups % sizes, -1), self.tables.tasks),
             *(options.rows, options.units, options.anchor_share, options.max_units),
         )
 
-    def loss(
-        self, network: Forward, objective: Objective, images: Tensor, positions: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def loss(self, network: Forward, objective: Objective, images: Tensor, rows: Tensor) -> Loss:
         output, width = network(images), self.tables.layout.width
-        batch = self.tables.batch(output[:, :width].float(), positions)
+        batch = self.tables.batch(output[:, :width].float(), rows)
         total, logged = objective(replace(batch, features=output[:, width:]))
         weight = self.options.contrastive_weight
         contrast = contrastive_loss(output[:, width:], self.options.temperature)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from src.models.build import Network
 from src.objective.batch import look_up
 from src.objective.compose import Objective
-from src.training.method import Forward, Method
+from src.training.method import Forward, Loss, Method
 
 
 class TwoNetworks(Network):
@@ -45,11 +45,9 @@ class LfF(Method):
     def wrap(self, model: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
         return TwoNetworks(model, build())
 
-    def loss(
-        self, network: Forward, objective: Objective, images: Tensor, positions: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def loss(self, network: Forward, objective: Objective, images: Tensor, rows: Tensor) -> Loss:
         debiased, biased = network(images)  # each (B, C)
-        layout, batch = self.tables.layout, self.tables.batch(debiased, positions)
+        layout, batch = self.tables.layout, self.tables.batch(debiased, rows)
         known = batch.labels >= 0  # (B, T)
         biased_losses = layout.losses(biased, batch.labels)  # (B, T)
         debiased_losses = layout.losses(debiased, batch.labels)

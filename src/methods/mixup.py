@@ -12,7 +12,7 @@ from src.objective.compose import Objective
 from src.sampling.draws import MIX_STREAM
 from src.sampling.epochs import IndexPlan
 from src.sampling.pairs import PairSchedule
-from src.training.method import Forward, Method, shared_buffer
+from src.training.method import Forward, Loss, Method, shared_buffer
 
 
 class Mixup(Method):
@@ -37,13 +37,11 @@ class Mixup(Method):
         self.share[:size].copy_(torch.from_numpy(share.astype(np.float32)))
         self.others[:size].copy_(torch.from_numpy(rng.permutation(size)))
 
-    def loss(
-        self, network: Forward, objective: Objective, images: Tensor, positions: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def loss(self, network: Forward, objective: Objective, images: Tensor, rows: Tensor) -> Loss:
         share, others = self.share[: len(images)], self.others[: len(images)]
         blended = blend(images, images[others], share)
-        batch = self.tables.batch(network(blended), positions)
-        partner = self.tables.batch(batch.logits, positions[others])
+        batch = self.tables.batch(network(blended), rows)
+        partner = self.tables.batch(batch.logits, rows[others])
         return objective(replace(batch, partner=partner, share=share))
 
 
@@ -84,17 +82,15 @@ class Lisa(Method):
             share = np.full(count, 1 - float(self.mask.float().mean()))
         self.share[:count].copy_(torch.from_numpy(share.astype(np.float32)))
 
-    def loss(
-        self, network: Forward, objective: Objective, images: Tensor, positions: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def loss(self, network: Forward, objective: Objective, images: Tensor, rows: Tensor) -> Loss:
         count = len(images) // 2
         share = self.share[:count]
         if self.options.mix == "mixup":
             mixed = blend(images[:count], images[count:], share)
         else:
             mixed = torch.where(self.mask, images[count:], images[:count])
-        batch = self.tables.batch(network(mixed), positions[:count])
-        partner = self.tables.batch(batch.logits, positions[count:])
+        batch = self.tables.batch(network(mixed), rows[:count])
+        partner = self.tables.batch(batch.logits, rows[count:])
         return objective(replace(batch, partner=partner, share=share))
 
 

@@ -23,14 +23,14 @@ class PDE(Method):
         names = tuple(
             tuple(f"g{group}" for group in range(count)) for count in self.tables.num_groups
         )
-        warmup = subsample(Levels("subg", groups, tuple(self.tasks), names), seed)
+        warmup = subsample(Levels("subg", groups, tuple(self.tables.tasks), names), seed)
         grown = warmup.positions
         if self.options.expand == "same_across_class":
             values = [
                 g // k for g, k in zip(self.tables.num_groups, self.tables.layout.num_classes)
             ]
             values = np.where(groups >= 0, groups % values, -1)
-            grown = equal_classes_within(labels, values, self.tasks, seed)
+            grown = equal_classes_within(labels, values, self.tables.tasks, seed)
         notes = (*warmup.notes, f"pde expands the subset to {len(grown):,} examples")
         plans = [(1, IndexPlan(warmup.positions, None, notes))]
         epoch, rng = self.options.warmup_epochs + 1, np.random.default_rng([seed, EXPAND_STREAM])

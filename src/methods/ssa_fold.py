@@ -25,7 +25,7 @@ from src.objective.compose import Objective
 from src.sampling.draws import FOLD_STREAM, stratified_halves
 from src.sampling.epochs import FixedSchedule, IndexPlan
 from src.sampling.plans import stack_groups
-from src.training.method import Forward, Method
+from src.training.method import Forward, Loss, Method
 
 MOST_SAMPLED = 20_000  # unlabelled rows that decide the thresholds
 
@@ -145,12 +145,10 @@ class SsaFold(Method):
         self.sample = rng.permutation(self.unlabelled)[:MOST_SAMPLED]
         return FoldSchedule(self.labelled, self.unlabelled, self.options.interval)
 
-    def loss(
-        self, network: Forward, objective: Objective, images: Tensor, positions: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        logits, half = network(images), len(positions) // 2
-        labelled, logged = objective(self.tables.batch(logits[:half], positions[:half]))
-        batch = self.tables.batch(logits[half:], positions[half:])
+    def loss(self, network: Forward, objective: Objective, images: Tensor, rows: Tensor) -> Loss:
+        logits, half = network(images), len(rows) // 2
+        labelled, logged = objective(self.tables.batch(logits[:half], rows[:half]))
+        batch = self.tables.batch(logits[half:], rows[half:])
         predicted, confidence, groups = self.pseudo_groups(batch.logits.detach(), batch.groups)
         needed = self.thresholds.gather(1, groups.clamp(min=0).T).T  # (B, T)
         trusted = torch.where((confidence >= needed) & (groups >= 0), predicted, -1)

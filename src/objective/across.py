@@ -10,12 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from src.objective.across_log import (
-    FAMO,
-    GeometricLoss,
-    LogLoss,
-    SmoothTchebycheff,
-)
+from src.objective.across_log import FAMO, GeometricLoss, LogLoss, SmoothTchebycheff
 from src.objective.layer import AcrossLayer, EpochMeans, is_present
 from src.objective.options import ObjectiveOptions
 from src.sampling.draws import TASK_STREAM
@@ -100,7 +95,6 @@ class DynamicWeightAverage(AcrossLayer):
 
     def __init__(self, options: ObjectiveOptions, weights: list[float], alpha: float):
         super().__init__(options, weights, alpha)
-        self.temperature = options.dwa.temperature
         self.epoch_means = EpochMeans(self.num_tasks)
         self.register_buffer("last", torch.zeros(self.num_tasks))  # mean of the epoch before
         self.register_buffer("weights", torch.ones(self.num_tasks))
@@ -109,15 +103,12 @@ class DynamicWeightAverage(AcrossLayer):
         mean = self.epoch_means.restart(self.last)
         if epoch > 2:
             ratio = torch.where(self.last > 0, mean / self.last, 1.0)
-            self.weights.copy_(self.num_tasks * (ratio / self.temperature).softmax(0))
+            self.weights.copy_(self.num_tasks * (ratio / self.options.dwa.temperature).softmax(0))
         self.last.copy_(mean)
 
     def forward(self, scalars: Tensor) -> tuple[Tensor, Tensor]:
         self.epoch_means(scalars)
         return (self.weights * scalars).sum(), self.weights
-
-    def commit(self, finite: Tensor) -> None:
-        self.epoch_means.commit(finite)
 
 
 class RandomLossWeighting(AcrossLayer):
@@ -144,13 +135,13 @@ class TaskDRO(AcrossLayer):
 
     def __init__(self, options: ObjectiveOptions, weights: list[float], alpha: float):
         super().__init__(options, weights, alpha)
-        self.eta = options.task_dro.eta
         self.add_state("log_p", torch.full((self.num_tasks,), -math.log(self.num_tasks)))
 
     def forward(self, scalars: Tensor) -> tuple[Tensor, Tensor]:
         present = is_present(scalars)
         mass = torch.where(present, self.log_p, -torch.inf).logsumexp(0)
-        moved = torch.where(present, self.log_p + self.eta * scalars.detach(), -torch.inf)
+        raised = self.log_p + self.options.task_dro.eta * scalars.detach()
+        moved = torch.where(present, raised, -torch.inf)
         log_p = torch.where(present, moved.log_softmax(0) + mass, self.log_p)
         weights = self.num_tasks * self.propose("log_p", log_p).exp()
         return (weights * scalars).sum(), weights

@@ -50,28 +50,26 @@ class SmoothTchebycheff(AcrossLayer):
 
     def __init__(self, options: ObjectiveOptions, weights: list[float], alpha: float):
         super().__init__(options, weights, alpha)
-        self.options = options.stch
         self.epoch_means = EpochMeans(self.num_tasks)
         self.register_buffer("reference", torch.ones(self.num_tasks))
-        self.register_buffer("warm", torch.tensor(self.options.warmup_epochs == 0))
+        self.register_buffer("warm", torch.tensor(options.stch.warmup_epochs == 0))
 
     def start_epoch(self, epoch: int) -> None:
         mean = self.epoch_means.restart(self.reference)
-        if epoch == self.options.warmup_epochs + 1:
+        warmup = self.options.stch.warmup_epochs
+        if epoch == warmup + 1:
             self.reference.copy_(mean.clamp(min=SMALLEST_LOSS))
-        self.warm.fill_(epoch > self.options.warmup_epochs)
+        self.warm.fill_(epoch > warmup)
 
     def forward(self, scalars: Tensor) -> tuple[Tensor, Tensor]:
         self.epoch_means(scalars)
         logs, present = log_losses(scalars)
-        scaled = scalars / (self.options.mu * self.reference)
+        mu = self.options.stch.mu
+        scaled = scalars / (mu * self.reference)
         scaled = torch.where(present | ~present.any(), scaled, -torch.inf)
-        total = torch.where(self.warm, self.options.mu * scaled.logsumexp(0), logs.sum())
+        total = torch.where(self.warm, mu * scaled.logsumexp(0), logs.sum())
         smooth = scaled.detach().softmax(0) / self.reference
         return total, torch.where(self.warm, smooth, inverse(scalars, present))
-
-    def commit(self, finite: Tensor) -> None:
-        self.epoch_means.commit(finite)
 
 
 class FAMO(AcrossLayer):
@@ -109,11 +107,6 @@ class FAMO(AcrossLayer):
         both = present & self.seen
         fall = torch.where(both, self.log_before - logs, 0.0)
         return self.learner(fall, both)
-
-    def commit(self, finite: Tensor) -> None:
-        super().commit(finite)
-        if self.next_batch:
-            self.learner.commit(finite)
 
 
 class FAMOWeights(Layer):

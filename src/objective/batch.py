@@ -30,24 +30,26 @@ class TrainTables:
         labels: (N, T) int64, -1 = unknown.
         groups: (N, T) int64, -1 = unknown.
         num_groups: groups of each task, G_t.
+        tasks: their names.
 
     Attributes:
         reference: (T, G) losses of the groups in other runs, for group DRO; None for none.
     """
 
     def __init__(
-        self, layout: LogitLayout, labels: Tensor, groups: Tensor, num_groups: Sequence[int]
+        self,
+        layout: LogitLayout,
+        labels: Tensor,
+        groups: Tensor,
+        num_groups: Sequence[int],
+        tasks: Sequence[str],
     ):
         self.layout, self.labels, self.groups = layout, labels, groups
-        self.num_groups = tuple(num_groups)
+        self.num_groups, self.tasks = tuple(num_groups), list(tasks)
         self.class_counts = count(labels, max(layout.num_classes))  # (T, K)
         self.group_counts = count(groups, max(num_groups))  # (T, G)
         self.all_labelled = bool((labels >= 0).all())
         self.reference: Tensor | None = None
-
-    @property
-    def num_tasks(self) -> int:
-        return self.labels.shape[1]
 
     def batch(self, logits: Tensor, positions: Tensor, features: Tensor | None = None) -> Batch:
         """Look up the labels and groups of `positions` (B,)."""

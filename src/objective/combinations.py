@@ -1,134 +1,95 @@
-"""Which choices of an objective go together: one table, checked when a configuration is read.
+"""Which choices of an objective go together, checked when a configuration is read.
 
-An error stops the command, a note is printed when training starts. Whatever the table does not
-name is allowed. This module imports no torch.
+Errors stop the command, notes are printed when training starts. Whatever is not named here is
+allowed. This module imports no torch.
 """
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from __future__ import annotations
 
-from src.objective.options import SOLVERS, ObjectiveOptions
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+from src.objective.options import SOLVERS
 
-@dataclass(frozen=True)
-class Choices:
-    """What the table looks at."""
-
-    objective: ObjectiveOptions
-    num_tasks: int
-    static: bool  # all task weights are 1, and no LBTW
-    method: str | None
-    head: str
-    balanced_by: Literal["groups", "classes"] | None  # of sampler or subset
-    precision: str
-    compile: bool
-
-    @property
-    def across(self) -> str:
-        return self.objective.across or "static"
-
-    @property
-    def joint(self) -> bool:
-        return self.objective.task == "dro" and self.objective.dro.scope == "joint"
-
-    @property
-    def cells(self) -> bool:
-        name = self.objective.gradient
-        return name in SOLVERS and getattr(self.objective, name).cells
+if TYPE_CHECKING:
+    from src.config.schema import Config
 
 
-class Rule(NamedTuple):
-    verdict: Literal["error", "note"]
-    applies: bool
-    text: str
-
-
-def rules(c: Choices) -> list[Rule]:
-    """Return all rules, and whether they apply."""
-    o, across, gradient = c.objective, c.across, c.objective.gradient
-    solver, torchjd = gradient != "none", gradient == "torchjd"
-    trimmed = 2 * o.torchjd.trim_number if o.torchjd.aggregator == "TrimmedMean" else 0
-    level = {"groups": "group_", "classes": "class_"}.get(c.balanced_by or "", "no level")
-    return [
-        Rule(
-            "error",
-            solver and across not in ("static", "lbtw"),
+def errors(config: Config) -> Iterator[str]:
+    """Yield choices that contradict each other."""
+    o, data, method = config.objective, config.dataset, config.method
+    across, gradient, tasks = o.across or "static", o.gradient, len(data.groupings)
+    if o.task == "dro" and o.dro.scope == "joint":
+        weighted = data.loss_balanced_task_weighting or set(data.task_weights or [1.0]) != {1.0}
+        if weighted or across != "static":
+            yield (
+                "objective.dro.scope=joint weighs the groups of all tasks already, so the tasks "
+                "are summed: remove task weights and objective.across, or set scope=per_task"
+            )
+        if gradient != "none":
+            yield (
+                f"objective.dro.scope=joint and objective.gradient={gradient} both weigh tasks "
+                "against each other: set scope=per_task, or gradient=none"
+            )
+    if gradient == "none":
+        return
+    if across not in ("static", "lbtw"):
+        yield (
             f"objective.across={across} and objective.gradient={gradient} both weigh the tasks: "
-            "set one of them (static weights and LBTW go with a solver)",
-        ),
-        Rule(
-            "error",
-            c.joint and not (c.static and across == "static"),
-            "objective.dro.scope=joint weighs the groups of all tasks already, so the tasks are "
-            "summed: remove task weights and objective.across, or set scope=per_task",
-        ),
-        Rule(
-            "error",
-            c.joint and solver,
-            f"objective.dro.scope=joint and objective.gradient={gradient} both weigh tasks against "
-            "each other: set scope=per_task, or gradient=none",
-        ),
-        Rule(
-            "error",
-            solver and c.head == "prototypes",
-            f"objective.gradient={gradient} needs a row per task: set model.head=linear",
-        ),
-        Rule(
-            "error",
-            solver and c.method == "cnc",
+            "set one of them (static weights and LBTW go with a solver)"
+        )
+    if config.model.head == "prototypes":
+        yield f"objective.gradient={gradient} needs a row per task: set model.head=linear"
+    if method == "cnc":
+        yield (
             "exp=cnc has a contrastive loss beside the tasks' losses, which no solver sees: set "
-            "objective.gradient=none",
-        ),
-        Rule(
-            "error",
-            c.cells and c.method in ("mixup", "lisa"),
-            f"objective.{gradient}.cells needs one group per image; exp={c.method} mixes images",
-        ),
-        Rule(
-            "error",
-            torchjd and c.compile,
+            "objective.gradient=none"
+        )
+    if gradient in SOLVERS and getattr(o, gradient).cells and method in ("mixup", "lisa"):
+        yield f"objective.{gradient}.cells needs one group per image; exp={method} mixes images"
+    if gradient == "torchjd" and config.train.compile:
+        yield (
             "objective.gradient=torchjd runs several backward passes, which torch.compile does not "
-            "allow: set train.compile=false",
-        ),
-        Rule(
-            "error",
-            torchjd and c.precision == "fp16",
+            "allow: set train.compile=false"
+        )
+    if gradient == "torchjd" and config.train.precision == "fp16":
+        yield (
             "objective.gradient=torchjd takes unscaled gradients, which vanish in fp16: use "
-            "train.precision=bf16 or fp32",
-        ),
-        Rule(
-            "error",
-            torchjd and c.num_tasks <= trimmed,
+            "train.precision=bf16 or fp32"
+        )
+    trims = gradient == "torchjd" and o.torchjd.aggregator == "TrimmedMean"
+    if trims and tasks <= 2 * o.torchjd.trim_number:
+        yield (
             "objective.torchjd.aggregator=TrimmedMean leaves trim_number rows out at each end, and "
-            f"there are {c.num_tasks} tasks: lower trim_number, or use another aggregator",
-        ),
-        Rule(
-            "note",
-            any(name.startswith(level) for name in (o.weights, o.shift)),
-            f"an epoch is balanced by {c.balanced_by} already, and objective.weights={o.weights}, "
-            f"shift={o.shift} corrects the imbalance a second time",
-        ),
-        Rule(
-            "note",
-            o.task == "dro" and across in ("uw", "dwa", "famo", "gls", "log"),
+            f"there are {tasks} tasks: lower trim_number, or use another aggregator"
+        )
+
+
+def notes(config: Config) -> Iterator[str]:
+    """Yield choices that are allowed and hardly meant."""
+    o, data = config.objective, config.dataset
+    across, gradient = o.across or "static", o.gradient
+    balanced = {config.dataloader.sampler, data.subsample_type}
+    for level, plans in {"group": {"rwg", "subg"}, "class": {"rwy", "suby"}}.items():
+        twice = {f"{level}_weights", f"{level}_shift"} & {o.weights, o.shift}
+        if balanced & plans and twice:
+            yield (
+                f"an epoch is balanced by {level} already, and objective.weights={o.weights}, "
+                f"shift={o.shift} corrects the imbalance a second time"
+            )
+    if o.task == "dro" and across in ("uw", "dwa", "famo", "gls", "log"):
+        yield (
             f"objective.task=dro raises the weight of high losses and objective.across={across} "
-            "lowers it or follows it: they can work against each other",
-        ),
-        Rule(
-            "note",
-            c.num_tasks == 1 and (solver or across in ("rlw", "dwa", "task_dro")),
+            "lowers it or follows it: they can work against each other"
+        )
+    plain = gradient != "none" or across in ("rlw", "dwa", "task_dro")
+    if len(data.groupings) == 1 and plain:
+        yield (
             f"with one task, objective.across={across} and objective.gradient={gradient} are plain "
-            "descent",
-        ),
-        Rule(
-            "note",
-            torchjd and o.torchjd.aggregator in ("NashMTL", "GradVac"),
+            "descent"
+        )
+    if gradient == "torchjd" and o.torchjd.aggregator in ("NashMTL", "GradVac"):
+        yield (
             "this aggregator of TorchJD keeps a hidden state: a run that was stopped ends "
-            "otherwise than one that was not",
-        ),
-    ]
-
-
-def check(choices: Choices, verdict: Literal["error", "note"]) -> list[str]:
-    """List the rules of a verdict that apply."""
-    return [r.text for r in rules(choices) if r.verdict == verdict and r.applies]
+            "otherwise than one that was not"
+        )

@@ -4,24 +4,21 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from src.objective.batch import Batch, TrainTables, look_up
-from src.objective.layer import Layer
+from src.objective.layer import TableLayer
 from src.objective.options import LevelWeights, ObjectiveOptions
 
 # ---------------------------------------------------------------------------- losses
 
 
-class CrossEntropy(Layer):
+class CrossEntropy(TableLayer):
     """Cross-entropy; binary tasks have one logit, see src/objective/logits.py."""
-
-    def __init__(self, options: ObjectiveOptions, tables: TrainTables):
-        super().__init__()
-        self.layout = tables.layout
 
     def forward(self, batch: Batch) -> Tensor:
         """Return losses (B, T)."""
-        return self.layout.losses(batch.logits, batch.labels)
+        return self.tables.layout.losses(batch.logits, batch.labels)
 
 
 class Focal(CrossEntropy):
@@ -30,16 +27,12 @@ class Focal(CrossEntropy):
     p is the probability of the true class; the gradient flows through the factor, too.
     """
 
-    def __init__(self, options: ObjectiveOptions, tables: TrainTables):
-        super().__init__(options, tables)
-        self.gamma = options.focal.gamma
-
     def forward(self, batch: Batch) -> Tensor:
         losses = super().forward(batch)
-        return (1 - torch.exp(-losses)) ** self.gamma * losses
+        return (1 - torch.exp(-losses)) ** self.options.focal.gamma * losses
 
 
-class LDAM(CrossEntropy):
+class LDAM(TableLayer):
     """LDAM (Cao et al. 2019): the true class needs a margin D_y ~ n_y ** (-1/4).
 
     For one logit f: f' = s (f - D_1) if y = 1, else s (f + D_0), then the cross-entropy. The
@@ -50,30 +43,26 @@ class LDAM(CrossEntropy):
 
     def __init__(self, options: ObjectiveOptions, tables: TrainTables):
         super().__init__(options, tables)
-        self.options = options.ldam
-        n = tables.class_counts.double()  # (T, K)
+        own, n = options.ldam, tables.class_counts.double()  # (T, K)
         rarity = torch.where(n > 0, n**-0.25, 0.0)
-        margins = self.options.max_margin * rarity / rarity.amax(1, keepdim=True)
-        self.register_buffer("margins", margins.float(), persistent=False)
-        by_number = LevelWeights(scheme="effective", beta=self.options.beta)
-        weights = level_weights(tables.class_counts, by_number)
-        self.register_buffer("class_weights", weights, persistent=False)
+        self.margins = (own.max_margin * rarity / rarity.amax(1, keepdim=True)).float()
+        by_number = LevelWeights(scheme="effective", beta=own.beta)
+        self.class_weights = level_weights(tables.class_counts, by_number)
         self.register_buffer("reweighs", torch.tensor(False))
 
     def start_epoch(self, epoch: int) -> None:
-        first = self.options.drw_from_epoch
+        first = self.options.ldam.drw_from_epoch
         self.reweighs.fill_(first is not None and epoch >= first)
 
     def forward(self, batch: Batch) -> Tensor:
-        margin = self.options.scale * look_up(self.margins, batch.labels)
-        losses = self.layout.losses(
-            *(batch.logits, batch.labels), scale=self.options.scale, margin=margin
-        )
+        scale = self.options.ldam.scale
+        margin = scale * look_up(self.margins, batch.labels)
+        losses = self.tables.layout.losses(batch.logits, batch.labels, scale, margin)
         weights = look_up(self.class_weights, batch.labels)
         return torch.where(self.reweighs, weights, 1.0) * losses
 
 
-class VS(CrossEntropy):
+class VS(TableLayer):
     """Vector-scaling loss (Kini et al. 2021): log(1 + exp(iota - Delta m)), m the margin.
 
     Delta = (n / n_max) ** gamma and iota = -tau log(n / N) of the example's group or class. For one
@@ -86,87 +75,68 @@ class VS(CrossEntropy):
         self.by_group = options.vs.level == "group"
         n = (tables.group_counts if self.by_group else tables.class_counts).double()
         shares = n / n.sum(1, keepdim=True)
-        scale = (n / n.amax(1, keepdim=True)) ** options.vs.gamma
-        margin = torch.where(n > 0, -options.vs.tau * torch.log(shares), 0.0)
-        self.register_buffer("scale", scale.float(), persistent=False)
-        self.register_buffer("margin", margin.float(), persistent=False)
+        self.scale = ((n / n.amax(1, keepdim=True)) ** options.vs.gamma).float()
+        self.margin = torch.where(n > 0, -options.vs.tau * torch.log(shares), 0.0).float()
 
     def forward(self, batch: Batch) -> Tensor:
         levels = batch.groups if self.by_group else batch.labels
-        return self.layout.losses(
-            *(batch.logits, batch.labels),
-            scale=torch.where(levels >= 0, look_up(self.scale, levels), 1.0),
-            margin=look_up(self.margin, levels),
-        )
+        scale = torch.where(levels >= 0, look_up(self.scale, levels), 1.0)
+        margin = look_up(self.margin, levels)
+        return self.tables.layout.losses(batch.logits, batch.labels, scale, margin)
 
 
 # ---------------------------------------------------------------------------- shifts
 
 
-class ClassShift(Layer):
+class ClassShift(TableLayer):
     """Balanced softmax and logit adjustment (Ren et al. 2020, Menon et al. 2021), in training.
 
     f' = f + tau log(n_1 / n_0); a task of K > 2 classes adds tau log n_k to each logit.
     """
 
     def __init__(self, options: ObjectiveOptions, tables: TrainTables):
-        super().__init__()
-        priors = tables.class_counts[:, None].double()  # (T, 1, K)
-        self.register_buffer(
-            "table", shift_table(priors, tables, options.class_shift.tau), persistent=False
-        )
+        super().__init__(options, tables)
+        counts = zip(tables.class_counts, tables.layout.num_classes)
+        shifts = [log_odds(own[:classes]) for own, classes in counts]
+        self.shift = (options.class_shift.tau * torch.cat(shifts)).float()  # (C,)
 
     def forward(self, batch: Batch) -> Batch:
         """Return the batch with shifted logits (B, C)."""
-        return replace(batch, logits=batch.logits + self.table[:, 0])
+        return replace(batch, logits=batch.logits + self.shift)
 
 
-class GroupShift(Layer):
+class GroupShift(TableLayer):
     """Logit adjustment within each attribute value a: f' = f + tau log(n_(1,a) / n_(0,a)).
 
     The attribute is needed in training only. A group without examples counts as one more of each of
-    its attribute value's groups.
+    its attribute value's groups. An unknown group is not shifted.
     """
 
     def __init__(self, options: ObjectiveOptions, tables: TrainTables):
-        super().__init__()
-        self.num_values = [
-            groups // classes
-            for groups, classes in zip(tables.num_groups, tables.layout.num_classes)
-        ]
-        priors = torch.ones(
-            tables.num_tasks, max(self.num_values), max(tables.layout.num_classes)
-        ).double()
-        for task, (counts, values) in enumerate(zip(tables.group_counts, self.num_values)):
-            classes = tables.layout.num_classes[task]
-            table = counts[: classes * values].view(classes, values).T.double()  # (A, K)
-            occurs = table.sum(0) > 0  # (K,)
-            empty = ((table == 0) & occurs).any(1, keepdim=True)  # (A, 1)
-            priors[task, :values, :classes] = table + empty * occurs
-        tau = options.group_shift.tau
-        self.register_buffer("table", shift_table(priors, tables, tau), persistent=False)
-        self.columns = tables.layout.columns
+        super().__init__(options, tables)
+        shifts = []
+        for counts, groups, classes in zip(
+            tables.group_counts, tables.num_groups, tables.layout.num_classes
+        ):
+            own = counts[:groups].view(classes, -1).T  # (A, K)
+            occurs = own.sum(0) > 0  # (K,)
+            empty = ((own == 0) & occurs).any(1, keepdim=True)  # (A, 1)
+            of_group = log_odds(own + empty * occurs).T.repeat(1, classes)  # (1 or K, groups)
+            shifts.append(pad(of_group, (0, counts.numel() + 1 - groups)))
+        # (C, G + 1): the last column is that of the unknown group, -1.
+        self.table = (options.group_shift.tau * torch.cat(shifts)).float()
 
     def forward(self, batch: Batch) -> Batch:
-        """Return the batch with shifted logits (B, C); an unknown group is not shifted."""
-        parts = []
-        for task, columns in enumerate(self.columns):
-            groups = batch.groups[:, task]  # (B,)
-            values = groups.clamp(min=0) % self.num_values[task]
-            shift = self.table[columns].T[values]  # (B, columns of the task)
-            parts.append(shift * (groups >= 0)[:, None])
+        """Return the batch with shifted logits (B, C)."""
+        pairs = zip(self.tables.layout.columns, batch.groups.T)
+        parts = [self.table[columns][:, groups].T for columns, groups in pairs]
         return replace(batch, logits=batch.logits + torch.cat(parts, 1))
 
 
-def shift_table(priors: Tensor, tables: TrainTables, tau: float) -> Tensor:
-    """Return what each attribute value adds to each logit, (C, A), from priors (T, A, K)."""
-    rows = []
-    for logs, classes in zip(torch.log(priors.clamp(min=1e-12)), tables.layout.num_classes):
-        if classes == 2:
-            rows.append((logs[:, 1] - logs[:, 0])[None])
-        else:
-            rows.append(logs[:, :classes].T)
-    return (tau * torch.cat(rows)).float()
+def log_odds(counts: Tensor) -> Tensor:
+    """Return what counts (..., K) add to a task's logits: log n_1/n_0, or for K > 2 all log n_k."""
+    logs = torch.log(counts.double().clamp(min=1e-12))
+    return logs[..., 1:] - logs[..., :1] if logs.shape[-1] == 2 else logs
 
 
 # ---------------------------------------------------------------------------- weights
@@ -188,31 +158,30 @@ def level_weights(counts: Tensor, options: LevelWeights) -> Tensor:
     return (inverse / mean).float()
 
 
-class ClassWeights(Layer):
+class ClassWeights(TableLayer):
     """Weights by class; the mean is over the batch, not over the sum of weights."""
 
     def __init__(self, options: ObjectiveOptions, tables: TrainTables):
-        super().__init__()
-        self.register_buffer("table", self.weights(options, tables), persistent=False)  # (T, L)
-
-    def weights(self, options: ObjectiveOptions, tables: TrainTables) -> Tensor:
-        return level_weights(tables.class_counts, options.class_weights)
+        super().__init__(options, tables)
+        self.table = level_weights(tables.class_counts, options.class_weights)  # (T, K)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return weights (B, T)."""
         return look_up(self.table, batch.labels)
 
 
-class GroupWeights(ClassWeights):
+class GroupWeights(TableLayer):
     """Weights by group, each task with its own; an example of unknown group has weight 0.
 
     Unlike drawing by group (RWG), tasks do not have to agree on one weight per example.
     """
 
-    def weights(self, options: ObjectiveOptions, tables: TrainTables) -> Tensor:
-        return level_weights(tables.group_counts, options.group_weights)
+    def __init__(self, options: ObjectiveOptions, tables: TrainTables):
+        super().__init__(options, tables)
+        self.table = level_weights(tables.group_counts, options.group_weights)  # (T, G)
 
     def forward(self, batch: Batch) -> Tensor:
+        """Return weights (B, T)."""
         return look_up(self.table, batch.groups)
 
 

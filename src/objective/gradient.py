@@ -24,7 +24,7 @@ from torch.nn.functional import normalize
 from src.io import UserError
 from src.models.build import CosineHead, Network
 from src.objective.batch import Batch, TrainTables, cells
-from src.objective.layer import Layer
+from src.objective.layer import TableLayer
 from src.objective.options import ObjectiveOptions
 from src.objective.solvers import aligned_mtl, cagrad, imtl_g, mgda, pcgrad, upgrad
 from src.sampling.draws import TASK_STREAM
@@ -33,18 +33,17 @@ MOST_CELLS = 64  # the noise of one batch hides more
 MOST_NAMED = 8  # tasks whose cosines are logged one by one
 
 
-class GradientLayer(Layer):
+class GradientLayer(TableLayer):
     """Called with S (T,) and the batch; returns a scalar of value sum_t S_t, and weights (T,).
 
     The gradient of the scalar is what the layer makes of the tasks' gradients.
     """
 
-    def __init__(self, options: ObjectiveOptions, tables: TrainTables, tasks: list[str]):
-        super().__init__()
-        # The solver's own options are in the section of its name.
-        self.name, self.options = options.gradient, getattr(options, options.gradient)
-        self.tasks = tasks
-        self.pairs = [(a, b) for a in range(len(tasks)) for b in range(a)]
+    def __init__(self, options: ObjectiveOptions, tables: TrainTables):
+        super().__init__(options, tables)
+        self.name, self.tasks = options.gradient, tables.tasks
+        self.own = getattr(options, options.gradient)
+        self.pairs = [(a, b) for a in range(len(self.tasks)) for b in range(a)]
         self.register_buffer("cosines", torch.zeros(len(self.pairs)), persistent=False)
 
     def watch(self, network: Network, gather: Callable[[Tensor], Tensor] = torch.clone) -> None:
@@ -81,16 +80,14 @@ def replace_gradient(value: Tensor, surrogate: Tensor) -> Tensor:
 class GramianLayer(GradientLayer):
     """Weighs tasks, or with `cells` the groups of all tasks, by a solver."""
 
-    def __init__(self, options: ObjectiveOptions, tables: TrainTables, tasks: list[str]):
-        super().__init__(options, tables, tasks)
-        self.size = tables.group_counts.shape[1] if self.options.cells else 1  # G
-        task_of_column = [
-            task for task, place in enumerate(tables.layout.columns)
-            for _ in range(place.start, place.stop)
-        ]  # fmt: skip
-        self.register_buffer("task_of_column", torch.tensor(task_of_column), persistent=False)
-        rows = len(tasks) * self.size
-        if rows > MOST_CELLS and self.options.cells:
+    def __init__(self, options: ObjectiveOptions, tables: TrainTables):
+        super().__init__(options, tables)
+        self.size = tables.group_counts.shape[1] if self.own.cells else 1  # G
+        widths = torch.tensor([place.stop - place.start for place in tables.layout.columns])
+        task_of_column = torch.arange(len(self.tasks)).repeat_interleave(widths)
+        self.register_buffer("task_of_column", task_of_column, persistent=False)
+        rows = len(self.tasks) * self.size
+        if rows > MOST_CELLS and self.own.cells:
             raise UserError(
                 f"exp.objective.{self.name}.cells: {rows} groups of all tasks, at most {MOST_CELLS}"
                 f"; use fewer tasks, or cells=false"
@@ -108,16 +105,15 @@ class GramianLayer(GradientLayer):
     def draw(self, seed: int, step: int) -> None:
         if self.name == "pcgrad":
             rng = np.random.default_rng([seed, TASK_STREAM, step])
-            orders = rng.permuted(
-                np.tile(np.arange(len(self.orders)), (len(self.orders), 1)), axis=1
-            )
+            rows = len(self.orders)
+            orders = rng.permuted(np.tile(np.arange(rows), (rows, 1)), axis=1)
             self.orders.copy_(torch.from_numpy(orders))
 
     def forward(self, scalars: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         total = scalars.sum()
         (residuals,) = torch.autograd.grad(total, batch.logits, retain_graph=True)  # (B, C)
         members = torch.ones_like(residuals)[..., None]  # (B, C, 1)
-        if self.options.cells:
+        if self.own.cells:
             members = cells(batch.groups, self.size)[:, self.task_of_column]  # (B, C, G)
         rows = residuals.float()[..., None] * members  # (B, C, G): dS_tg / df
         gramian = self.gramian(rows)  # (T, G, T, G)
@@ -140,7 +136,7 @@ class GramianLayer(GradientLayer):
             features, heads = normalize(features), normalize(heads)
         num_columns, size, num_tasks = rows.shape[1], rows.shape[2], len(self.tasks)
         left = rows.flatten(1).T  # (C G, B)
-        kind = self.options.gramian or ("adapter" if self.options.cells else "features")
+        kind = self.own.gramian or ("adapter" if self.own.cells else "features")
         if kind == "adapter":
             left = left @ features  # (C G, D)
         products = (left @ left.T).double().view(num_columns, size, num_columns, size)
@@ -155,16 +151,9 @@ class GramianLayer(GradientLayer):
         """Return the weights of the rows; with `rescale` on the scale of a sum over the rows."""
         if self.name == "pcgrad":
             return pcgrad(gramian, present, self.orders)
-        if self.name == "cagrad":
-            weights = cagrad(gramian, present, self.options.c)
-        else:
-            weights = SOLVERS[self.name](gramian, present)
-        return weights * present.sum() if self.options.rescale else weights
+        options = {"c": self.own.c} if self.name == "cagrad" else {}
+        weights = SOLVERS[self.name](gramian, present, **options)
+        return weights * present.sum() if self.own.rescale else weights
 
 
-SOLVERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "upgrad": upgrad,
-    "mgda": mgda,
-    "imtl_g": imtl_g,
-    "aligned_mtl": aligned_mtl,
-}
+SOLVERS = {s.__name__: s for s in (upgrad, mgda, cagrad, imtl_g, aligned_mtl)}

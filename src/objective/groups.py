@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from src.objective.batch import Batch, TrainTables, cells
-from src.objective.layer import Layer, TaskLayer
+from src.objective.layer import Layer, TableLayer
 from src.objective.options import ObjectiveOptions
 
 
@@ -23,55 +23,45 @@ def group_means(
     return total / torch.where(size > 0, size, 1.0), size
 
 
-def environments(tables: TrainTables) -> Tensor:
-    """Return the attribute value of each group, (T, G); an environment in the sense of IRM."""
-    values = torch.zeros_like(tables.group_counts)
-    for task, (groups, classes) in enumerate(zip(tables.num_groups, tables.layout.num_classes)):
-        values[task] = torch.arange(values.shape[1], device=values.device) % (groups // classes)
-    return values
+def environments(batch: Batch, tables: TrainTables) -> Tensor:
+    """Return the attribute value of each example and task, (B, T); -1 = unknown.
+
+    An attribute value is an environment in the sense of IRM.
+    """
+    columns = zip(batch.groups.T, tables.num_groups, tables.layout.num_classes)
+    values = torch.stack([groups % (count // k) for groups, count, k in columns], 1)
+    return torch.where(batch.groups >= 0, values, -1)
 
 
-class GroupMean(TaskLayer):
+class GroupMean(TableLayer):
     """The mean over the groups that are present in the batch."""
 
-    def __init__(self, options: ObjectiveOptions, tables: TrainTables, tasks: list[str]):
-        super().__init__(options, tables, tasks)
-        self.size = tables.group_counts.shape[1]
+    def forward(self, losses: Tensor, weights: Tensor | None, batch: Batch) -> Tensor:
+        size = self.tables.group_counts.shape[1]
+        means, sizes = group_means(losses, weights, self.levels(batch), size)  # (T, G)
+        return means.sum(1) / (sizes > 0).sum(1).clamp(min=1)
 
     def levels(self, batch: Batch) -> Tensor:
         return batch.groups
-
-    def forward(self, losses: Tensor, weights: Tensor | None, batch: Batch) -> Tensor:
-        means, sizes = group_means(losses, weights, self.levels(batch), self.size)  # (T, G)
-        return means.sum(1) / (sizes > 0).sum(1).clamp(min=1)
 
 
 class EnvironmentMean(GroupMean):
     """The mean over the attribute values that are present in the batch, as in IRM and V-REx."""
 
-    def __init__(self, options: ObjectiveOptions, tables: TrainTables, tasks: list[str]):
-        super().__init__(options, tables, tasks)
-        self.register_buffer("values", environments(tables), persistent=False)
-
     def levels(self, batch: Batch) -> Tensor:
-        return environment_of(batch, self.values)
+        return environments(batch, self.tables)
 
 
-def environment_of(batch: Batch, values: Tensor) -> Tensor:
-    """Return the attribute value of each example and task, (B, T); -1 = unknown."""
-    found = values.gather(1, batch.groups.clamp(min=0).T).T
-    return torch.where(batch.groups >= 0, found, -1)
-
-
-class WorstGroup(GroupMean):
+class WorstGroup(TableLayer):
     """The loss of the worst group of the batch: group DRO with an infinite step size."""
 
     def forward(self, losses: Tensor, weights: Tensor | None, batch: Batch) -> Tensor:
-        means, sizes = group_means(losses, weights, batch.groups, self.size)
+        size = self.tables.group_counts.shape[1]
+        means, sizes = group_means(losses, weights, batch.groups, size)
         return torch.where(sizes > 0, means, -torch.inf).amax(1).clamp(min=0)
 
 
-class GroupDRO(TaskLayer):
+class GroupDRO(TableLayer):
     """Group DRO (Sagawa et al. 2020, algorithm 1): S_t = sum_g q_tg L_tg.
 
     The group weights q follow the losses: q_g <- q_g exp(eta A_g), normalised, with A_g = L_g +
@@ -86,32 +76,30 @@ class GroupDRO(TaskLayer):
     attract all weight; S_t stays the same.
     """
 
-    def __init__(self, options: ObjectiveOptions, tables: TrainTables, tasks: list[str]):
-        super().__init__(options, tables, tasks)
-        self.options = options.dro
+    def __init__(self, options: ObjectiveOptions, tables: TrainTables):
+        super().__init__(options, tables)
+        self.dro = options.dro
         counts = tables.group_counts  # (T, G)
         exists = counts > 0
         size = exists.sum(1, keepdim=True) if self._per_task else exists.sum()
-        self.register_buffer("exists", exists, persistent=False)
-        self.register_buffer("root", counts.clamp(min=1).sqrt(), persistent=False)
-        self.register_buffer("adjustment", self.options.adjustment * exists)  # C (T, G)
+        self.exists, self.root = exists, counts.clamp(min=1).sqrt()
+        self.register_buffer("adjustment", self.dro.adjustment * exists)  # C (T, G)
         self.add_state("log_q", torch.where(exists, -torch.log(size.float()), -torch.inf))
-        self.history = GroupHistory(counts.shape, self.options.gamma)
-        self.register_buffer("reference", tables.reference, persistent=False)
+        self.history = GroupHistory(counts.shape, self.dro.gamma)
 
     def forward(self, losses: Tensor, weights: Tensor | None, batch: Batch) -> Tensor:
         means, sizes = group_means(losses, weights, batch.groups, self.log_q.shape[1])  # (T, G)
-        if self.options.automatic_adjustment:
+        if self.dro.automatic_adjustment:
             self.history(means.detach(), sizes > 0)
         # The authors add C/sqrt(n) only if all C are positive.
         positive = ((self.adjustment > 0) | ~self.exists).all()
         signal = means.detach() + torch.where(positive, self.adjustment / self.root, 0.0)
-        if self.reference is not None:
-            signal = signal - torch.where(sizes > 0, self.reference, 0.0)
-        if self.options.normalize:
+        if self.tables.reference is not None:
+            signal = signal - torch.where(sizes > 0, self.tables.reference, 0.0)
+        if self.dro.normalize:
             total = signal.sum(1, keepdim=True) if self._per_task else signal.sum()
             signal = signal / total.clamp(min=1e-12)
-        log_q = self.log_q + self.options.eta * signal
+        log_q = self.log_q + self.dro.eta * signal
         total = log_q.logsumexp(1, keepdim=True) if self._per_task else log_q.logsumexp((0, 1))
         q = self.propose("log_q", log_q - total).exp()
         scale = 1 if self._per_task else len(q)
@@ -119,25 +107,21 @@ class GroupDRO(TaskLayer):
 
     @property
     def _per_task(self) -> bool:
-        return self.options.scope == "per_task"
-
-    def commit(self, finite: Tensor) -> None:
-        super().commit(finite)
-        self.history.commit(finite)
+        return self.dro.scope == "per_task"
 
     def end_epoch(self, val_losses: Tensor) -> None:
         """Set C to the generalisation gap: (validation loss - mean train loss) sqrt(n)."""
-        if self.options.automatic_adjustment:
+        if self.dro.automatic_adjustment:
             gap = (val_losses.to(self.root) - self.history.means) * self.root
             self.adjustment.copy_(torch.where(self.exists & torch.isfinite(gap), gap, 0.0))
 
     @property
     def log_names(self) -> list[str]:
-        pairs = zip(self.tasks, self.num_groups)
+        pairs = zip(self.tables.tasks, self.tables.num_groups)
         return [f"{task}/q{group}" for task, groups in pairs for group in range(groups)]
 
     def logged(self) -> Tensor:
-        rows = zip(self.log_q_proposed.exp(), self.num_groups)
+        rows = zip(self.log_q_proposed.exp(), self.tables.num_groups)
         return torch.cat([q[:groups] for q, groups in rows])
 
 
@@ -157,35 +141,29 @@ class GroupHistory(Layer):
         return self.propose("means", torch.where(present, moved, self.means))
 
 
-class CVaRGroups(TaskLayer):
+class CVaRGroups(TableLayer):
     """CVaR over groups (`btl` in the code of Sagawa et al. 2020).
 
     The groups with the largest mean losses, down to a share alpha of all train examples, weigh
     pi_g / alpha; the last of them gets what is missing to 1.
     """
 
-    def __init__(self, options: ObjectiveOptions, tables: TrainTables, tasks: list[str]):
-        super().__init__(options, tables, tasks)
-        self.options = options.cvar_groups
-        counts = tables.group_counts
-        shares = counts / counts.sum(1, keepdim=True)
-        self.register_buffer("shares", shares.float(), persistent=False)  # pi (T, G)
-        shift = self.options.adjustment / counts.clamp(min=1).sqrt()
-        self.register_buffer("shift", shift, persistent=False)
-        self.history = GroupHistory(counts.shape, self.options.gamma)
+    def __init__(self, options: ObjectiveOptions, tables: TrainTables):
+        super().__init__(options, tables)
+        self.cvar, counts = options.cvar_groups, tables.group_counts
+        self.shares = (counts / counts.sum(1, keepdim=True)).float()  # pi (T, G)
+        self.shift = self.cvar.adjustment / counts.clamp(min=1).sqrt()
+        self.history = GroupHistory(counts.shape, self.cvar.gamma)
 
     def forward(self, losses: Tensor, weights: Tensor | None, batch: Batch) -> Tensor:
         means, sizes = group_means(losses, weights, batch.groups, self.shares.shape[1])
         ranks = self.history(means.detach(), sizes > 0) + self.shift
         ranks = torch.where(self.shares > 0, ranks, -torch.inf)
         order = ranks.argsort(dim=1, descending=True, stable=True)
-        share = self.shares.gather(1, order) / self.options.alpha
+        share = self.shares.gather(1, order) / self.cvar.alpha
         taken = share.cumsum(1) - share  # by the groups before
         sorted_weights = torch.minimum(share, (1 - taken).clamp(min=0))
         q = torch.zeros_like(share).scatter(1, order, sorted_weights)
-        least = self.options.minimum_weight
+        least = self.cvar.minimum_weight
         q = least * self.shares + (1 - least) * q
         return (q * means).sum(1)
-
-    def commit(self, finite: Tensor) -> None:
-        self.history.commit(finite)

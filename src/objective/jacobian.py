@@ -27,9 +27,9 @@ class JacobianLayer(GradientLayer):
     sum of the gradients, as each task has rows of its own there.
     """
 
-    def __init__(self, options: ObjectiveOptions, tables: TrainTables, tasks: list[str]):
-        super().__init__(options, tables, tasks)
-        self.aggregator = make_aggregator(self.options, len(tasks))
+    def __init__(self, options: ObjectiveOptions, tables: TrainTables):
+        super().__init__(options, tables)
+        self.aggregator = make_aggregator(options.torchjd, len(tables.tasks))
         self.networks: tuple[Network, ...] = ()  # a tuple keeps its weights out of this module
         self.entropy = 0
 
@@ -68,11 +68,11 @@ class JacobianLayer(GradientLayer):
         self.measure(jacobian @ jacobian.T)
         if not torch.isfinite(jacobian).all():
             return jacobian.sum(0)  # the step is skipped
-        if self.options.aggregator not in FIXED_ROWS:
+        if self.own.aggregator not in FIXED_ROWS:
             jacobian = jacobian[jacobian.any(1)]  # tasks with a label in the batch
         if not len(jacobian):
             return jacobian.sum(0)
-        rescale = self.options.rescale and self.options.aggregator in OF_MEANS
+        rescale = self.own.rescale and self.own.aggregator in OF_MEANS
         # PCGrad and GradVac draw an order of the tasks on the CPU, also for a network on a GPU.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.entropy)

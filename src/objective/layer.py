@@ -8,7 +8,7 @@ from src.objective.options import ObjectiveOptions
 
 
 class Layer(nn.Module):
-    """A layer whose running state is changed in two phases.
+    """A layer whose running state is changed in two phases; its children may be layers, too.
 
     A forward pass reads the state, and writes the new one with `propose`. After the optimizer step
     `commit` takes it over, if the step was finite. So one bad batch does not spoil the state. State
@@ -17,32 +17,45 @@ class Layer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._proposed: list[str] = []
+        self._proposed: set[str] = set()  # since the last commit
 
     def add_state(self, name: str, value: Tensor) -> None:
         """Register the state tensor `self.<name>`."""
         self.register_buffer(name, value)
         self.register_buffer(f"{name}_proposed", value.clone(), persistent=False)
-        self._proposed.append(name)
 
     def propose(self, name: str, value: Tensor) -> Tensor:
         """Note the new value of a state tensor, and return it without gradient."""
+        self._proposed.add(name)
         return getattr(self, f"{name}_proposed").copy_(value.detach())
+
+    def sublayers(self) -> list["Layer"]:
+        """Return the layers that this one consists of."""
+        return [module for module in self.children() if isinstance(module, Layer)]
 
     def commit(self, finite: Tensor) -> None:
         """Take over the proposed state where `finite` (0-dim bool) is true."""
         for name in self._proposed:
             state = getattr(self, name)
             state.copy_(torch.where(finite, getattr(self, f"{name}_proposed"), state))
+        self._proposed.clear()
+        for layer in self.sublayers():
+            layer.commit(finite)
 
     def start_epoch(self, epoch: int) -> None:
         """Prepare for an epoch (from 1)."""
+        for layer in self.sublayers():
+            layer.start_epoch(epoch)
 
     def draw(self, seed: int, step: int) -> None:
         """Draw the random numbers of a step (from 0) into fixed tensors."""
+        for layer in self.sublayers():
+            layer.draw(seed, step)
 
     def end_epoch(self, val_losses: Tensor) -> None:
         """Use the validation loss of each task's groups, (T, G); NaN for an empty group."""
+        for layer in self.sublayers():
+            layer.end_epoch(val_losses)
 
     @property
     def log_names(self) -> list[str]:
@@ -54,13 +67,17 @@ class Layer(nn.Module):
         return torch.empty(0)
 
 
-class TaskLayer(Layer):
-    """Layer 2, called as (losses (B, T), weights (B, T) or None for all 1, batch) -> S (T,)."""
+class TableLayer(Layer):
+    """A layer that knows the train split.
 
-    def __init__(self, options: ObjectiveOptions, tables: TrainTables, tasks: list[str]):
+    Losses, shifts and weights of examples are called with the batch, penalties with losses (B, T)
+    and the batch. Layers of tasks are called with losses (B, T), weights (B, T) or None for all 1,
+    and the batch; they return S (T,).
+    """
+
+    def __init__(self, options: ObjectiveOptions, tables: TrainTables):
         super().__init__()
-        self.tasks, self.num_groups = tasks, tables.num_groups
-        self.all_labelled = tables.all_labelled
+        self.options, self.tables = options, tables
 
 
 class AcrossLayer(Layer):
@@ -75,7 +92,7 @@ class AcrossLayer(Layer):
 
     def __init__(self, options: ObjectiveOptions, weights: list[float], alpha: float):
         super().__init__()
-        self.num_tasks = len(weights)
+        self.options, self.num_tasks = options, len(weights)
 
     def observe(self, scalars: Tensor, finite: Tensor) -> None:
         """Use S (T,) of the same batch after the optimizer step, if the step was finite."""

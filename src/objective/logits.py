@@ -92,10 +92,6 @@ class LogitLayout:
                 tables.append(own.softmax(1))
         return tables
 
-    def true_probability(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the probability of the true class, (B, T); arbitrary where the label is -1."""
-        return torch.exp(-self.losses(logits, labels))
-
     def residuals(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the derivative of each example's losses by its logits, (B, C).
 
@@ -109,11 +105,3 @@ class LogitLayout:
             else:
                 parts.append(own.softmax(1) - one_hot(target, own.shape[1]).float())
         return torch.cat(parts, 1)
-
-    def predictions(self, logits: Tensor) -> Tensor:
-        """Return the predicted class of each task, (B, T) int64; a binary logit of 0 is class 0."""
-        columns = []
-        for place in self.columns:
-            own = logits[:, place]
-            columns.append((own[:, 0] > 0).long() if own.shape[1] == 1 else own.argmax(1))
-        return torch.stack(columns, 1)

@@ -4,26 +4,26 @@ import torch
 from torch import Tensor
 
 from src.objective.batch import Batch, TrainTables, cells
-from src.objective.groups import environment_of, environments, group_means
-from src.objective.layer import Layer
+from src.objective.groups import environments, group_means
+from src.objective.layer import TableLayer
 from src.objective.options import IRMOptions, ObjectiveOptions, RExOptions
 
 
-class Penalty(Layer):
+class Penalty(TableLayer):
     """A penalty whose strength is 1 for the first steps."""
 
-    def __init__(self, options: IRMOptions | RExOptions, tables: TrainTables):
-        super().__init__()
-        self.options, self.layout = options, tables.layout
-        self.register_buffer("values", environments(tables), persistent=False)
-        self.num_values = int(self.values.max()) + 1
+    def __init__(self, options: ObjectiveOptions, tables: TrainTables):
+        super().__init__(options, tables)
+        sizes = zip(tables.num_groups, tables.layout.num_classes)
+        self.num_values = max(groups // classes for groups, classes in sizes)  # A
         self.add_state("step", torch.zeros((), dtype=torch.int64))
 
     def forward(self, losses: Tensor, batch: Batch) -> Tensor:
         """Return the scalar penalty for losses (B, T)."""
         self.propose("step", self.step + 1)
-        strength = torch.where(self.step < self.options.anneal_steps, 1.0, self.options.strength)
-        return strength * self.of_tasks(losses, environment_of(batch, self.values), batch).sum()
+        own: IRMOptions | RExOptions = getattr(self.options, self.options.penalty)
+        strength = torch.where(self.step < own.anneal_steps, 1.0, own.strength)
+        return strength * self.of_tasks(losses, environments(batch, self.tables), batch).sum()
 
     def of_tasks(self, losses: Tensor, values: Tensor, batch: Batch) -> Tensor:
         """Return the penalty of each task, (T,)."""
@@ -39,12 +39,10 @@ class IRM(Penalty):
     no bias (and can be negative). An environment with one row does not count.
     """
 
-    def __init__(self, options: ObjectiveOptions, tables: TrainTables):
-        super().__init__(options.irm, tables)
-
     def of_tasks(self, losses: Tensor, values: Tensor, batch: Batch) -> Tensor:
-        products = self.layout.residuals(batch.logits, batch.labels) * batch.logits.float()
-        slopes = torch.stack([products[:, place].sum(1) for place in self.layout.columns], 1)
+        layout = self.tables.layout
+        products = layout.residuals(batch.logits, batch.labels) * batch.logits.float()
+        slopes = torch.stack([products[:, place].sum(1) for place in layout.columns], 1)
         members = cells(values, self.num_values)  # (B, T, A)
         odd = (members.cumsum(0) % 2 == 0) * members  # every second row of an environment
         halves = []
@@ -57,9 +55,6 @@ class IRM(Penalty):
 
 class REx(Penalty):
     """V-REx (Krueger et al. 2021): the variance of the environments' mean losses."""
-
-    def __init__(self, options: ObjectiveOptions, tables: TrainTables):
-        super().__init__(options.rex, tables)
 
     def of_tasks(self, losses: Tensor, values: Tensor, batch: Batch) -> Tensor:
         means, sizes = group_means(losses, None, values, self.num_values)  # (T, A)

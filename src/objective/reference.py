@@ -12,9 +12,7 @@ from src.objective.groups import group_means
 from src.objective.logits import LogitLayout
 
 
-def reference_losses(
-    paths: Sequence[str], tables: TrainTables, tasks: Sequence[str], rows: str
-) -> Tensor:
+def reference_losses(paths: Sequence[str], tables: TrainTables, rows: str) -> Tensor:
     """Return the mean loss of each task's groups on train, (T, G); 0 for an empty group.
 
     Args:
@@ -33,7 +31,7 @@ def reference_losses(
                 f"test.py --log_dir RUN --ckpt_num last --split train"
             )
     columns = []
-    for number, task in enumerate(tasks):
+    for number, task in enumerate(tables.tasks):
         own = next((logits for logits in saved if task in logits.tasks), None)
         if own is None:
             raise UserError(f"{where}: none of the files has the task {task}")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from src.methods.found_groups import GroupLabels
 
 Forward = Callable[[Tensor], Tensor]  # images (B, 3, H, W) to logits (B, C)
+Loss = tuple[Tensor, Tensor]  # the scalar to minimise, and the numbers for the log
 
 
 class Method(Layer):
@@ -26,7 +27,6 @@ class Method(Layer):
     Args:
         options: the method's own, see src/methods/options.py.
         tables: labels and groups of the train split.
-        tasks: names of the tasks, for the log.
         batch_size: as configured.
         resolution: (height, width) of the images.
 
@@ -39,15 +39,10 @@ class Method(Layer):
     parts, captured, whole_batches = 1, True, False
 
     def __init__(
-        self,
-        options: object,
-        tables: TrainTables,
-        tasks: Sequence[str],
-        batch_size: int,
-        resolution: Sequence[int],
+        self, options: object, tables: TrainTables, batch_size: int, resolution: Sequence[int]
     ):
         super().__init__()
-        self.options, self.tables, self.tasks = options, tables, list(tasks)
+        self.options, self.tables = options, tables
         self.batch_size, self.resolution = batch_size, tuple(resolution)
 
     @classmethod
@@ -73,16 +68,13 @@ class Method(Layer):
     def draw(self, seed: int, step: int, size: int) -> None:
         """Draw the random numbers of a step into fixed tensors, for a batch of `size` rows."""
 
-    def loss(
-        self, network: Forward, objective: Objective, images: Tensor, positions: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the scalar to minimise, and the numbers for the log.
+    def loss(self, network: Forward, objective: Objective, images: Tensor, rows: Tensor) -> Loss:
+        """Return the loss of images (B, 3, H, W), which are `rows` (B,) of the train split.
 
         Args:
             network: in the run's precision.
-            positions: (B,) rows of the train split.
         """
-        return objective(self.tables.batch(network(images), positions))
+        return objective(self.tables.batch(network(images), rows))
 
 
 def shared_buffer(size: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -31,7 +31,7 @@ def test_20_steps_equal_a_naive_implementation():
     x = torch.randn(40, 3, generator=generator)
     labels = torch.randint(0, 2, (40,), generator=generator)
     tables = make_tables(labels[:, None].tolist())
-    method, objective = LfF(LffOptions(), tables, ["t"], 10, (1, 1)), make_objective(tables)
+    method, objective = LfF(LffOptions(), tables, 10, (1, 1)), make_objective(tables)
     start = torch.randn(2, 3, generator=generator)  # debiased, biased
     ours, naive = start.clone().requires_grad_(), start.clone().requires_grad_()
     state = [[None] * 40, [None] * 40]
@@ -52,7 +52,7 @@ def test_20_steps_equal_a_naive_implementation():
 
 def test_a_step_that_is_not_finite_leaves_the_means():
     tables = make_tables([[0], [1]])
-    method, objective = LfF(LffOptions(), tables, ["t"], 2, (1, 1)), make_objective(tables)
+    method, objective = LfF(LffOptions(), tables, 2, (1, 1)), make_objective(tables)
     logits = torch.tensor([[[float("nan")], [1.0]], [[1.0], [2.0]]])
     method.loss(lambda batch: logits, objective, torch.zeros(2), torch.arange(2))
     method.commit(torch.tensor(False))

@@ -28,7 +28,7 @@ def bce(logit: float, label: int) -> float:
 
 def test_mixup_blends_images_and_losses():
     tables = make_tables([[0], [1], [1]])
-    method = Mixup(MixupOptions(), tables, ["t"], 3, (4, 4))
+    method = Mixup(MixupOptions(), tables, 3, (4, 4))
     method.share[:3] = torch.tensor([0.75, 0.5, 1.0])
     method.others[:3] = torch.tensor([1, 2, 0])
     total, _ = method.loss(
@@ -45,7 +45,7 @@ def test_mixup_blends_images_and_losses():
 
 def test_mixup_draws_are_a_function_of_seed_and_step():
     tables = make_tables([[0]] * 8)
-    one, other = (Mixup(MixupOptions(), tables, ["t"], 8, (4, 4)) for _ in range(2))
+    one, other = (Mixup(MixupOptions(), tables, 8, (4, 4)) for _ in range(2))
     np.random.seed(1)
     one.draw(3, 7, 8)
     other.draw(3, 6, 8)
@@ -53,7 +53,7 @@ def test_mixup_draws_are_a_function_of_seed_and_step():
     other.draw(3, 7, 8)
     assert torch.equal(one.share, other.share) and torch.equal(one.others, other.others)
     assert sorted(one.others[:8].tolist()) == [*range(8)]
-    per_batch = Mixup(MixupOptions(per="batch"), tables, ["t"], 8, (4, 4))
+    per_batch = Mixup(MixupOptions(per="batch"), tables, 8, (4, 4))
     per_batch.draw(3, 7, 8)
     assert len(set(per_batch.share[:8].tolist())) == 1
 
@@ -61,7 +61,7 @@ def test_mixup_draws_are_a_function_of_seed_and_step():
 def test_a_share_of_1_is_plain_erm():
     tables = make_tables([[0], [1]])
     objective, images = make_objective(tables), images_of(1.0, 3.0)
-    method = Mixup(MixupOptions(), tables, ["t"], 2, (4, 4))
+    method = Mixup(MixupOptions(), tables, 2, (4, 4))
     method.share.fill_(1.0)
     method.others[:2] = torch.tensor([1, 0])
     total, _ = method.loss(mean_pixel, objective, images, torch.arange(2))
@@ -70,7 +70,7 @@ def test_a_share_of_1_is_plain_erm():
 
 def test_cutmix_pastes_a_rectangle_and_counts_its_area():
     tables = make_tables([[0], [1]], groups=[[0], [3]])
-    method = Lisa(LisaOptions(), tables, ["t"], 2, (4, 4))
+    method = Lisa(LisaOptions(), tables, 2, (4, 4))
     method.mask[1:3, 0:2] = True  # 4 of 16 pixels
     method.share.fill_(0.75)
     total, _ = method.loss(
@@ -87,7 +87,7 @@ def test_a_drawn_rectangle_lies_in_the_image(seed):
 
 def test_the_share_of_cutmix_is_the_exact_area():
     tables = make_tables([[0], [1]], groups=[[0], [3]])
-    method = Lisa(LisaOptions(), tables, ["t"], 4, (8, 8))
+    method = Lisa(LisaOptions(), tables, 4, (8, 8))
     for step in range(20):
         method.draw(0, step, 4)
         assert method.share[0].item() == pytest.approx(1 - method.mask.float().mean().item())

@@ -56,7 +56,7 @@ def test_lisa_equals_a_naive_implementation(mix):
     groups = torch.arange(40) % 4
     images, labels = torch.randn(40, 3, 4, 5, generator=generator), groups // 2
     tables = make_tables(labels[:, None].tolist(), groups[:, None].tolist())
-    method = Lisa(LisaOptions(mix=mix, alpha=2.0), tables, ["t"], 8, (4, 5))
+    method = Lisa(LisaOptions(mix=mix, alpha=2.0), tables, 8, (4, 5))
     objective = make_objective(tables)
     batches = method.schedule(IndexPlan(np.arange(40)), 7).batches(7, 1, 8)
     start = torch.randn(60, generator=generator)

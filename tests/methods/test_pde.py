@@ -17,8 +17,9 @@ def pde(groups: np.ndarray, **options) -> PDE:
     """PDE for tasks of four groups each; groups (N, T)."""
     tasks = groups.shape[1]
     labels, groups = torch.from_numpy(groups // 2), torch.from_numpy(groups)
-    tables = TrainTables(LogitLayout([2] * tasks), labels, groups, [4] * tasks)
-    return PDE(PdeOptions(**options), tables, [f"t{task}" for task in range(tasks)], 8, (4, 4))
+    names = [f"t{task}" for task in range(tasks)]
+    tables = TrainTables(LogitLayout([2] * tasks), labels, groups, [4] * tasks, names)
+    return PDE(PdeOptions(**options), tables, 8, (4, 4))
 
 
 # 40 women without, 20 men without, 10 women with, 4 men with the label.

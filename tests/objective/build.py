@@ -19,15 +19,14 @@ def make_tables(
     g = y if groups is None else torch.tensor(groups)
     layout = LogitLayout(classes or [2] * y.shape[1])
     sizes = [k if groups is None else 2 * k for k in layout.num_classes]
-    return TrainTables(layout, y, g, sizes)
+    return TrainTables(layout, y, g, sizes, [f"t{task}" for task in range(y.shape[1])])
 
 
 def make_objective(
     tables: TrainTables, task_weights: list[float] | None = None, **options: Any
 ) -> Objective:
-    tasks = [f"t{task}" for task in range(tables.num_tasks)]
     chosen = ObjectiveOptions(**{"across": "static", **options})
-    return Objective(chosen, tables, tasks, task_weights or [1.0] * len(tasks), 0.5)
+    return Objective(chosen, tables, task_weights or [1.0] * len(tables.tasks), 0.5)
 
 
 def whole_batch(tables: TrainTables, logits: list[list[float]] | Tensor) -> Batch:

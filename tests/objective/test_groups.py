@@ -23,7 +23,7 @@ def tables_of(*counts: list[int]):
 
 def dro(*counts: list[int], **options) -> GroupDRO:
     chosen = ObjectiveOptions(dro=GroupDROOptions(**options))
-    return GroupDRO(chosen, tables_of(*counts), [f"t{task}" for task in range(len(counts))])
+    return GroupDRO(chosen, tables_of(*counts))
 
 
 def step(layer: GroupDRO, *means: list[float], finite: bool = True) -> list[float]:
@@ -136,7 +136,6 @@ def test_20_steps_equal_a_naive_implementation():
     layer = GroupDRO(
         ObjectiveOptions(dro=GroupDROOptions(eta=0.1)),
         make_tables(y[:, None].tolist(), groups=groups[:, None].tolist()),
-        ["t"],
     )
     weights = [0.25] * 4
     for _ in range(20):

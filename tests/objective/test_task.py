@@ -23,7 +23,7 @@ from tests.objective.test_groups import COUNTS, LOSSES, step, tables_of
 def scalar(name: str, losses: list[float], labels=None, **options) -> float:
     """The scalar of one task whose examples have these losses."""
     tables = make_tables([[0]] * len(losses) if labels is None else labels)
-    layer = TASK_LAYERS[name](ObjectiveOptions(**options), tables, ["t"])
+    layer = TASK_LAYERS[name](ObjectiveOptions(**options), tables)
     batch = whole_batch(tables, torch.zeros(len(losses), 1))
     return layer(torch.tensor(losses)[:, None], None, batch).item()
 
@@ -39,7 +39,7 @@ def test_cvar_is_the_mean_of_the_largest_share():
 def test_cvar_over_examples_ranks_their_sums_over_tasks():
     tables = make_tables([[0, 0]] * 3)
     layer = TASK_LAYERS["cvar"](
-        ObjectiveOptions(cvar=CVaROptions(alpha=1 / 3, unit="example")), tables, ["a", "b"]
+        ObjectiveOptions(cvar=CVaROptions(alpha=1 / 3, unit="example")), tables
     )
     losses = torch.tensor([[5.0, 0.0], [3.0, 3.0], [0.0, 5.5]])
     batch = whole_batch(tables, torch.zeros(3, 2))
@@ -48,7 +48,7 @@ def test_cvar_over_examples_ranks_their_sums_over_tasks():
 
 def test_chi2_weighs_by_the_excess_over_eta():
     tables = make_tables([[0]] * 4)
-    layer = Chi2(ObjectiveOptions(chi2=Chi2Options(rho=0.5)), tables, ["t"])
+    layer = Chi2(ObjectiveOptions(chi2=Chi2Options(rho=0.5)), tables)
     losses = torch.tensor([[1.0], [2.0], [3.0], [4.0]], dtype=torch.float64)
     p = layer.worst_weights(losses, torch.ones(4, 1, dtype=torch.bool))[:, 0]
     assert p.tolist() == pytest.approx([0, 0.044658, 0.333333, 0.622008], abs=1e-6)
@@ -76,7 +76,7 @@ def test_unlabelled_examples_do_not_count(name):
 
 def test_cvar_over_groups_takes_the_worst_until_alpha_is_full():
     options = ObjectiveOptions(cvar_groups=CVaRGroupsOptions(alpha=0.2))
-    layer = CVaRGroups(options, tables_of(COUNTS), ["t"])
+    layer = CVaRGroups(options, tables_of(COUNTS))
     # Order 3, 2, 1: weights 0.042606, 0.702832 and the rest, 0.254562.
     assert step(layer, LOSSES) == pytest.approx([0.608737], abs=1e-6)
     # Ranks are running means: 0.9 * 2 + 0.1 * 0 keeps group 3 the worst one.
@@ -93,7 +93,7 @@ def test_irm_of_two_equal_halves_is_the_squared_slope():
     labels = [[y] for y in Y for _ in range(2)]
     tables = make_tables(labels, groups=[[2 * y] for (y,) in labels])
     batch = whole_batch(tables, F.repeat_interleave(2, 0))
-    layer = IRM(ObjectiveOptions(irm=IRMOptions(anneal_steps=1)), tables)
+    layer = IRM(ObjectiveOptions(penalty="irm", irm=IRMOptions(anneal_steps=1)), tables)
     assert layer(torch.zeros(6, 1), batch).item() == pytest.approx(0.071803, abs=1e-6)
     layer.commit(torch.tensor(True))
     assert layer(torch.zeros(6, 1), batch).item() == pytest.approx(7.1803, abs=1e-4)
@@ -104,7 +104,7 @@ def test_irm_leaves_out_an_environment_of_one_row():
     groups = [[2 * y] for (y,) in labels[:-1]] + [[3]]
     tables = make_tables(labels, groups=groups)
     batch = whole_batch(tables, torch.cat([F.repeat_interleave(2, 0), torch.tensor([[7.0]])]))
-    layer = IRM(ObjectiveOptions(), tables)
+    layer = IRM(ObjectiveOptions(penalty="irm"), tables)
     assert layer(torch.zeros(7, 1), batch).item() == pytest.approx(0.071803, abs=1e-6)
 
 
@@ -113,7 +113,7 @@ def test_irm_equals_the_gradient_of_a_dummy_scale():
     labels = torch.randint(0, 2, (12, 1), generator=generator)
     tables = make_tables(labels.tolist(), groups=(2 * labels).tolist())
     logits = torch.randn(12, 1, generator=generator)
-    layer = IRM(ObjectiveOptions(), tables)
+    layer = IRM(ObjectiveOptions(penalty="irm"), tables)
     slopes = []
     for rows in (slice(0, None, 2), slice(1, None, 2)):
         scale = torch.tensor(1.0, requires_grad=True)
@@ -128,6 +128,6 @@ def test_irm_equals_the_gradient_of_a_dummy_scale():
 def test_rex_is_the_variance_of_the_environments_losses():
     # Means 0.5 and 1.5: mean 1, variance 0.25, times 10.
     tables = make_tables([[0], [1], [0]], groups=[[0], [2], [1]])
-    layer = REx(ObjectiveOptions(rex=RExOptions(anneal_steps=0)), tables)
+    layer = REx(ObjectiveOptions(penalty="rex", rex=RExOptions(anneal_steps=0)), tables)
     losses = torch.tensor([[0.2], [0.8], [1.5]])
     assert layer(losses, whole_batch(tables, torch.zeros(3, 1))).item() == pytest.approx(2.5)
