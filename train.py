@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from src.data.dataset import Dataset
     from src.methods.found_groups import GroupLabels
+    from src.objective.batch import TrainTables
     from src.sampling.epochs import IndexPlan
     from src.training.distributed import Ranks
-    from src.training.loop import Settings
     from src.training.method import Method
 
 
@@ -128,13 +128,12 @@ def train(config: Config, run: Run) -> None:
     if config.method not in STAGED or config.stage is not None:
         train_network(config, run, dataset, groupings)
     else:
-        from src.config.stages import ConfiguredStages
         from src.methods.registry import GRAPHS
-        from src.methods.stages import run_graph
+        from src.methods.stages import Stages, run_graph
         from src.runs.provenance import record_data
 
         record_data(run, dataset)
-        stages = ConfiguredStages(config, run, dataset, groupings)
+        stages = Stages(config, run, dataset, groupings)
         run_graph(GRAPHS[config.method](stages), run)
 
 
@@ -147,107 +146,85 @@ def write_classes(run: Run, groupings: list[Grouping]) -> None:
 
 def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Grouping]) -> None:
     """Train one network: data, plan, network, objective, then the loop."""
-    import torch
-
-    from src.evaluation.logits import rows_identity
     from src.methods.found_groups import GroupLabels
     from src.methods.registry import IN_LOOP
-    from src.objective.batch import TrainTables
     from src.objective.compose import Objective
-    from src.objective.logits import LogitLayout
-    from src.objective.reference import reference_losses
     from src.runs.provenance import data_identity, describe_session, record_provenance
-    from src.sampling.plans import stack_labels
     from src.training.devices import choose_device, choose_precision
     from src.training.distributed import Ranks
     from src.training.loop import Trainer
     from src.training.validation import Validation
 
-    data, loader = config.dataset, config.dataloader
-    ranks = Ranks()
+    data, ranks = config.dataset, Ranks()
     device = choose_device(config.train.device, ranks.local)
     precision = choose_precision(config.train.precision, device)
-    tasks = [grouping.task for grouping in groupings]
-    layout = LogitLayout([grouping.num_classes for grouping in groupings])
-    kind, options = IN_LOOP[config.method], getattr(config, config.method or "", None)
-    labels = GroupLabels(dataset, groupings, **group_options(config))
-    group_labels = kind.data(labels, options)
-    dataset = group_labels.dataset
-    rows, val_rows = dataset.split("train"), dataset.split("val")
-    images = dataset.images("train", full_frame=data.data_augmentation)
-    own = labels.dataset
-    for warning in absent_classes(groupings, own.split("train"), own.table):
+    for warning in absent_classes(groupings, dataset.split("train"), dataset.table):
         if ranks.first:
             print(warning, flush=True)
+    kind, options = IN_LOOP[config.method], getattr(config, config.method or "", None)
+    labels = kind.data(GroupLabels(dataset, groupings, **group_options(config)), options)
+    dataset = labels.dataset
+    images = dataset.images("train", full_frame=data.data_augmentation)
 
-    plan = index_plan(config, group_labels)
-    on_train_only = labels.found is not None and "val" not in labels.found.environments
-    if config.objective.dro.automatic_adjustment and on_train_only and config.method != "ssa":
-        raise UserError(
-            "objective.dro.automatic_adjustment needs the same groups in validation, but "
-            f"{loader.found_groups} has those of train only: set it to false"
-        )
-    tables = TrainTables(
-        layout,
-        torch.from_numpy(stack_labels(rows, groupings)).to(device),
-        torch.from_numpy(group_labels.groups("train")).to(device),
-        [grouping.num_groups for grouping in group_labels.split("train")[1]],
-        tasks,
-    )
-    if config.objective.task == "dro" and config.objective.dro.reference is not None:
-        identity = rows_identity(rows.names, rows.codes)
-        tables.reference = reference_losses(config.objective.dro.reference, tables, identity)
-    method = kind(options, tables, loader.batch_size, data.target_resolution)
+    plan = index_plan(config, labels)
+    tables = train_tables(config, labels, groupings, device)
+    method = kind(options, tables, config.dataloader.batch_size, data.target_resolution)
     schedule = method.schedule(plan, config.seed)
     for note in schedule.notes:
         print(note, flush=True)
     if len(schedule.positions()) < 2:
         raise UserError("an epoch has fewer than 2 examples, and batch norm cannot train on one")
 
-    model = build_network(config, method, layout.width, ranks, device)
-    weights = data.task_weights or [1.0] * len(tasks)
+    model = build_network(config, method, tables.layout.width, ranks, device)
+    weights = data.task_weights or [1.0] * len(groupings)
     objective = Objective(config.objective, tables, weights, data.lbtw_alpha)
     validation = Validation(
-        *(run, dataset, *group_labels.split("val"), group_labels.has_groups("val")),
-        *(loader.eval_batch_size, device, precision, ranks),
+        *(run, dataset, *labels.split("val"), labels.has_groups("val")),
+        *(config.dataloader.eval_batch_size, device, precision, ranks),
     )
     identity = {
-        "train": data_identity(rows, images),
-        "val": data_identity(val_rows, validation.images),
+        "train": data_identity(dataset.split("train"), images),
+        "val": data_identity(dataset.split("val"), validation.images),
     }
     if ranks.first:
         record_provenance(run, identity, describe_session(device, precision, ranks.size))
     Trainer(
-        run,
-        model,
-        method,
-        objective,
-        schedule,
-        images,
-        validation,
-        loop_settings(config, device, precision),
-        finish=lambda: draw_task_weights(run, tasks, config.objective),
+        *(run, model, method, objective, schedule, images, validation),
+        *(config, device, precision),
+        finish=lambda: draw_task_weights(run, tables.tasks, config.objective),
         ranks=ranks,
     ).train()
 
 
-def loop_settings(config: Config, device: torch.device, precision: str) -> Settings:
-    """Return what the training loop needs of a configuration."""
-    from src.training.loop import Settings
+def train_tables(
+    config: Config, labels: GroupLabels, groupings: list[Grouping], device: torch.device
+) -> TrainTables:
+    """Return labels and groups of the train split on the device."""
+    import torch
 
-    left_out = {"log_dir", "num_devices", "tensorboard", "tracker", "device", "precision"}
-    return Settings(
-        **config.train.model_dump(exclude=left_out),
-        **config.optimizer.model_dump(exclude={"name"}),
-        optimizer=config.optimizer.name,
-        trackers=config.train.trackers,
-        device=device,
-        precision=precision,
-        seed=config.seed,
-        augment=config.dataset.data_augmentation,
-        batch_size=config.dataloader.batch_size,
-        device_cache=config.dataloader.device_cache,
+    from src.evaluation.logits import rows_identity
+    from src.objective import batch
+    from src.objective.logits import LogitLayout
+    from src.objective.reference import reference_losses
+    from src.sampling.plans import stack_labels
+
+    rows, dro, found = labels.dataset.split("train"), config.objective.dro, labels.found
+    if dro.automatic_adjustment and found is not None and "val" not in found.environments:
+        raise UserError(
+            "objective.dro.automatic_adjustment needs the same groups in validation, but "
+            f"{config.dataloader.found_groups} has those of train only: set it to false"
+        )
+    tables = batch.TrainTables(
+        LogitLayout([grouping.num_classes for grouping in groupings]),
+        torch.from_numpy(stack_labels(rows, groupings)).to(device),
+        torch.from_numpy(labels.groups("train")).to(device),
+        [grouping.num_groups for grouping in labels.split("train")[1]],
+        [grouping.task for grouping in groupings],
     )
+    if config.objective.task == "dro" and dro.reference is not None:
+        identity = rows_identity(rows.names, rows.codes)
+        tables.reference = reference_losses(dro.reference, tables, identity)
+    return tables
 
 
 def build_network(
@@ -285,15 +262,14 @@ def index_plan(config: Config, group_labels: GroupLabels) -> IndexPlan:
         own = group_labels.dataset.split("train")
         identity = rows_identity(own.names, own.codes)
         tasks = [grouping.task for grouping in groupings]
-        errors = load_error_set(expand(loader.error_set), rows.names, tasks, identity)
-        if not errors.errors.any():
+        errors, losses = load_error_set(expand(loader.error_set), rows.names, tasks, identity)
+        if not errors.any():
             print(
                 f"warning: {loader.error_set} holds no error, so this is plain ERM: lower "
                 f"exp.stage_1.train.total_epochs, or raise exp.stage_1.optimizer.weight_decay",
                 flush=True,
             )
-        join = loader.mtl_join_type
-        times = multiplicities(errors.errors, loader.lambda_up, join, errors.task_losses)
+        times = multiplicities(errors, loader.lambda_up, loader.mtl_join_type, losses)
     return make_plan(
         stack_labels(rows, groupings),
         group_labels.groups("train") if group_labels.has_groups("train") else None,

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -89,37 +90,11 @@ def make_trainer(
     **changes: Any,
 ) -> training.Trainer:
     """A trainer in `folder`; `hook` is called before each forward pass, `changes` are settings."""
-    run = Run(folder)
+    run, precision = Run(folder), changes.pop("precision", "fp32")
+    device, config = changes.pop("device", CPU), settings(**changes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         model = tiny_network(len(tasks), dropout)
-    device = changes.get("device", CPU)
-    settings = training.Settings(
-        **{
-            "seed": 0,
-            "optimizer": "sgd",
-            "lr": 0.1,
-            "weight_decay": 1e-3,
-            "momentum": 0.9,
-            "schedule": None,
-            "warmup_steps": 0,
-            "batch_size": 8,
-            "device_cache": False,
-            "total_epochs": EPOCHS,
-            "max_steps": None,
-            "device": CPU,
-            "precision": "fp32",
-            "augment": False,
-            "compile": False,
-            "cuda_graph": True,
-            "log_every_n_steps": 2,
-            "save_every_minutes": 10.0,
-            "val_every_n_epochs": 1,
-            "keep_ckpts": "all",
-            "trackers": [],
-            **changes,
-        }
-    )
     rng = np.random.default_rng(2)
     labels = rng.integers(0, 2, (NUM_TRAIN, len(tasks)), np.uint8).astype(np.int64)
     groups = 2 * labels + rng.integers(0, 2, (NUM_TRAIN, 1))
@@ -132,8 +107,7 @@ def make_trainer(
         tasks,
     )
     options = ObjectiveOptions(**{"across": "lbtw" if lbtw else "static", **(objective or {})})
-    chosen = method(method_options, tables, settings.batch_size, (6, 6))
-    plan = plan or IndexPlan(np.arange(NUM_TRAIN))
+    chosen = method(method_options, tables, config.dataloader.batch_size, (6, 6))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(4)
         model = chosen.wrap(model, lambda: tiny_network(len(tasks), dropout))
@@ -142,16 +116,34 @@ def make_trainer(
         model.to(device, memory_format=torch.channels_last),
         chosen,
         Objective(options, tables, weights or [1.0] * len(tasks), 0.5),
-        plans or chosen.schedule(plan, settings.seed),
-        MemoryImages(NUM_TRAIN, settings.augment),
+        plans or chosen.schedule(plan or IndexPlan(np.arange(NUM_TRAIN)), config.seed),
+        MemoryImages(NUM_TRAIN, config.dataset.data_augmentation),
         Validation(
             *(run, MemoryDataset(), MemoryDataset().split("val"), groupings, True),
-            *(8, device, settings.precision, Ranks()),
+            *(8, device, precision, Ranks()),
         ),
-        settings,
+        *(config, device, precision),
     )
     model.register_forward_pre_hook(lambda *_: hook(trainer))
     return trainer
+
+
+def settings(**changes: Any) -> SimpleNamespace:
+    """What the loop reads of a configuration; `changes` are keys of any section."""
+    sections = {
+        "optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 1e-3, "momentum": 0.9}
+        | {"schedule": None, "warmup_steps": 0},
+        "dataset": {"data_augmentation": False},
+        "dataloader": {"batch_size": 8, "device_cache": False},
+        "train": {"total_epochs": EPOCHS, "max_steps": None, "compile": False, "cuda_graph": True}
+        | {"log_every_n_steps": 2, "save_every_minutes": 10.0, "val_every_n_epochs": 1}
+        | {"keep_ckpts": "all", "trackers": []},
+    }
+    seed = changes.pop("seed", 0)
+    for key, value in changes.items():
+        next(values for values in sections.values() if key in values)[key] = value
+    parts = {name: SimpleNamespace(**values) for name, values in sections.items()}
+    return SimpleNamespace(seed=seed, **parts)
 
 
 def outcome(folder: Path) -> dict[str, Any]:

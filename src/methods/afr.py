@@ -22,13 +22,8 @@ from src.sampling.draws import train_share
 
 def graph(stages: Stages) -> Node:
     """Return AFR's graph: an ERM network on a share of train, its features, the head."""
-    options: AfrOptions = stages.options
-    first = stages.train(
-        "stage_1",
-        dataloader={"train_fraction": options.train_fraction},
-    )
-    exports = tuple(stages.export(first, split, features=True) for split in ("train", "val"))
-    return stages.head(first, lambda data: fit(data, options), exports, "linear")
+    share = {"train_fraction": stages.options.train_fraction}
+    return stages.head(stages.train("stage_1", dataloader=share), fit, ("train", "val"))
 
 
 def fit(data: HeadData, options: AfrOptions) -> Head:
@@ -92,6 +87,5 @@ def fit_task(
 def val_worst_groups(data: HeadData, task: int, heads: Tensor) -> list[float]:
     """Return validation's worst-group accuracy of each head (S, K, D + 1)."""
     x = data.features("val")
-    everything = np.arange(len(x))
     logits = torch.einsum("nd,skd->snk", x, heads[..., :-1]) + heads[:, None, :, -1]
-    return [data.worst_group(own.numpy(), task, "val", everything) for own in logits]
+    return [data.worst_group(own, task) for own in logits]

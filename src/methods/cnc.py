@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from src.evaluation.logits import load_logits, predictions
-from src.methods.found_groups import FoundGroups, identify, train_on_found_groups
+from src.methods.found_groups import FoundGroups, identify
 from src.methods.stages import Node, Stages
 from src.models.build import Network
 from src.objective.compose import Objective
@@ -35,8 +35,8 @@ def graph(stages: Stages) -> Node:
     """Return CnC's graph: stage 1, its predictions on train, stage 2."""
     first = stages.train("stage_1")
     logits = stages.export(first, "train")
-    return train_on_found_groups(
-        stages, (logits,), lambda _: predicted_classes(stages, first), own_step=True
+    return stages.train_on_found_groups(
+        (logits,), lambda _: predicted_classes(stages, first), own_step=True
     )
 
 

@@ -7,75 +7,62 @@ SubpopBench leaves batch norm in training mode, so that its statistics keep movi
 the best worst group on validation is kept.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from src.config.compose import stage_config
+from src.config.schema import Config
 from src.methods.heads import Head, HeadData, fit_each_task
 from src.methods.options import CrtOptions
 from src.methods.stages import Node, Stages
 from src.objective.example import level_weights
 from src.objective.options import LevelWeights
 from src.sampling.epochs import IndexPlan, Schedule
-from src.training.step import build_optimizer, cosine
+from src.training.step import build_optimizer, learning_rate
 
 
 def graph(stages: Stages) -> Node:
     """Return CRT's graph: an ERM network, its features, the head."""
-    options: CrtOptions = stages.options
-    settings = stages.stage_settings("stage_2")
+    config = stage_config(stages.config, "stage_2")
     first = stages.train("stage_1")
-    exports = tuple(stages.export(first, split, features=True) for split in ("train", "val"))
-    return stages.head(first, lambda data: fit(data, options, settings), exports, "linear")
+    return stages.head(first, lambda data, own: fit(data, own, config), ("train", "val"))
 
 
-def fit(data: HeadData, options: CrtOptions, settings: dict[str, Any]) -> Head:
-    """Fit one head per task, with the settings of `Stages.stage_settings`."""
+def fit(data: HeadData, options: CrtOptions, config: Config) -> Head:
+    """Fit one head per task, with the optimizer and steps of `config`."""
     generator = torch.Generator().manual_seed(data.seed)
     return fit_each_task(
-        data, lambda task: fit_task(data, task, options, settings, generator), "epoch"
+        data, lambda task: fit_task(data, task, options, config, generator), "epoch"
     )
 
 
 def fit_task(
-    data: HeadData,
-    task: int,
-    options: CrtOptions,
-    settings: dict[str, Any],
-    generator: torch.Generator,
+    data: HeadData, task: int, options: CrtOptions, config: Config, generator: torch.Generator
 ) -> tuple[tuple[Tensor, Tensor], int]:
     """Train the head of a task; return its K rows and the epoch that was kept."""
     table = data.groups("train") if options.balance == "group" else data.labels("train")
     levels, labels = table[:, task], data.labels("train")[:, task]
     rows = np.flatnonzero((levels >= 0) & (labels >= 0))
     counts = np.bincount(levels[rows])
-    weights = None
+    weights, plan = None, IndexPlan(rows, 1 / counts[levels[rows]])
     if options.kind == "reweight":
-        table = level_weights(torch.from_numpy(counts)[None], LevelWeights())[0]
-        weights = table[torch.from_numpy(levels.clip(min=0))]
-    plan = IndexPlan(rows, None if options.kind == "reweight" else 1 / counts[levels[rows]])
-    schedule = Schedule(((1, plan),))
+        own = level_weights(torch.from_numpy(counts)[None], LevelWeights())[0]
+        weights, plan = own[torch.from_numpy(levels.clip(min=0))], IndexPlan(rows)
     x, y = data.features("train"), torch.from_numpy(labels)
     layer = torch.nn.Linear(x.shape[1], data.layout.num_classes[task])
     bound = x.shape[1] ** -0.5
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.uniform_(-bound, bound, generator=generator)
-    lr, epochs, size = settings["lr"], settings["total_epochs"], settings["batch_size"]
-    optimizer = build_optimizer(
-        *(settings["name"], list(layer.parameters()), lr),
-        *(settings["weight_decay"], settings["momentum"]),
-    )
-    everything = np.arange(len(data.labels("val")))
+    optimizer = build_optimizer(config.optimizer, list(layer.parameters()))
+    schedule, size = Schedule(((1, plan),)), config.dataloader.batch_size
+    planned = schedule.total_steps(config.train.total_epochs, size)
+    total = min(planned, config.train.max_steps or planned)
     best, found, kept, step = -1.0, None, 0, 0
-    planned = schedule.total_steps(epochs, size)
-    total = min(planned, settings["max_steps"] or planned)
     for epoch in range(1, schedule.epoch_of(total, size) + 1):
         for batch in schedule.batches(data.seed, epoch, size)[: total - step]:
-            if settings["schedule"] is not None:
-                optimizer.param_groups[0]["lr"] = cosine(lr, step / planned)
+            optimizer.param_groups[0]["lr"] = learning_rate(config.optimizer, step, planned)
             step += 1
             positions = torch.from_numpy(batch)
             losses = torch.nn.functional.cross_entropy(
@@ -87,8 +74,7 @@ def fit_task(
             losses.mean().backward()
             optimizer.step()
         with torch.no_grad():
-            logits = layer(data.features("val")).numpy()
-        accuracy = data.worst_group(logits, task, "val", everything)
+            accuracy = data.worst_group(layer(data.features("val")), task)
         if accuracy > best:
             best, kept = accuracy, epoch
             found = (layer.weight.detach().clone(), layer.bias.detach().clone())

@@ -20,11 +20,8 @@ DFR_STREAM = 20
 
 def graph(stages: Stages) -> Node:
     """Return DFR's graph: an ERM network, its features, the head."""
-    options: DfrOptions = stages.options
-    first = stages.train("stage_1")
-    splits = {"val", options.fit}
-    exports = tuple(stages.export(first, split, features=True) for split in sorted(splits))
-    return stages.head(first, lambda data: fit(data, options), exports, "linear")
+    splits = sorted({"val", stages.options.fit})
+    return stages.head(stages.train("stage_1"), fit, splits)
 
 
 def fit(data: HeadData, options: DfrOptions) -> Head:
@@ -71,7 +68,7 @@ def choose_strength(
         weight, bias = regress(x, y, classes, strength, options, data.seed)
         logits = held_out @ weight.T + bias
         logits = logits[:, 0] if classes == 2 else logits
-        accuracies.append(data.worst_group(logits, task, "val", score))
+        accuracies.append(data.worst_group(logits, task, score))
     return STRENGTHS[int(np.argmax(accuracies))]
 
 

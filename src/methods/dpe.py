@@ -25,10 +25,7 @@ BATCH_SIZE, EPOCHS, LR, MOMENTUM = 256, 20, 1e-3, 0.9  # the authors'
 
 def graph(stages: Stages) -> Node:
     """Return DPE's graph: an ERM network, its features, the ensemble."""
-    options: DpeOptions = stages.options
-    first = stages.train("stage_1")
-    exports = (stages.export(first, "val", features=True),)
-    return stages.head(first, lambda data: fit(data, options), exports, "prototypes")
+    return stages.head(stages.train("stage_1"), fit, ["val"], kind="prototypes")
 
 
 def fit(data: HeadData, options: DpeOptions) -> Head:
@@ -69,19 +66,14 @@ def fit_task(
         best, found = -1.0, None
         for _ in range(EPOCHS):
             for batch in batches(rng.permutation(subset)):
-                loss = member_loss(
-                    rows[batch],
-                    torch.from_numpy(labels[batch]),
-                    (prototypes, scale),
-                    earlier,
-                    options,
-                )
+                y = torch.from_numpy(labels[batch])
+                loss = member_loss(rows[batch], y, (prototypes, scale), earlier, options)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
             with torch.no_grad():
-                logits = score(rows[select_rows], prototypes, scale).numpy()
-            accuracy = data.worst_group(logits, task, "val", select_rows)
+                logits = score(rows[select_rows], prototypes, scale)
+            accuracy = data.worst_group(logits, task, select_rows)
             if accuracy >= best:  # of equal epochs the last
                 best, found = accuracy, (prototypes.detach().clone(), scale.detach().clone())
         earlier.append(found[0])

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from src.evaluation.logits import load_logits
-from src.methods.found_groups import FoundGroups, identify, train_on_found_groups
+from src.methods.found_groups import FoundGroups, identify
 from src.methods.options import EiilOptions
 from src.methods.stages import Node, Stages
 from src.sampling.plans import stack_labels
@@ -27,7 +27,7 @@ def graph(stages: Stages) -> Node:
     """Return EIIL's graph: a reference network, its logits on train, environments, stage 2."""
     first = stages.train("stage_1", dataset={"subsample": False, "subsample_type": None})
     logits = stages.export(first, "train")
-    return train_on_found_groups(stages, (logits,), lambda _: find_environments(stages, first))
+    return stages.train_on_found_groups((logits,), lambda _: find_environments(stages, first))
 
 
 def find_environments(stages: Stages, first: Node) -> FoundGroups:

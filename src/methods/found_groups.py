@@ -5,7 +5,7 @@ a run the environments are columns `<task> environment`, so that samplers, objec
 selection handle them like any attribute.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from src.data.groupings import Grouping
 from src.data.table import Table
 from src.evaluation.logits import rows_identity
 from src.io import DAMAGE, UserError, atomic_path, load_arrays
-from src.methods.stages import Node, Stages
 from src.sampling.draws import known_share
 from src.sampling.plans import stack_groups
 
@@ -53,65 +52,55 @@ def save_found_groups(path: Path, tasks: Sequence[str], found: FoundGroups) -> N
         np.savez_compressed(file, **arrays)
 
 
-def train_on_found_groups(
-    stages: Stages,
-    inputs: tuple[Node, ...],
-    find: Callable[[Callable[[], int | None]], FoundGroups],
-    own_step: bool = False,
-) -> Node:
-    """Return stage 2, which trains on the groups that `find` returns.
-
-    Args:
-        find: called with `stop`, after `inputs` are made.
-        own_step: see `Stages.train`.
-    """
-    path = stages.run.path / "found_groups.npz"
-
-    def make(_: object, stop: Callable[[], int | None]) -> None:
-        save_found_groups(path, stages.tasks, find(stop))
-
-    found = Node(path.name, path.exists, make, inputs)
-    dataloader = {"found_groups": str(path)}
-    return stages.train("stage_2", (found,), own_step=own_step, dataloader=dataloader)
-
-
 def load_found_groups(path: Path, tasks: Sequence[str], dataset: Dataset) -> FoundGroups:
     """Read found groups, their columns in the order of `tasks`.
 
     Raises:
         UserError: the file is missing or damaged, or belongs to other examples or tasks.
     """
-    try:
-        arrays = load_arrays(path)
-        saved_tasks, sizes = arrays["tasks"].tolist(), arrays["sizes"].tolist()
-        splits = [split for split in ("train", "val") if split in arrays]
-        found = {split: arrays[split].astype(np.int64) for split in splits}
-        data = {split: str(arrays[f"data_{split}"]) for split in splits}
-        if "train" not in found or any(e.shape[1] != len(saved_tasks) for e in found.values()):
-            raise ValueError("its arrays do not fit together")
-    except FileNotFoundError as error:
-        raise UserError(f"found groups {path} are missing: train exp=eiil, xrm or ssa") from error
-    except (*DAMAGE, TypeError) as error:
-        raise UserError(
-            f"found groups {path} cannot be read ({error}): delete the file and train again"
-        ) from error
-    if sorted(saved_tasks) != sorted(tasks):
-        raise UserError(
-            f"found groups {path} are of the tasks {', '.join(saved_tasks)}, but the run trains "
-            f"{', '.join(tasks)}: use a file of the same tasks"
-        )
+    what, remedy = f"found groups {path}", "train exp=eiil, xrm or ssa"
+    arrays, order = load_columns(path, tasks, ["sizes", "train"], what, remedy)
+    splits = [split for split in ("train", "val") if split in arrays]
+    data = {split: str(arrays[f"data_{split}"]) for split in splits}
     for split in splits:
         if data[split] != identify(dataset, split):
             raise UserError(
-                f"found groups {path} were made from other data (the names or labels of {split} "
-                f"differ): use a file of the same data"
+                f"{what} were made from other data (the names or labels of {split} differ): use a "
+                f"file of the same data"
             )
-    order = [saved_tasks.index(task) for task in tasks]
-    return FoundGroups(
-        {split: environments[:, order] for split, environments in found.items()},
-        tuple(sizes[column] for column in order),
-        data,
-    )
+    environments = {split: arrays[split].astype(np.int64)[:, order] for split in splits}
+    return FoundGroups(environments, tuple(arrays["sizes"][order].tolist()), data)
+
+
+def load_columns(
+    path: Path, tasks: Sequence[str], names: Sequence[str], what: str, remedy: str
+) -> tuple[dict[str, np.ndarray], list[int]]:
+    """Read arrays with a column per task, and return them with the columns of `tasks`.
+
+    Args:
+        names: arrays that the file must have, besides `tasks`.
+        what: the file's name in messages.
+        remedy: how to make the file.
+
+    Raises:
+        UserError: the file is missing or damaged, or of other tasks.
+    """
+    try:
+        arrays = load_arrays(path)
+        lacking = {"tasks", *names} - arrays.keys()
+        if lacking:
+            raise ValueError(f"it has no {', '.join(sorted(lacking))}")
+        saved = arrays["tasks"].tolist()
+    except FileNotFoundError as error:
+        raise UserError(f"{what} is missing: {remedy}") from error
+    except DAMAGE as error:
+        raise UserError(f"{what} cannot be read ({error}): delete it, then {remedy}") from error
+    if sorted(saved) != sorted(tasks):
+        raise UserError(
+            f"{what} is of the tasks {', '.join(saved)}, but the run trains {', '.join(tasks)}: "
+            f"use a file of the same tasks, or {remedy}"
+        )
+    return arrays, [saved.index(task) for task in tasks]
 
 
 def with_environments(

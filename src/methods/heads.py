@@ -6,7 +6,7 @@ that other splits need no pass of the network where their features are at hand.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -14,14 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from src.evaluation.logits import (
-    Logits,
-    Source,
-    load_features,
-    load_logits,
-    predictions,
-    save_logits,
-)
+from src.evaluation.logits import Logits, load_features, load_logits, predictions, save_logits
 from src.evaluation.results import evaluate, evaluation_json
 from src.io import read_json, write_json
 from src.methods.found_groups import GroupLabels
@@ -33,12 +26,7 @@ from src.runs.provenance import Provenance
 from src.runs.selection import record_validation, scores
 from src.sampling.draws import stratified_halves
 from src.sampling.plans import stack_labels
-from src.training.checkpoints import (
-    link_checkpoint,
-    load_checkpoint,
-    model_hash,
-    save_checkpoint,
-)
+from src.training.checkpoints import link_checkpoint, load_checkpoint, model_hash, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -108,10 +96,13 @@ class HeadData:
             return torch.cat([torch.zeros_like(weight), weight]), torch.cat([bias * 0, bias])
         return weight.clone(), bias.clone()
 
-    def worst_group(self, logits: np.ndarray, task: int, split: str, rows: np.ndarray) -> float:
-        """Return the worst-group accuracy of logits, (n,) or (n, K), of some rows of a split."""
-        right = predictions(logits) == self.labels(split)[rows, task]
-        groups = self.groups(split)[rows, task]
+    def worst_group(
+        self, logits: np.ndarray | Tensor, task: int, rows: np.ndarray | None = None
+    ) -> float:
+        """Return the worst-group accuracy of logits (n,) or (n, K) of `rows` of validation."""
+        rows = np.arange(len(logits)) if rows is None else rows
+        right = predictions(np.asarray(logits)) == self.labels("val")[rows, task]
+        groups = self.groups("val")[rows, task]
         return min(right[groups == g].mean() for g in np.unique(groups[groups >= 0]))
 
 
@@ -156,12 +147,7 @@ def standardisation(features: Tensor) -> tuple[Tensor, Tensor]:
     return features.mean(0), torch.where(deviation > 0, deviation, 1.0)
 
 
-def write_head_run(
-    run: Run,
-    data: HeadData,
-    head: Head,
-    heartbeat: Heartbeat,
-) -> None:
+def write_head_run(run: Run, data: HeadData, head: Head, heartbeat: Heartbeat) -> None:
     """Write the run folder of a fitted head: checkpoint, validation, status.
 
     Validation leaves out the rows that the head was fitted on; if those are all rows, there is no
@@ -170,11 +156,9 @@ def write_head_run(
     base = load_checkpoint(data.run.checkpoint(data.epoch))["model"]
     state = {name: tensor for name, tensor in base.items() if name.startswith("backbone.")}
     state |= {f"head.{name}": tensor for name, tensor in head.module.state_dict().items()}
-    save_checkpoint(run.checkpoint(1), {"model": state, "epoch": 1, "batch": 0, "step": 1})
-    link_checkpoint(run.checkpoint(1), run.checkpoint("last"))
-    base_path = str(data.run.path.resolve())
+    save_only_epoch(run, state, step=1)
     info = HeadInfo(
-        base=base_path,
+        base=str(data.run.path.resolve()),
         epoch=data.epoch,
         weights=model_hash(base),
         fit_rows=head.fit_rows.tolist(),
@@ -186,9 +170,9 @@ def write_head_run(
         write_json(run.provenance, Provenance(data=made_from, sessions=[]).model_dump())
 
     source = load_features(data.run.features("val", data.epoch)).source
+    source = replace(source, epoch="1", checkpoint=model_hash(state))
     with torch.inference_mode():
         values = head.module(data.features("val")).numpy()
-    source = Source(**{**vars(source), "epoch": "1", "checkpoint": model_hash(state)})
     logits = Logits(values, tuple(data.tasks), data.layout.num_classes, source)
     save_logits(run.logits("val", 1), logits)
     rows, groupings = data.group_labels.split("val")
@@ -198,7 +182,8 @@ def write_head_run(
     record_validation(run, 1, scores(figures, data.group_labels.has_groups("val")))
     for name, value in head.chosen.items():
         print(f"{name}: {value}", flush=True)
-    run.set_status(state="done", step=1, epoch=1, total_epochs=1, **_owner(heartbeat))
+    owner = {name: heartbeat.fields[name] for name in ("host", "pid", "started")}
+    run.set_status(state="done", step=1, epoch=1, total_epochs=1, **owner)
 
 
 def write_frozen_run(run: Run, model: dict[str, Any], classes: list[int], seed: int) -> None:
@@ -210,13 +195,14 @@ def write_frozen_run(run: Run, model: dict[str, Any], classes: list[int], seed: 
     """
     network = build.build_model(**model, num_logits=LogitLayout(classes).width, seed=seed)
     state = network.state_dict()
-    save_checkpoint(run.checkpoint(1), {"model": state, "epoch": 1, "batch": 0, "step": 0})
-    link_checkpoint(run.checkpoint(1), run.checkpoint("last"))
+    save_only_epoch(run, state, step=0)
     # So that exported files can be checked against the weights.
     checkpoint = {"name": "1", "epoch": 1, "hash": model_hash(state)}
     write_json(run.epoch_stats(1), {"checkpoint": checkpoint, "split": "val"})
     run.set_status(state="done", step=0, epoch=1, total_epochs=1)
 
 
-def _owner(heartbeat: Heartbeat) -> dict[str, Any]:
-    return {name: heartbeat.fields[name] for name in ("host", "pid", "started")}
+def save_only_epoch(run: Run, state: dict[str, Tensor], step: int) -> None:
+    """Save a network as the only epoch of a run."""
+    save_checkpoint(run.checkpoint(1), {"model": state, "epoch": 1, "batch": 0, "step": step})
+    link_checkpoint(run.checkpoint(1), run.checkpoint("last"))

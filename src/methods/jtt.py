@@ -6,7 +6,6 @@ epoch. For several tasks, `multiplicities` joins the errors into one number per 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,44 +15,25 @@ from src.data.groupings import Grouping
 from src.evaluation.logits import load_logits, predictions, rows_identity
 from src.evaluation.metrics import count_groups
 from src.evaluation.results import read_evaluation, task_figures
-from src.io import DAMAGE, UserError, atomic_path, load_arrays, write_atomic
+from src.io import UserError, atomic_path, write_atomic
+from src.methods.found_groups import load_columns
 from src.methods.stages import Node, Stages
-from src.sampling.plans import stack_groups
-
-
-@dataclass(frozen=True)
-class ErrorSet:
-    """The result of stage 1.
-
-    Attributes:
-        errors: (N, T) bool, whether the model is wrong.
-        task_losses: (T,) float64, the final validation loss of each task.
-        data: identity of the train rows (names and labels).
-    """
-
-    errors: np.ndarray
-    task_losses: np.ndarray
-    data: str
+from src.sampling.plans import stack_groups, stack_labels
 
 
 def graph(stages: Stages) -> Node:
     """Return JTT's graph: stage 1, its logits on train, the error set, stage 2."""
-    path = stages.run.path / "error_set.npz"
-    given = stages.settings.error_set
-    if given is not None:
-        error_set = Node(str(given), done=lambda: True)
-    else:
+    given, path = stages.config.dataloader.error_set, stages.run.path / "error_set.npz"
+    inputs = ()
+    if given is None:
         first = stages.train("stage_1", dataloader={"error_set": None, "lambda_up": 1.0})
         logits = stages.export(first, "train")
-        error_set = Node(
-            path.name,
-            done=path.exists,
-            make=lambda *_: make_error_set(stages, first, path),
-            inputs=(logits,),
-        )
-    return stages.train(
-        "stage_2", inputs=(error_set,), dataloader={"error_set": str(given or path)}
-    )
+
+        def make(*_: object) -> None:
+            make_error_set(stages, first, path)
+
+        inputs = (Node(path.name, path.exists, make, (logits,)),)
+    return stages.train("stage_2", inputs, dataloader={"error_set": given or str(path)})
 
 
 def make_error_set(stages: Stages, first: Node, path: Path) -> None:
@@ -63,16 +43,14 @@ def make_error_set(stages: Stages, first: Node, path: Path) -> None:
     logits = load_logits(run.logits("train", epoch))
     figures = task_figures(read_evaluation(run.epoch_stats(epoch)))
     losses = {name.partition(":")[0]: values["loss"] for name, values in figures.items()}
-    labels = np.stack([grouping.labels(rows) for grouping in groupings], axis=1)  # (N, T)
-    predicted = np.stack([predictions(logits.of_task(g.task)) for g in groupings], axis=1)
-    errors = ErrorSet(
-        (predicted != labels) & (labels >= 0),
-        np.array([losses[grouping.task] for grouping in groupings]),
-        rows_identity(rows.names, rows.codes),
-    )
-    table = error_table(errors, stack_groups(rows, groupings), groupings)
+    task_losses = np.array([losses[task] for task in stages.tasks])
+    labels = stack_labels(rows, groupings)  # (N, T)
+    predicted = np.stack([predictions(logits.of_task(task)) for task in stages.tasks], axis=1)
+    errors = (predicted != labels) & (labels >= 0)
+    table = error_table(errors, task_losses, stack_groups(rows, groupings), groupings)
     write_atomic(path.with_suffix(".csv"), table.to_csv(index=False))
-    save_error_set(path, rows.names, [grouping.task for grouping in groupings], errors)
+    data = rows_identity(rows.names, rows.codes)
+    save_error_set(path, rows.names, stages.tasks, errors, task_losses, data)
 
 
 def multiplicities(
@@ -108,80 +86,73 @@ def multiplicities(
     return 1 + np.rint(share * (lambda_up - 1) / whole).astype(np.int64)
 
 
-def save_error_set(path: Path, names: np.ndarray, tasks: Sequence[str], errors: ErrorSet) -> None:
+def save_error_set(
+    path: Path,
+    names: np.ndarray,
+    tasks: Sequence[str],
+    errors: np.ndarray,
+    task_losses: np.ndarray,
+    data: str,
+) -> None:
     """Write an error set as .npz.
 
     Args:
         names: (N,) file names of the train examples.
-        tasks: (T,) task names.
+        errors: (N, T) bool, whether the model of stage 1 is wrong.
+        task_losses: (T,) its validation loss for each task.
+        data: identity of the train rows (names and labels).
     """
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
             names=np.char.encode(np.asarray(names, dtype=str), "utf-8"),
             tasks=np.asarray(tasks, dtype=str),
-            errors=np.packbits(errors.errors, axis=0),
-            task_losses=np.asarray(errors.task_losses, np.float64),
-            data=np.array(errors.data),
+            errors=np.packbits(errors, axis=0),
+            task_losses=np.asarray(task_losses, np.float64),
+            data=np.array(data),
         )
 
 
-def load_error_set(path: Path, names: np.ndarray, tasks: Sequence[str], data: str) -> ErrorSet:
-    """Read an error set, its columns in the order of `tasks`.
+def load_error_set(
+    path: Path, names: np.ndarray, tasks: Sequence[str], data: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return errors (N, T) bool and task losses (T,), in the order of `tasks`.
 
     Args:
         names: (N,) file names of the train examples.
-        tasks: (T,) task names.
         data: identity of the train rows; an error set of the first edition has none.
 
     Raises:
         UserError: the file is missing or damaged, or belongs to other examples or tasks.
     """
-    try:
-        saved = load_arrays(path)
-        saved_names = np.char.decode(saved["names"], "utf-8")
-        saved_tasks, packed, losses = saved["tasks"].tolist(), saved["errors"], saved["task_losses"]
-        # unpackbits would cut or pad arrays of another length
-        if packed.shape != (-(-len(saved_names) // 8), len(saved_tasks)):
-            raise ValueError("its arrays do not fit together")
-        errors = np.unpackbits(packed, axis=0, count=len(saved_names)).astype(bool)
-    except FileNotFoundError as error:
-        raise UserError(f"error set {path} is missing: run stage 1 to make it") from error
-    except (*DAMAGE, TypeError) as error:
-        raise UserError(
-            f"error set {path} cannot be read ({error}): delete it and run stage 1"
-        ) from error
-    if sorted(saved_tasks) != sorted(tasks):
-        raise UserError(
-            f"error set {path} is of the tasks {', '.join(saved_tasks)}, but the run trains "
-            f"{', '.join(tasks)}: use one of the same tasks, or run stage 1"
-        )
+    what = f"error set {path}"
+    needed = ["names", "errors", "task_losses"]
+    arrays, order = load_columns(path, tasks, needed, what, "run stage 1 to make it")
+    saved_names = np.char.decode(arrays["names"], "utf-8")
     same_names = np.array_equal(saved_names, np.asarray(names, dtype=str))
-    if not same_names or str(saved.get("data", data)) != data:
+    if not same_names or str(arrays.get("data", data)) != data:
         raise UserError(
-            f"error set {path} was made from other data ({len(saved_names):,} train examples, here "
+            f"{what} was made from other data ({len(saved_names):,} train examples, here "
             f"{len(names):,}, or other labels): use one of the same data, or run stage 1"
         )
-    order = [saved_tasks.index(task) for task in tasks]
-    return ErrorSet(errors[:, order], losses[order], data)
+    errors = np.unpackbits(arrays["errors"], axis=0, count=len(names)).astype(bool)
+    return errors[:, order], arrays["task_losses"][order]
 
 
 def error_table(
-    error_set: ErrorSet, groups: np.ndarray, groupings: Sequence[Grouping]
+    errors: np.ndarray, losses: np.ndarray, groups: np.ndarray, groupings: Sequence[Grouping]
 ) -> pd.DataFrame:
-    """Count errors and examples of each task and group; a pandas table.
+    """Count errors and examples of each task and group.
 
     Args:
-        groups: (N, T) int64 group ids; for groupings of bare tasks these are the labels.
+        errors: (N, T) bool; losses: (T,); groups: (N, T) ids, -1 = unknown.
 
     Returns:
         Columns grouping, group, name, errors, total, val_loss; one row per grouping and group.
     """
     rows = []
     for column, grouping in enumerate(groupings):
-        ids, loss = groups[:, column], error_set.task_losses[column]
-        errors = error_set.errors[:, column]
-        wrong, total = count_groups(errors, ids, grouping.num_groups)
-        for group, name in enumerate(grouping.group_names):
-            rows.append((grouping.name, group, name, wrong[group], total[group], loss))
+        counts = count_groups(errors[:, column], groups[:, column], grouping.num_groups)
+        for group, (name, wrong, total) in enumerate(zip(grouping.group_names, *counts)):
+            rows.append((grouping.name, group, name, wrong, total, losses[column]))
     return pd.DataFrame(rows, columns=["grouping", "group", "name", "errors", "total", "val_loss"])

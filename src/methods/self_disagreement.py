@@ -23,15 +23,10 @@ WEIGHT_DECAY, MOMENTUM = 1e-4, 0.9  # the authors'
 
 def graph(stages: Stages) -> Node:
     """Return SELF's graph: a class-balanced ERM network, its logits at early epochs, the head."""
-    options: SelfOptions = stages.options
-    first = stages.train(
-        "stage_1",
-        epochs=options.early_epochs,
-        dataloader={"sampler": "rwy"},
-    )
-    early = [stages.export(first, "val", epoch=epoch) for epoch in options.early_epochs]
-    exports = (stages.export(first, "val", features=True), *early)
-    return stages.head(first, lambda data: fit(data, options), exports, "linear")
+    epochs = stages.options.early_epochs
+    first = stages.train("stage_1", epochs=epochs, dataloader={"sampler": "rwy"})
+    early = [stages.export(first, "val", epoch=epoch) for epoch in epochs]
+    return stages.head(first, fit, ["val"], early)
 
 
 def fit(data: HeadData, options: SelfOptions) -> Head:
@@ -68,8 +63,8 @@ def fit_task(
         early = data.logits("val", epoch).of_task(data.tasks[task])[fit_rows]
         order = np.argsort(-disagreement(early, final), kind="stable")
         head = fine_tune(data, task, fit_rows[order[:count]], lr, options.steps)
-        logits = (data.features("val")[select_rows] @ head[0].T + head[1]).numpy()
-        accuracy = data.worst_group(logits, task, "val", select_rows)
+        logits = data.features("val")[select_rows] @ head[0].T + head[1]
+        accuracy = data.worst_group(logits, task, select_rows)
         if accuracy > best:
             best, found, chosen = accuracy, head, (epoch, count, lr)
     return found, chosen

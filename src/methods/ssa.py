@@ -21,7 +21,7 @@ from src.data.groupings import Grouping
 from src.data.table import Table
 from src.evaluation.logits import load_logits, predictions
 from src.io import UserError
-from src.methods.found_groups import FoundGroups, identify, train_on_found_groups
+from src.methods.found_groups import FoundGroups, identify
 from src.methods.options import SsaOptions
 from src.methods.stages import Node, Stages
 from src.objective.options import ObjectiveOptions
@@ -34,7 +34,7 @@ def graph(stages: Stages) -> Node:
     """Return SSA's graph: a network per part, its logits on train, pseudo groups, stage 2."""
     options: SsaOptions = stages.options
     attributes = attribute_groupings(stages.groupings, stages.dataset.split("val"))
-    steps = min(options.steps, stages.max_steps or options.steps)
+    steps = min(options.steps, stages.config.train.max_steps or options.steps)
     folds = [
         stages.train(
             "stage_1",
@@ -53,7 +53,7 @@ def graph(stages: Stages) -> Node:
     ]
     folds = [replace(node, checkpoint="best-group") for node in folds]
     logits = tuple(stages.export(node, "train") for node in folds)
-    return train_on_found_groups(stages, logits, lambda _: pseudo_groups(stages, folds))
+    return stages.train_on_found_groups(logits, lambda _: pseudo_groups(stages, folds))
 
 
 def attribute_groupings(groupings: Sequence[Grouping], rows: Table) -> list[str]:

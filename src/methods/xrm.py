@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from src.evaluation.logits import load_features
-from src.methods.found_groups import FoundGroups, identify, train_on_found_groups
+from src.methods.found_groups import FoundGroups, identify
 from src.methods.options import XrmOptions
 from src.methods.stages import Node, Stages
 from src.runs.signals import Stopped
@@ -59,8 +59,8 @@ def graph(stages: Stages) -> Node:
     """Return XRM's graph: a frozen network, its features, environments, stage 2."""
     first = stages.frozen("stage_1")
     exports = tuple(stages.export(first, split, features=True) for split in ("train", "val"))
-    return train_on_found_groups(
-        stages, exports, lambda stop: find_environments(stages, first, stop)
+    return stages.train_on_found_groups(
+        exports, lambda stop: find_environments(stages, first, stop)
     )
 
 

@@ -20,8 +20,6 @@ from src.io import UserError, atomic_path, first_line
 from src.models.weights import read_tensors
 from src.runs.folder import Run
 
-COUNTERS = ("epoch", "batch", "step")  # finished ones, as the training loop counts them
-
 
 class Damaged(UserError):
     """A file that can be read but does not hold a checkpoint (any more)."""

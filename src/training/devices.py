@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 from src.io import UserError, first_line
@@ -76,11 +77,12 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
 
 
-def seed_draws(device: torch.device, seed: int) -> None:
-    """Seed the generator that dropout on `device` draws from.
+def seed_draws(device: torch.device, *place: int) -> None:
+    """Seed the generator that dropout on `device` draws from, by a run's seed, stream and step.
 
     torch.manual_seed seeds every kind of device and takes a hundred times as long.
     """
+    seed = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0])
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)

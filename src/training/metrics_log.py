@@ -116,27 +116,19 @@ class MetricsLog:
 
 
 class Clock:
-    """Measure images per second and the share of time spent waiting for data.
-
-    Both refer to the time since the last log line.
-    """
+    """Measures speed since the last log line; the loop counts `images`."""
 
     def __init__(self) -> None:
         self.start, self.images, self.waited = time.monotonic(), 0, 0.0
 
-    def count(self, images: int) -> None:
-        self.images += images
-
-    def images_per_second(self) -> float:
-        return self.images / max(time.monotonic() - self.start, 1e-9)
-
-    def share(self, waited: float) -> float:
-        """Return the share of waiting since the last call, and restart the clock.
+    def restart(self, waited: float) -> tuple[float, float]:
+        """Return images per second and the share of time spent waiting for data, then restart.
 
         Args:
             waited: seconds of waiting so far, in total.
         """
         now = time.monotonic()
-        share = (waited - self.waited) / max(now - self.start, 1e-9)
+        seconds = max(now - self.start, 1e-9)
+        rate, share = self.images / seconds, (waited - self.waited) / seconds
         self.start, self.images, self.waited = now, 0, waited
-        return min(share, 1.0)
+        return rate, min(share, 1.0)

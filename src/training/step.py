@@ -1,31 +1,34 @@
 """One training step on the device: forward, objective, backward, optimizer. It never waits."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from src.io import UserError
 from src.objective.compose import Objective
 from src.training.devices import autocast
 from src.training.distributed import Ranks
 from src.training.method import Method
 
-OPTIMIZERS = ("sgd", "adam", "adamw")
+if TYPE_CHECKING:
+    from src.config.schema import OptimizerConfig
 
 
 def build_optimizer(
-    name: str,
+    options: OptimizerConfig,
     parameters: list[nn.Parameter],
-    lr: float,
-    weight_decay: float,
-    momentum: float,
     without_decay: Sequence[nn.Parameter] = (),
 ) -> torch.optim.Optimizer:
     """Build a fused optimizer: `sgd` (momentum), `adam` or `adamw`.
 
     Args:
+        options: exp.optimizer.
         without_decay: parameters with the same learning rate and no weight decay.
 
     Fused optimizers skip the step themselves where `found_inf` is set, so a non-finite loss never
@@ -34,15 +37,12 @@ def build_optimizer(
     groups: list[dict] = [{"params": parameters}]
     if without_decay:
         groups.append({"params": list(without_decay), "weight_decay": 0.0})
-    if name == "sgd":
-        optimizer = torch.optim.SGD(
-            groups, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True
-        )
-    else:
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
-        on_gpu = parameters[0].is_cuda
-        optimizer = kind(groups, lr=lr, weight_decay=weight_decay, fused=True, capturable=on_gpu)
-    if name == "sgd" and momentum:
+    shared = {"lr": options.lr, "weight_decay": options.weight_decay, "fused": True}
+    if options.name != "sgd":
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[options.name]
+        return kind(groups, **shared, capturable=parameters[0].is_cuda)
+    optimizer = torch.optim.SGD(groups, **shared, momentum=options.momentum)
+    if options.momentum:
         # The fused SGD creates these from uninitialised memory and fills them in its first step,
         # but not if that step is skipped, as the first of fp16 usually is.
         for parameter in (*parameters, *without_decay):
@@ -51,8 +51,20 @@ def build_optimizer(
     return optimizer
 
 
-def cosine(lr: float, done: float) -> float:
-    """Return the learning rate after a share of the steps: from lr to 0 (Loshchilov 2017)."""
+def learning_rate(
+    options: OptimizerConfig, step: int, planned_steps: int, factor: float = 1.0
+) -> float:
+    """Return the learning rate of a step (from 0), times `factor`.
+
+    It is constant, or a cosine from lr to 0 over all planned steps (Loshchilov and Hutter 2017).
+    During the warm-up it rises linearly: lr / W, 2 lr / W, ..., lr. The cosine begins after it.
+    """
+    lr, warmup = options.lr * factor, options.warmup_steps
+    if step < warmup:
+        return lr * (step + 1) / warmup
+    if options.schedule is None:
+        return lr
+    done = (step - warmup) / (planned_steps - warmup)
     return lr * 0.5 * (1 + math.cos(math.pi * done))
 
 
@@ -80,8 +92,7 @@ class Step:
         ranks: Ranks,
     ):
         self.method, self.objective, self.optimizer = method, objective, optimizer
-        self.device, self.precision, self.ranks = device, precision, ranks
-        self.model = model
+        self.model, self.device, self.precision, self.ranks = model, device, precision, ranks
         self.parameters = [*model.parameters(), *method.parameters()]
         self.rows = 0  # of the batch, over all processes
         if objective.gradient is not None:
@@ -140,6 +151,24 @@ class Step:
         self.count += 1
         self.bad_step += ((self.bad_step == 0) & ~finite) * self.count
         self.sums += torch.cat([logged, finite[None]])
+
+    def check_finite(self, lr: float) -> None:
+        """Raise a UserError if the loss of a step was not finite."""
+        if bad := int(self.bad_step):
+            raise UserError(
+                f"the loss was not finite at step {bad}; that step changed no weight, and the last "
+                f"checkpoint is sound. Lower exp.optimizer.lr (now {lr:g}), or try "
+                f"exp.train.precision=fp32 (now {self.precision})"
+            )
+
+    def check_weights(self, lr: float) -> None:
+        """Raise a UserError if a weight, or a running statistic of batch norm, is not finite."""
+        tensors = [t for t in self.model.state_dict().values() if t.is_floating_point()]
+        if not torch.isfinite(torch.stack(torch._foreach_norm(tensors)).sum()):
+            raise UserError(
+                f"a weight became infinite by step {int(self.count)}; the last sound checkpoint "
+                f"was kept: lower exp.optimizer.lr (now {lr:g})"
+            )
 
     @torch.no_grad()
     def _look_again(self, images: Tensor, positions: Tensor, finite: Tensor) -> None:

@@ -58,7 +58,7 @@ def test_groups_of_other_data_or_tasks_are_refused(saved, tmp_path):
         load_found_groups(saved, TASKS, SmallData(last=0))
     with pytest.raises(UserError, match="of the tasks Young, Smiling, but the run trains Bald"):
         load_found_groups(saved, ["Bald"], DATA)
-    with pytest.raises(UserError, match="are missing"):
+    with pytest.raises(UserError, match="is missing"):
         load_found_groups(tmp_path / "no.npz", TASKS, DATA)
     saved.write_bytes(saved.read_bytes()[:200])
     with pytest.raises(UserError, match="cannot be read"):

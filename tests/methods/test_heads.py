@@ -16,6 +16,7 @@ from src.methods.options import AfrOptions, CrtOptions, DfrOptions, DpeOptions
 from src.methods.self_disagreement import disagreement
 from src.models.prototypes import PrototypeEnsemble, score, standardise_rows
 from src.objective.logits import LogitLayout
+from tests.tiny_training import settings as tiny_settings
 
 ROWS = torch.tensor([[1.0, 2, 3, 6], [2, 0, 1, 1]])
 PROTOTYPES = torch.tensor([[0.1, 0, 0, 0.2], [0, 0.1, 0.1, 0]])
@@ -134,8 +135,8 @@ class OneTask:
     def base_rows(self, task):
         return self.start
 
-    def worst_group(self, logits, task, split, rows):
-        return float((logits.argmax(1) == self.y[split][rows, task]).mean())
+    def worst_group(self, logits, task, rows=slice(None)):
+        return float((np.asarray(logits).argmax(1) == self.y["val"][rows, task]).mean())
 
 
 def test_afr_takes_the_steps_of_its_equations():
@@ -164,8 +165,8 @@ def test_afr_takes_the_steps_of_its_equations():
     torch.testing.assert_close(bias, b.detach(), rtol=1e-4, atol=1e-6)
 
 
-SETTINGS = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "schedule": None}
-SETTINGS |= {"batch_size": 40, "max_steps": None}
+def head_settings(**changes):
+    return tiny_settings(**{"batch_size": 40, "weight_decay": 0.01} | changes)
 
 
 def test_crt_ends_after_max_steps_and_follows_the_schedule():
@@ -175,7 +176,7 @@ def test_crt_ends_after_max_steps_and_follows_the_schedule():
 
     def head(**changes) -> torch.Tensor:
         data.worst_group = lambda *_: next(scores)  # the last epoch is the best
-        settings = SETTINGS | {"batch_size": 20, "total_epochs": 4} | changes
+        settings = head_settings(**{"batch_size": 20, "total_epochs": 4} | changes)
         generator = torch.Generator().manual_seed(5)
         (weight, _), epoch = fit_crt(data, 0, CrtOptions(), settings, generator)
         return weight, epoch
@@ -193,7 +194,7 @@ def test_reweight_crt_takes_the_steps_of_its_equations():
     scores = iter(np.linspace(0.1, 0.9, 20))
     data.worst_group, data.groups = lambda *_: next(scores), lambda split: groups[:, None]
     data.layout, data.seed = LogitLayout([2]), 0
-    settings = SETTINGS | {"total_epochs": 20}
+    settings = head_settings(total_epochs=20)
     options, generator = CrtOptions(kind="reweight"), torch.Generator().manual_seed(5)
     (weight, bias), epoch = fit_crt(data, 0, options, settings, generator)
     assert epoch == 20

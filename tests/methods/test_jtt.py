@@ -8,13 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from src.data.groupings import parse_groupings
 from src.io import UserError
-from src.methods.jtt import (
-    ErrorSet,
-    error_table,
-    load_error_set,
-    multiplicities,
-    save_error_set,
-)
+from src.methods.jtt import error_table, load_error_set, multiplicities, save_error_set
 
 NONE_ONE_TWO_THREE_WRONG = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [1, 1, 1]], bool)
 
@@ -77,23 +71,17 @@ TASKS = ["Blond_Hair", "Big_Lips"]
 @pytest.fixture
 def saved(tmp_path):
     errors = np.random.default_rng(0).random((11, 2)) < 0.3
-    error_set = ErrorSet(errors, np.array([0.25, 0.5]), "rows")
-    save_error_set(tmp_path / "error_set.npz", NAMES, TASKS, error_set)
-    return tmp_path / "error_set.npz", error_set
+    path = tmp_path / "error_set.npz"
+    save_error_set(path, NAMES, TASKS, errors, np.array([0.25, 0.5]), "rows")
+    return path, errors
 
 
-def test_an_error_set_comes_back_as_it_was_saved(saved):
-    path, error_set = saved
-    loaded = load_error_set(path, NAMES, TASKS, "rows")
-    assert np.array_equal(loaded.errors, error_set.errors) and loaded.errors.dtype == bool
-    assert loaded.task_losses.tolist() == [0.25, 0.5]
-
-
-def test_an_error_set_is_read_in_the_order_of_the_runs_tasks(saved):
-    path, error_set = saved
-    loaded = load_error_set(path, NAMES, TASKS[::-1], "rows")
-    assert np.array_equal(loaded.errors, error_set.errors[:, ::-1])
-    assert loaded.task_losses.tolist() == [0.5, 0.25]
+def test_an_error_set_comes_back_in_the_order_of_the_runs_tasks(saved):
+    path, errors = saved
+    for tasks, order in ((TASKS, [0, 1]), (TASKS[::-1], [1, 0])):
+        loaded, losses = load_error_set(path, NAMES, tasks, "rows")
+        assert np.array_equal(loaded, errors[:, order]) and loaded.dtype == bool
+        assert losses.tolist() == [[0.25, 0.5][task] for task in order]
 
 
 def test_an_error_set_of_other_tasks_or_examples_is_refused(saved):
@@ -111,7 +99,7 @@ def test_a_missing_or_truncated_error_set_is_refused(saved):
         load_error_set(path.with_name("other.npz"), NAMES, TASKS, "rows")
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match="delete it and run stage 1"):
+    with pytest.raises(UserError, match="delete it, then run stage 1"):
         load_error_set(path, NAMES, TASKS, "rows")
 
 
@@ -126,7 +114,7 @@ def test_the_table_counts_errors_per_task_and_group():
     groupings = parse_groupings(["Blond_Hair:Male", "Young:Male"])
     groups = np.array([[0, 3], [0, 2], [3, 2], [1, 2], [3, 2]])
     errors = np.array([[1, 0], [0, 1], [1, 1], [0, 0], [1, 0]], bool)
-    table = error_table(ErrorSet(errors, np.array([0.2, 0.7]), ""), groups, groupings)
+    table = error_table(errors, np.array([0.2, 0.7]), groups, groupings)
     blond, young = table.iloc[:4], table.iloc[4:]
     assert blond.errors.tolist() == [1, 0, 0, 2] and blond.total.tolist() == [2, 1, 0, 2]
     assert young.errors.tolist() == [0, 0, 2, 0] and young.total.tolist() == [0, 0, 4, 1]

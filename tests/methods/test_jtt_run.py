@@ -23,7 +23,7 @@ from src.data.groupings import COLUMN, parse_groupings
 from src.evaluation.logits import load_logits, rows_identity
 from src.io import UserError, exclusive, read_json
 from src.methods.found_groups import GroupLabels
-from src.methods.jtt import ErrorSet, load_error_set, save_error_set
+from src.methods.jtt import load_error_set, save_error_set
 from src.runs.folder import Run
 from src.runs.process import run_child
 from src.runs.signals import Stopped
@@ -91,17 +91,17 @@ def test_the_error_set_is_what_the_last_model_of_stage_1_misclassifies(run, tiny
     rows = load_annotations(tiny_celeba, tmp_path).of_split("train")
     logits = load_logits(run.path / "stage_1" / "results" / "train_logits_1.npz")
     labels = rows.codes[:, [COLUMN[task] for task in TASKS]]
-    found = read_error_set(run, rows)
-    np.testing.assert_array_equal(found.errors, (logits.values > 0) != (labels == 1))
-    assert 0 < found.errors.sum() < found.errors.size
+    errors, losses = read_error_set(run, rows)
+    np.testing.assert_array_equal(errors, (logits.values > 0) != (labels == 1))
+    assert 0 < errors.sum() < errors.size
     stats = read_json(run.path / "stage_1" / "results" / "val_stats_1.json")
-    assert found.task_losses.tolist() == [stats[f"{task}:Male"]["loss"] for task in TASKS]
+    assert losses.tolist() == [stats[f"{task}:Male"]["loss"] for task in TASKS]
     with (run.path / "error_set.csv").open() as file:
         table = list(csv.DictReader(file))
     assert len(table) == 8  # two tasks, four groups
     for column, task in enumerate(TASKS):
         own = [row for row in table if row["grouping"] == f"{task}:Male"]
-        assert sum(int(row["errors"]) for row in own) == found.errors[:, column].sum()
+        assert sum(int(row["errors"]) for row in own) == errors[:, column].sum()
         assert sum(int(row["total"]) for row in own) == 64
 
 
@@ -109,7 +109,7 @@ def test_stage_2_sees_errors_lambda_times_and_begins_from_a_fresh_network(
     run, tiny_celeba, tmp_path
 ):
     rows = load_annotations(tiny_celeba, tmp_path).of_split("train")
-    wrong = read_error_set(run, rows).errors.sum(axis=1)
+    wrong = read_error_set(run, rows)[0].sum(axis=1)
     # inv, lambda 4: one task wrong gives 1 + 3 = 4, both give 1 + round(1.5) = 3 (half to even).
     examples = int(np.array([1, 4, 3])[wrong].sum())
     steps = -(-examples // 16) - (examples % 16 == 1)
@@ -212,9 +212,8 @@ def test_an_error_set_without_errors_is_said_to_be_erm(
     tiny_overrides, tiny_celeba, tmp_path, capsys
 ):
     rows = load_annotations(tiny_celeba, tmp_path).of_split("train")
-    no_errors = ErrorSet(np.zeros((64, 1), bool), np.ones(1), rows_identity(rows.names, rows.codes))
-    path = tmp_path / "set.npz"
-    save_error_set(path, rows.names, ["Young"], no_errors)
+    path, data = tmp_path / "set.npz", rows_identity(rows.names, rows.codes)
+    save_error_set(path, rows.names, ["Young"], np.zeros((64, 1), bool), np.ones(1), data)
     own = ["exp.groupings=[Young:Male]", f"exp.load_error_set={path}"]
     config = load_config([*tiny_overrides, *own])
     dataset = open_dataset(**dataset_options(config.dataset), workers=1)

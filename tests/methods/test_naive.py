@@ -119,8 +119,8 @@ class Rows:
     def groups(self, split):
         return self._groups
 
-    def worst_group(self, logits, task, split, rows):
-        right = logits.argmax(1) == self._labels[rows, 0]
+    def worst_group(self, logits, task, rows):
+        right = np.asarray(logits).argmax(1) == self._labels[rows, 0]
         own = self._groups[rows, 0]
         return min(right[own == group].mean() for group in set(own.tolist()))
 
@@ -166,7 +166,7 @@ def test_dpe_equals_a_naive_implementation():
             a = (a - 1e-3 * speed[1]).detach().requires_grad_()
             with torch.no_grad():
                 guesses = [[score(naive_x[row], p[k], a) for k in (0, 1)] for row in select]
-            worst = data.worst_group(np.array(guesses), 0, "val", select)
+            worst = data.worst_group(np.array(guesses), 0, select)
             if worst >= best:
                 best, kept = worst, (p.detach(), a.detach())
         earlier.append(kept[0])

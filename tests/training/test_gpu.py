@@ -68,8 +68,8 @@ def test_the_gpu_trains_as_the_cpu_does(tmp_path):
 
 
 def test_augmented_batches_are_replayed_too(tmp_path):
-    replayed = train(tmp_path / "on", augment=True, cuda_graph=True)
-    eager = train(tmp_path / "off", augment=True, cuda_graph=False)
+    replayed = train(tmp_path / "on", data_augmentation=True, cuda_graph=True)
+    eager = train(tmp_path / "off", data_augmentation=True, cuda_graph=False)
     assert_same(replayed, eager, 1e-4)
 
 
@@ -97,8 +97,8 @@ def test_a_replayed_step_that_is_not_finite_touches_no_weight(tmp_path):
 
 def test_images_kept_on_the_gpu_train_as_those_read_each_time(tmp_path):
     for augment in (False, True):
-        kept = train(tmp_path / f"on-{augment}", device_cache=True, augment=augment)
-        read = train(tmp_path / f"off-{augment}", augment=augment)
+        kept = train(tmp_path / f"on-{augment}", device_cache=True, data_augmentation=augment)
+        read = train(tmp_path / f"off-{augment}", data_augmentation=augment)
         assert isinstance(kept[0].images, DeviceImages)
         assert_same(kept, read, 1e-4)
 

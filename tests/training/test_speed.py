@@ -83,7 +83,7 @@ PLANS = {
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("augment", [False, True])
 def test_images_kept_on_the_device_change_no_bit(tmp_path, plan, augment):
-    changes = {"plan": PLANS[plan], "augment": augment}
+    changes = {"plan": PLANS[plan], "data_augmentation": augment}
     kept = trained(tmp_path / "on", device_cache=True, **changes)
     assert_same_bits(kept, trained(tmp_path / "off", device_cache=False, **changes))
 
@@ -110,6 +110,6 @@ def test_the_cache_changes_no_bit(tiny_celeba, tmp_path, augment):
     streamed = StreamedImages(find_images(tiny_celeba), records.names, records.pixels)
     order = np.random.default_rng(0).permutation(len(records))
     assert np.array_equal(records.read(order), streamed.read(order))
-    cached = trained(tmp_path / "records", records, augment=augment)
-    assert_same_bits(cached, trained(tmp_path / "none", streamed, augment=augment))
+    cached = trained(tmp_path / "records", records, data_augmentation=augment)
+    assert_same_bits(cached, trained(tmp_path / "none", streamed, data_augmentation=augment))
     assert torch.isfinite(cached["head.weight"]).all()
