@@ -8,6 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.faults.commands import Commands, build_shim
+from tests.faults.tools import (
+    Argv,
+    draw_faces,
+    make_run,
+    make_seeds,
+    prepare_data,
+    report,
+    spurious_task,
+)
 
 # How many kills in all: 25 in CI, `make faults` asks for 200. Other counts grow with it.
 KILLS = int(os.environ.get("FAULT_KILLS", "25"))
@@ -63,6 +72,21 @@ def fault_overrides(tiny_overrides: list[str]) -> list[str]:
         "exp.train.total_epochs=2",
         "exp.train.tensorboard=true",
     ]
+
+
+@pytest.fixture(scope="session", params=["cache", "stand-in", "matrix", "report"])
+def tool(request, commands, fault_overrides, tiny_celeba, tmp_path_factory) -> tuple[str, Argv]:
+    """A command besides training whose kills and disk faults are tested: name and argv."""
+    folder = tmp_path_factory.mktemp("tool")
+    if request.param == "cache":
+        argv = prepare_data(tiny_celeba)
+    elif request.param == "stand-in":
+        argv = draw_faces(fault_overrides, folder)
+    elif request.param == "matrix":
+        argv = spurious_task(make_run(commands, fault_overrides, folder / "logs" / "Blond_Hair"))
+    else:
+        argv = report(make_seeds(commands, fault_overrides, folder / "runs"))
+    return request.param, argv
 
 
 @pytest.fixture(scope="session")

@@ -17,15 +17,7 @@ from src.runs.folder import Run
 from src.training.checkpoints import load_checkpoint
 from tests.faults.commands import FAIL_FROM, Commands, Fault, contents
 from tests.faults.conftest import KILLS
-from tests.faults.tools import (
-    Argv,
-    draw_faces,
-    make_run,
-    make_seeds,
-    prepare_data,
-    report,
-    spurious_task,
-)
+from tests.faults.tools import make_run
 from tests.tiny_training import outcome
 
 PER_KIND = max(1, KILLS // 25)
@@ -123,47 +115,35 @@ def test_a_training_run_whose_disk_fails_says_so_and_goes_on_to_the_same_end(
         assert whole[-1] == whole[0], "another result"
 
     tried = fail_everywhere(commands, str, argv, tmp_path, check, most=26)
+    assert tried > 0
     survived["write points of training failed (ENOSPC, EIO)"] += tried
 
 
-def fail_tool(commands: Commands, argv: Argv, folder: Path, most: int | None = None) -> int:
-    """Call `fail_everywhere` for a command that must end with the same files."""
+def test_a_tool_whose_disk_fails_says_so_and_ends_with_the_same_files(
+    commands, tool, tmp_path, survived
+):
+    name, argv = tool
     wanted = []
 
     def check(place: Path) -> None:
         wanted.append(contents(place))
         assert wanted[-1] == wanted[0], "other files"
 
-    return fail_everywhere(commands, str, argv, folder, check, most)
+    most = {"matrix": 10, "report": 12}.get(name)
+    tried = fail_everywhere(commands, str, argv, tmp_path, check, most)
+    assert tried > 0
+    survived[f"write points failed (ENOSPC, EIO) of the {name}"] += tried
 
 
-def test_prepare_data_and_the_cache(commands, tiny_celeba, tmp_path, survived):
-    tried = fail_tool(commands, prepare_data(tiny_celeba), tmp_path)
-    survived["write points of prepare_data failed (ENOSPC, EIO)"] += tried
-
-
-def test_the_stand_in(commands, fault_overrides, tmp_path, survived):
-    tried = fail_tool(commands, draw_faces(fault_overrides, tmp_path / "aside"), tmp_path)
-    survived["write points of the stand-in failed (ENOSPC, EIO)"] += tried
-
-
-def test_the_matrix_of_a_model_and_its_evaluation(commands, fault_overrides, tmp_path, survived):
-    run = make_run(commands, fault_overrides, tmp_path / "logs" / "Blond_Hair")
-    tried = fail_tool(commands, spurious_task(run), tmp_path / "json", most=10)
-    survived["write points of the matrix failed (ENOSPC, EIO)"] += tried
-    for number, error in enumerate((errno.ENOSPC, errno.EIO)):
-        argv = ["test.py", "--log_dir", run, "--split", ("test", "train")[number]]
+def test_an_evaluation_whose_disk_fails_says_so(commands, fault_overrides, tmp_path, survived):
+    run = make_run(commands, fault_overrides, tmp_path / "run")
+    for split, error in (("test", errno.ENOSPC), ("train", errno.EIO)):
+        argv = ["test.py", "--log_dir", run, "--split", split]
         for at in (1, 3, 9, 14):
             code, output = commands.run(*argv, fault=Fault(str(run), FAIL_FROM, at, error))
             check_told(code, output, error, f"test.py, call {at}")
-            survived["write points of test.py failed (ENOSPC, EIO)"] += 1
+            survived["write points failed (ENOSPC, EIO) of test.py"] += 1
         assert commands.run(*argv)[0] == 0
-
-
-def test_the_report_on_two_seeds(commands, fault_overrides, tmp_path, survived):
-    runs = make_seeds(commands, fault_overrides, tmp_path / "runs")
-    tried = fail_tool(commands, report(runs), tmp_path, most=12)
-    survived["write points of the report failed (ENOSPC, EIO)"] += tried
 
 
 def test_the_error_set_of_jtt(jtt, commands, survived):

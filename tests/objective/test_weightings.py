@@ -1,4 +1,4 @@
-"""The layers across tasks besides static weights and LBTW, by hand, at S = (0.2, 0.5)."""
+"""The layers across tasks, by hand, mostly at S = (0.2, 0.5)."""
 
 import math
 
@@ -14,8 +14,8 @@ S = (0.2, 0.5)
 YES, NO = torch.tensor(True), torch.tensor(False)
 
 
-def make(name: str, tasks: int = 2, **options) -> AcrossLayer:
-    layer = ACROSS_LAYERS[name](ObjectiveOptions(**options), [1.0] * tasks, 0.5)
+def make(name: str, tasks: int = 2, alpha: float = 0.5, **options) -> AcrossLayer:
+    layer = ACROSS_LAYERS[name](ObjectiveOptions(**options), [1.0] * tasks, alpha)
     layer.start_epoch(1)
     return layer
 
@@ -72,11 +72,41 @@ def test_a_task_without_labels_keeps_its_state(name):
         assert torch.autograd.grad(total, learnt)[0][1] == 0
 
 
-def test_the_first_loss_of_lbtw_waits_for_a_label():
+def test_static_weights_multiply_the_losses():
+    layer = ACROSS_LAYERS["static"](ObjectiveOptions(), [0.25, 0.75], 0.5)
+    assert step(layer, (0.4, 0.8)) == (pytest.approx(0.25 * 0.4 + 0.75 * 0.8), [0.25, 0.75])
+
+
+@pytest.mark.parametrize(
+    ("alpha", "weights"), [(0.0, [1.0, 1.0]), (0.5, [0.5, 1.0]), (1.0, [0.25, 1.0])]
+)
+def test_lbtw_weighs_by_the_ratio_to_the_first_loss(alpha, weights):
+    layer = make("lbtw", alpha=alpha)
+    assert step(layer, (0.8, 0.5)) == (pytest.approx(1.3), [1.0, 1.0])
+    expected = pytest.approx(0.2 * weights[0] + 0.5)  # not divided by the sum of the weights
+    assert step(layer, (0.2, 0.5)) == (expected, pytest.approx(weights))
+
+
+def test_the_first_loss_of_lbtw_waits_for_a_label_and_a_finite_step():
     layer = make("lbtw")
     step(layer, (0.0, 0.5))
+    step(layer, (math.nan, 0.5), NO)
     assert step(layer, (0.8, 0.5))[1] == [1.0, 1.0]
     assert step(layer, (0.2, 0.5))[1] == pytest.approx([0.5, 1.0])
+
+
+def test_a_first_loss_of_lbtw_counts_as_at_least_1e_3():
+    layer = make("lbtw")
+    step(layer, (1e-9, 0.5))
+    assert step(layer, (4e-3, 0.5))[1] == pytest.approx([2.0, 1.0])
+
+
+def test_the_first_loss_of_lbtw_is_that_of_the_current_epoch():
+    layer = make("lbtw", alpha=1.0)
+    step(layer, (0.8, 0.5))
+    layer.start_epoch(2)
+    assert step(layer, (0.4, 0.4))[1] == [1.0, 1.0]
+    assert step(layer, (0.2, 0.4))[1] == [0.5, 1.0]
 
 
 def test_stch_leaves_a_task_without_labels_out():
