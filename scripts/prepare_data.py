@@ -109,7 +109,7 @@ def print_columns(table: Table) -> None:
 def print_group_counts(dataset: Dataset, adapter: Adapter) -> None:
     """Print the sizes of the groups, and whether they are those that were published."""
     grouping = parse_grouping(adapter.grouping, dataset.columns)
-    for split, published in adapter.counts.items():
+    for split, published in zip(SPLITS, adapter.counts):
         groups = grouping.group_ids(dataset.table.of_split(split))
         counts = np.bincount(groups[groups >= 0], minlength=grouping.num_groups).tolist()
         same = counts == list(published)

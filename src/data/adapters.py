@@ -8,7 +8,7 @@ the names of folders and files; `exp.dataset.filename_pattern` in their YAML is 
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,6 @@ from src.io import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-# Published sizes of the groups (g0, g1, ...) of a grouping in each split.
-Counts = Mapping[str, tuple[int, ...]]
-
 
 @dataclass(frozen=True)
 class Adapter:
@@ -32,14 +29,14 @@ class Adapter:
         files: of its table or tables; a `*` stands for any name.
         read: the paths of the files to a table.
         source: where to get them.
-        grouping: whose groups have the published `counts` by split.
+        grouping: whose groups (g0, g1, ...) have the published `counts` in train, val and test.
     """
 
     files: tuple[str, ...]
     read: "Callable[[Sequence[Path]], pd.DataFrame]"
     source: str
     grouping: str = ""
-    counts: Counts = field(default_factory=dict)
+    counts: tuple[tuple[int, ...], ...] = ()
 
     def find(self, root: Path) -> list[Path]:
         """Return the paths of the files in `root`.
@@ -174,22 +171,14 @@ ADAPTERS = {
         waterbirds,
         "https://nlp.stanford.edu/data/dro/waterbird_complete95_forest2water2.tar.gz",
         "bird:place",
-        {
-            "train": (3498, 184, 56, 1057),
-            "val": (467, 466, 133, 133),
-            "test": (2255, 2255, 642, 642),
-        },
+        ((3498, 184, 56, 1057), (467, 466, 133, 133), (2255, 2255, 642, 642)),
     ),
     "celeba_metadata": Adapter(
         ("celeba_metadata.csv",),
         celeba_metadata,
         "https://github.com/PolinaKirichenko/deep_feature_reweighting",
         "Blond_Hair:Male",
-        {
-            "train": (71629, 66874, 22880, 1387),
-            "val": (8535, 8276, 2874, 182),
-            "test": (9767, 7535, 2480, 180),
-        },
+        ((71629, 66874, 22880, 1387), (8535, 8276, 2874, 182), (9767, 7535, 2480, 180)),
     ),
     "subpopbench": Adapter(
         ("metadata_*.csv",), subpopbench, "https://github.com/YyzHarry/SubpopBench"

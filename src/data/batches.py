@@ -10,8 +10,9 @@ import torch
 
 from src.data.features import input_type
 from src.data.sources import ImageSource
-from src.data.transforms import augment as augment_images
-from src.data.transforms import normalise
+from src.data.transforms import crop_and_resize, draw_crops, normalise, scale_crops
+
+LEAD = 8  # batches that a GPU may be behind: each keeps pinned memory on the host
 
 
 class DeviceImages:
@@ -50,15 +51,15 @@ def read_ahead(
     source: ImageSource, batches: Sequence[np.ndarray], device: torch.device, prefetch: int
 ) -> Iterator[torch.Tensor]:
     """Yield the pixels of each batch on the device, while a thread reads the next ones."""
-    kind = torch.float32 if input_type(source) is np.float32 else torch.uint8
-    on_gpu = device.type == "cuda"
+    options = {"dtype": getattr(torch, np.dtype(input_type(source)).name)}
+    options["pin_memory"] = device.type == "cuda"
 
     def read(positions: np.ndarray) -> torch.Tensor:
-        memory = torch.empty((len(positions), *source.shape), dtype=kind, pin_memory=on_gpu)
+        memory = torch.empty((len(positions), *source.shape), **options)
         source.read(positions, memory.numpy())
         return memory
 
-    reads, copies = deque(), deque()
+    reads = deque()
     thread = ThreadPoolExecutor(1, "read-ahead")
     try:
         reads.extend(thread.submit(read, positions) for positions in batches[:prefetch])
@@ -68,10 +69,6 @@ def read_ahead(
                 reads.append(thread.submit(read, batches[number + prefetch]))
             # torch uses pinned memory again once its copy is over.
             yield pixels.to(device, non_blocking=True)
-            if on_gpu:  # a GPU that is behind may have this many copies waiting
-                copies.append(torch.cuda.current_stream(device).record_event())
-                if len(copies) > prefetch:
-                    copies.popleft().synchronize()
     finally:
         thread.shutdown(cancel_futures=True)
 
@@ -94,17 +91,24 @@ class Batches(Iterator[tuple[torch.Tensor, torch.Tensor]]):
         self.wait_seconds = 0.0
         self._source, self._pixels, self._batches = source, pixels, iter(batches)
         self._augment, self._share = augment, share
+        self._copies: deque[torch.cuda.Event] = deque()
 
     def __next__(self) -> tuple[torch.Tensor, torch.Tensor]:
         start = time.perf_counter()
         images = next(self._pixels)  # (B, H, W, 3) uint8 or (B, D) float32
         self.wait_seconds += time.perf_counter() - start
+        if images.is_cuda and not isinstance(self._source, DeviceImages):
+            self._copies.append(torch.cuda.current_stream(images.device).record_event())
+            if len(self._copies) > LEAD:
+                self._copies.popleft().synchronize()
         batch = next(self._batches)
         rows = self._share(len(batch))
         if self._augment is not None:
             seed, step = self._augment
             sizes, resolution = self._source.sizes[batch], self._source.pixels.resolution
-            images = augment_images(images, sizes, resolution, seed, step, rows)
+            crops, flips = draw_crops(seed, step, sizes)  # of all ranks
+            crops = scale_crops(crops[rows], sizes[rows], images.shape[1:3])
+            images = crop_and_resize(images, crops, flips[rows], resolution)
             self._augment = seed, step + 1
         return normalise(images) if images.ndim == 4 else images, torch.from_numpy(batch[rows])
 

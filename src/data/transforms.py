@@ -20,34 +20,10 @@ RATIO = (1.0, 4 / 3)
 _TRIES = 10
 
 
-def augment(
-    images: torch.Tensor,
-    sizes: np.ndarray,
-    resolution: tuple[int, int],
-    seed: int,
-    step: int,
-    rows: slice = slice(None),
-) -> torch.Tensor:
-    """Return a random resized crop of each image at `resolution`, flipped at random.
-
-    The parameters are a function of (seed, step): no generator has to be saved to resume.
-
-    Args:
-        images: full frames (B, S, R, 3) uint8.
-        sizes: (B, 2) height and width of the pictures, of which the frames are scaled copies.
-        rows: of the batch, to which `images` belong; `sizes` are those of the whole batch.
-
-    Returns:
-        Grey levels (B, H, W, 3), see `crop_and_resize`.
-    """
-    crops, flips = draw_crops(seed, step, sizes)
-    crops = scale_crops(crops[rows], sizes[rows], images.shape[1:3])
-    return crop_and_resize(images, crops, flips[rows], resolution)
-
-
 def draw_crops(seed: int, step: int, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Draw crops (B, 4) int64 (top, left, height, width) of pictures, and flips (B,) bool.
 
+    They are a function of (seed, step): no generator has to be saved to resume.
     As torchvision's RandomResizedCrop: up to ten tries of area and aspect ratio, else the largest
     central crop of an allowed ratio.
 
