@@ -2,8 +2,8 @@
 
 import os
 import shutil
-import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -61,19 +61,10 @@ def test_images_read_the_same_in_every_layout(tmp_path, layout):
 
 def test_zip_is_read_by_many_threads_at_once(tmp_path):
     names = write_celeba(tmp_path, SPLIT)
-    wanted = {name: (tmp_path / "img_align_celeba" / name).read_bytes() for name in names}
+    wanted = [(tmp_path / "img_align_celeba" / name).read_bytes() for name in names] * 50
     zipped(tmp_path)
-    images, wrong = find_images(tmp_path), []
-
-    def read():
-        wrong.extend(name for name in names * 50 if images.read(name) != wanted[name])
-
-    threads = [threading.Thread(target=read) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(find_images(tmp_path).read, names * 50)) == wanted
 
 
 def test_zip_cut_short_is_a_user_error(tmp_path):
