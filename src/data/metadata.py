@@ -37,18 +37,7 @@ SUFFIXES = (None, ".jpg", ".png", ".jpeg", ".webp")
 
 @dataclass(frozen=True)
 class TableOptions:
-    """How a table is read.
-
-    Attributes:
-        metadata: the table's file, if it is not FILES in the root; `*` stands for any name.
-        split_file: names of pictures with their splits; see `split_by_file`.
-        bins: limits that cut a column of numbers into classes, by column.
-        filename_pattern: reads labels from file names instead; see `read_by_pattern`.
-        features: file of features (N, D) that take the place of pictures.
-        missing: values that count as missing, besides empty cells.
-        split_shares: of train, val and test, if the table has no split column.
-        split_seed: of that split.
-    """
+    """How a table is read; `DatasetConfig` (src/config/schema.py) explains the fields."""
 
     metadata: str | None = None
     split_file: str | None = None
