@@ -27,7 +27,7 @@ from src.data.images import BadImages, leave_out
 from src.data.sources import Records
 from src.data.table import SPLITS, Table
 from src.data.text_files import shortened
-from src.io import UserError, atomic_path, exit_on_user_error, expand
+from src.io import UserError, atomic_path, exit_on_user_error, expand, first_line
 
 NEEDED = ("list_attr_celeba.txt", "list_eval_partition.txt", "img_align_celeba.zip")
 EPILOG = """A cache is built again if the name, size or time of an image file changes. If images
@@ -84,11 +84,11 @@ def download(root: Path) -> None:
         try:
             download_file_from_google_drive(file_id, folder, name, md5)
         except Exception as error:  # the downloader raises whatever its libraries raise
-            reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
             raise UserError(
-                f"{name} could not be downloaded ({reason[0]}). Is this machine online? Google "
-                "Drive also refuses when too many people download a file: try again in some hours, "
-                f"or get {', '.join(NEEDED)} by hand from {HOMEPAGE} and put them into {folder}"
+                f"{name} could not be downloaded ({first_line(error)}). Is this machine online? "
+                "Google Drive also refuses when too many people download a file: try again in some "
+                f"hours, or get {', '.join(NEEDED)} by hand from {HOMEPAGE} and put them into "
+                f"{folder}"
             ) from None
 
 
