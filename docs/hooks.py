@@ -12,6 +12,6 @@ def on_page_markdown(markdown: str, **_: object) -> str:
     if mark not in markdown:
         return markdown
     sys.path.insert(0, str(ROOT))
-    from src.config.reference import reference
+    from src.config.help import reference
 
     return markdown.replace(mark, reference())

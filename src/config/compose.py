@@ -7,8 +7,7 @@ package; everything behind them takes plain arguments.
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -27,33 +26,31 @@ from src.objective.options import ObjectiveOptions
 from src.runs.names import default_log_dir
 from src.spurious.pairs import expand_groupings
 
-SWEEP_FLAGS = ("--multirun", "-m")
+SWEEP_FLAGS = {"--multirun", "-m"}
 # Hydra answers these itself.
-HYDRA_FLAGS = ("--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--package", "-p")
-HYDRA_FLAGS += ("--shell-completion", "-sc", "--resolve", *SWEEP_FLAGS)
+HYDRA_FLAGS = {"--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--package", "-p"}
+HYDRA_FLAGS |= {"--shell-completion", "-sc", "--resolve", *SWEEP_FLAGS}
 
 
 def launch(main: Callable[[Config], None]) -> None:
     """Run an entrypoint: turn sys.argv into a checked `Config` and call `main` with it."""
-    with exit_on_user_error(), _quiet_on_ctrl_c():
-        argv = sys.argv[1:]
-        flags = [piece.split("=")[0] for piece in argv if piece.startswith("-")]
-        if "--help" in flags or "-h" in flags:
-            from src.config.help import print_help
-
-            return print_help(_compose(_checked([p for p in argv if not p.startswith("-")])))
-        if any(flag in HYDRA_FLAGS for flag in flags):
-            return _launch_by_hydra(main, argv, sweep=any(flag in SWEEP_FLAGS for flag in flags))
-        main(load_config(argv))
-
-
-@contextmanager
-def _quiet_on_ctrl_c() -> Iterator[None]:
-    """Leave without a traceback on a Ctrl-C before training, or on the second one."""
     try:
-        yield
-    except KeyboardInterrupt:
+        with exit_on_user_error():
+            _launch(main, sys.argv[1:])
+    except KeyboardInterrupt:  # before training, or the second one
         sys.exit(128 + signal.SIGINT)
+
+
+def _launch(main: Callable[[Config], None], argv: list[str]) -> None:
+    flags = {piece.split("=")[0] for piece in argv if piece.startswith("-")}
+    if flags & {"--help", "-h"}:
+        from src.config.help import print_help
+
+        print_help(_compose(_checked([piece for piece in argv if not piece.startswith("-")])))
+    elif flags & HYDRA_FLAGS:
+        _launch_by_hydra(main, argv, sweep=bool(flags & SWEEP_FLAGS))
+    else:
+        main(load_config(argv))
 
 
 def _launch_by_hydra(main: Callable[[Config], None], argv: list[str], sweep: bool) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from src.config.help import reference, schema_text
 from src.config.overrides import ALIASES
-from src.config.reference import reference, schema_text
 from src.config.schema import Config, schema_keys, section_of
 
 ROOT = Path(__file__).parents[2]
