@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from src.api import open_run
 from src.config.compose import launch, load_saved_config
+from src.config.dataset import dataset_options
 from src.config.saved import is_first_edition, read_yaml, save_config
-from src.config.schema import Config, dataset_options, group_options
+from src.config.schema import Config, group_options
 from src.data.groupings import Grouping, absent_classes, parse_groupings
 from src.data.table import BINARY
 from src.io import UserError, exit_on_user_error, expand, write_json

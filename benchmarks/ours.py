@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader
 import train
 from benchmarks import conventional
 from src.config.compose import load_config
+from src.config.dataset import dataset_options
 from src.config.saved import save_config
-from src.config.schema import Config, dataset_options
+from src.config.schema import Config
 from src.data.dataset import Dataset, open_dataset
 from src.data.groupings import parse_groupings
 from src.models.build import build_model

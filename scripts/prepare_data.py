@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 from src.config.compose import load_config
+from src.config.dataset import dataset_options
 from src.config.overrides import CONFIG_DIR, quote_override
-from src.config.schema import dataset_options
 from src.data.adapters import ADAPTERS, Adapter
 from src.data.celeba import HOMEPAGE
 from src.data.dataset import Dataset, open_dataset

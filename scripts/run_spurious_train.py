@@ -14,7 +14,7 @@ from scripts.experiments import IDENTIFICATION, Experiment, Setting
 from scripts.grids import train_jobs
 from scripts.job_manager import JobManager, add_job_arguments, split_overrides
 from src.config.compose import load_config
-from src.config.schema import dataset_options
+from src.config.dataset import dataset_options
 from src.data.celeba import ATTRIBUTES
 from src.data.dataset import open_dataset
 from src.io import exit_on_user_error

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from src.config.compose import load_saved_config
-from src.config.schema import dataset_options
+from src.config.dataset import dataset_options
 from src.data.dataset import LAYOUTS, choose_pixels
 from src.data.groupings import parse_groupings
 from src.evaluation.evaluator import RunEvaluator

@@ -9,8 +9,9 @@ from pathlib import Path
 from scripts.jobs.job import Job
 from scripts.jobs.states import find_runs
 from src.config.compose import load_config, stage_config
+from src.config.dataset import DatasetConfig, dataset_options
 from src.config.saved import read_config
-from src.config.schema import Config, DatasetConfig, dataset_options
+from src.config.schema import Config
 from src.data.dataset import open_dataset
 from src.io import UserError
 from src.methods.options import STAGED

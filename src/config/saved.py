@@ -7,7 +7,8 @@ import yaml
 from omegaconf import OmegaConf
 from pydantic import BaseModel
 
-from src.config.schema import PICTURE_OPTIONS, TABLE_OPTIONS, Config, DatasetConfig, flatten
+from src.config.dataset import PICTURE_OPTIONS, TABLE_OPTIONS, DatasetConfig
+from src.config.schema import Config, flatten
 from src.io import UserError, first_line, write_atomic
 from src.methods.options import METHODS, STAGED
 from src.objective.options import ObjectiveOptions

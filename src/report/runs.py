@@ -10,8 +10,8 @@ import numpy as np
 
 from src.api import open_evaluator, open_run
 from src.config.compose import load_saved_config
+from src.config.dataset import TABLE_OPTIONS
 from src.config.saved import effective, read_config
-from src.config.schema import TABLE_OPTIONS
 from src.data.groupings import Grouping, parse_groupings
 from src.data.table import Table
 from src.evaluation.evaluator import RunEvaluator

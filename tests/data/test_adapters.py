@@ -9,7 +9,7 @@ from PIL import Image
 
 from scripts import prepare_data
 from src.config.compose import load_config
-from src.config.schema import dataset_options
+from src.config.dataset import dataset_options
 from src.data.adapters import read_by_pattern, shares_by_name
 from src.data.dataset import open_dataset
 from src.data.groupings import parse_groupings

@@ -15,8 +15,8 @@ import pytest
 import train as entrypoint
 from src.api import open_run
 from src.config.compose import load_config, load_saved_config, stage_config
+from src.config.dataset import dataset_options
 from src.config.saved import effective
-from src.config.schema import dataset_options
 from src.data.celeba import load_annotations
 from src.data.dataset import open_dataset
 from src.data.groupings import COLUMN, parse_groupings
