@@ -102,7 +102,8 @@ class TableLayout:
     def table(self) -> Table:
         """Return all rows, except those of images that `prepare_data --skip_bad` left out."""
         if self.sources:
-            copy, options = self.cache_folder / "table.npz", repr((self.adapter, self.options))
+            copy = self.cache_folder / "table.npz"
+            options = repr((self.adapter and self.adapter.read.__name__, self.options))
             if self._holds_pictures and not self.archive.exists():
                 copy.unlink(missing_ok=True)
             files = [*self.sources, *filter(None, [self.split_file])]
