@@ -1,7 +1,7 @@
 """The door of the configuration: from a command line to a checked `Config`.
 
-Every mistake is reported at once, with exit code 2. Only the entrypoints and src/api.py know this
-package; everything behind them takes plain arguments.
+Every mistake is reported at once, with exit code 2. Only the entrypoints, src/api.py and the stages
+of methods import this module; everything behind them takes plain arguments or sections of `Config`.
 """
 
 import re

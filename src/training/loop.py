@@ -30,7 +30,7 @@ from src.training.devices import explain_out_of_memory, seed_draws
 from src.training.distributed import Ranks
 from src.training.method import Method
 from src.training.metrics_log import Clock, MetricsLog
-from src.training.step import Step, build_optimizer, learning_rate
+from src.training.step import Step, learning_rate
 from src.training.validation import Validation
 
 if TYPE_CHECKING:
@@ -67,14 +67,9 @@ class Trainer:
         self.images, self.validation, self.finish = images, validation, finish
         self.config, self.settings, self.device = config, config.train, device
         self.ranks, self.batch_size = ranks or Ranks(), config.dataloader.batch_size
-        self.method, self.objective = method.to(device), objective.to(device)
-        parameters = [*model.parameters(), *method.parameters()]
-        learnt_weights = list(objective.parameters())
-        self.optimizer = build_optimizer(config.optimizer, parameters, learnt_weights)
-        self.compute = Step(
-            *(model, self.method, self.objective, self.optimizer),
-            *(device, precision, config.train.compile, self.ranks),
-        )
+        self.compute = Step(model, method, objective, config, device, precision, self.ranks)
+        self.method, self.objective = self.compute.method, self.compute.objective
+        self.optimizer = self.compute.optimizer
         self.epoch = 0  # finished and validated epochs
         self.batch = 0  # finished batches of the current epoch
         self.step = 0  # optimizer steps in all
@@ -116,7 +111,7 @@ class Trainer:
         """Continue from the newest checkpoint, if there is one."""
         if self.ranks.in_turn(lambda: load_newest(self.run, self._load_state)) is not None:
             print(f"resuming at step {self.step}", flush=True)
-            if self.run.epoch_stats(self.epoch).exists():
+            if self.ranks.first and self.run.epoch_stats(self.epoch).exists():
                 self._select()  # again, in case of a kill between saving and selecting
 
     @contextlib.contextmanager
@@ -142,15 +137,9 @@ class Trainer:
         augment = (seed, self.step) if self.config.dataset.data_augmentation else None
         share = {} if self.method.whole_batches else {"share": self.ranks.share}
         stream = iterate_batches(self.images, left, self.device, augment, **share)
-        bar = tqdm(
-            total=len(batches),
-            initial=self.batch,
-            desc=f"epoch {epoch}/{self.settings.total_epochs}",
-            unit="step",
-            mininterval=0.5,
-            leave=False,
-            disable=None,  # without a terminal; each epoch prints a line
-        )
+        name = f"epoch {epoch}/{self.settings.total_epochs}"
+        shown = {"mininterval": 0.5, "leave": False, "disable": None}  # None: in terminals only
+        bar = tqdm(total=len(batches), initial=self.batch, desc=name, unit="step", **shown)
         clock = Clock()
         with bar, contextlib.closing(stream):
             for rows, (images, _) in zip(left, stream):
@@ -185,7 +174,7 @@ class Trainer:
 
     def _write_log(self, bar: tqdm, rate: float, waiting: float) -> None:
         """Write means since the last log line to metrics.jsonl; stop on a non-finite loss."""
-        self.compute.check_finite(self.config.optimizer.lr)
+        self.compute.check_finite()
         *sums, total, steps = self.compute.sums.tolist()
         if not steps:
             return
@@ -229,8 +218,6 @@ class Trainer:
 
     def _select(self) -> None:
         """Select the best epochs now that their checkpoints exist, then delete the others."""
-        if not self.ranks.first:
-            return
         selected = self.validation.select(self.epoch)
         keep = self.settings.keep_ckpts
         if keep != "all":
@@ -240,11 +227,11 @@ class Trainer:
 
     def save(self, name: int | None = None) -> None:
         """Write ckpt.last.pt on rank 0; with an epoch as `name`, also ckpt.{name}.pt."""
-        self.compute.check_finite(self.config.optimizer.lr)
+        self.compute.check_finite()
         self.saved_at = time.monotonic()
         if not self.ranks.first:
             return
-        self.compute.check_weights(self.config.optimizer.lr)
+        self.compute.check_weights()
         # The numbered one first: after a kill between the two, the older `last` repeats the epoch.
         # The other way round, the epoch would be finished and its checkpoint missing.
         last = self.run.checkpoint("last")
@@ -261,23 +248,11 @@ class Trainer:
         raise Stopped(signum)
 
     def _state(self) -> dict[str, Any]:
-        stateful = {"model": self.model, "optimizer": self.optimizer, "objective": self.objective}
-        stateful |= {"method": self.method, "scaler": self.compute.scaler}
         counters = {"epoch": self.epoch, "batch": self.batch, "step": self.step}
-        states = {name: part.state_dict() for name, part in stateful.items()}
-        return states | {"sums": self.compute.sums} | counters
+        return self.compute.state_dict() | counters
 
     def _load_state(self, state: dict[str, Any]) -> None:
         self.epoch, self.batch, self.step = state["epoch"], state["batch"], state["step"]
         if self.epoch > self.settings.total_epochs or self.step > self.planned_steps:
             raise ValueError("its epoch and step are not of this training")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.objective.load_state_dict(state["objective"])
-        self.method.load_state_dict(state["method"])
-        if state["scaler"]:  # empty if the run began on a device that needs no fp16
-            self.compute.scaler.load_state_dict(state["scaler"])
-        if state["sums"].shape != self.compute.sums.shape:
-            raise ValueError("its sums are of another number of tasks")
-        self.compute.sums.copy_(state["sums"])
-        self.compute.count.fill_(self.step)
+        self.compute.load_state_dict(state, self.step)

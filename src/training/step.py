@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,9 @@ from src.training.distributed import Ranks
 from src.training.method import Method
 
 if TYPE_CHECKING:
-    from src.config.schema import OptimizerConfig
+    from src.config.schema import Config, OptimizerConfig
+
+STATEFUL = ("model", "optimizer", "objective", "method", "scaler")  # attributes of a step
 
 
 def build_optimizer(
@@ -85,19 +87,21 @@ class Step:
         model: nn.Module,
         method: Method,
         objective: Objective,
-        optimizer: torch.optim.Optimizer,
+        config: Config,
         device: torch.device,
         precision: str,
-        compile_model: bool,
         ranks: Ranks,
     ):
-        self.method, self.objective, self.optimizer = method, objective, optimizer
         self.model, self.device, self.precision, self.ranks = model, device, precision, ranks
+        self.method, self.objective = method.to(device), objective.to(device)
         self.parameters = [*model.parameters(), *method.parameters()]
+        learnt_weights = list(objective.parameters())
+        self.optimizer = build_optimizer(config.optimizer, self.parameters, learnt_weights)
+        self.lr = config.optimizer.lr  # as configured
         self.rows = 0  # of the batch, over all processes
         if objective.gradient is not None:
             objective.gradient.watch(model, self.gather)
-        self.forward = torch.compile(model) if compile_model else model
+        self.forward = torch.compile(model) if config.train.compile else model
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.sums = torch.zeros(len(objective.log_names) + 2, device=device)
         self.bad_step = torch.zeros((), dtype=torch.int64, device=device)
@@ -152,22 +156,37 @@ class Step:
         self.bad_step += ((self.bad_step == 0) & ~finite) * self.count
         self.sums += torch.cat([logged, finite[None]])
 
-    def check_finite(self, lr: float) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that training changes."""
+        parts = {name: getattr(self, name).state_dict() for name in STATEFUL}
+        return parts | {"sums": self.sums}
+
+    def load_state_dict(self, state: dict[str, Any], count: int) -> None:
+        """Continue from a saved state after `count` steps."""
+        for name in STATEFUL:
+            if state[name] or name != "scaler":  # empty if the run began without fp16
+                getattr(self, name).load_state_dict(state[name])
+        if state["sums"].shape != self.sums.shape:
+            raise ValueError("its sums are of another number of tasks")
+        self.sums.copy_(state["sums"])
+        self.count.fill_(count)
+
+    def check_finite(self) -> None:
         """Raise a UserError if the loss of a step was not finite."""
         if bad := int(self.bad_step):
             raise UserError(
                 f"the loss was not finite at step {bad}; that step changed no weight, and the last "
-                f"checkpoint is sound. Lower exp.optimizer.lr (now {lr:g}), or try "
+                f"checkpoint is sound. Lower exp.optimizer.lr (now {self.lr:g}), or try "
                 f"exp.train.precision=fp32 (now {self.precision})"
             )
 
-    def check_weights(self, lr: float) -> None:
+    def check_weights(self) -> None:
         """Raise a UserError if a weight, or a running statistic of batch norm, is not finite."""
         tensors = [t for t in self.model.state_dict().values() if t.is_floating_point()]
         if not torch.isfinite(torch.stack(torch._foreach_norm(tensors)).sum()):
             raise UserError(
                 f"a weight became infinite by step {int(self.count)}; the last sound checkpoint "
-                f"was kept: lower exp.optimizer.lr (now {lr:g})"
+                f"was kept: lower exp.optimizer.lr (now {self.lr:g})"
             )
 
     @torch.no_grad()
