@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from src.data import cache
 from src.data.celeba import cache_folder, load_annotations
@@ -22,7 +23,7 @@ from src.io import UserError
 from src.methods.jtt import load_error_set, save_error_set
 from src.runs.folder import Run
 from src.runs.signals import Stopped
-from src.training.checkpoints import load_newest
+from src.training.checkpoints import load_checkpoint, load_newest
 from tests.data.small_celeba import build_cache, write_celeba
 from tests.faults.conftest import KILLS
 from tests.tiny_training import at, make_trainer, outcome
@@ -41,13 +42,13 @@ def damages(whole: bytes, flips: int = FLIPS, cuts: int = CUTS) -> Iterator[byte
         yield whole[:length]
 
 
-def check_noticed(path: Path, read: Callable[[], bytes]) -> tuple[int, int]:
+def check_noticed(path: Path, read: Callable[[], bytes], flips: int = FLIPS) -> tuple[int, int]:
     """Damage `path` in many ways; `read` must name it or return what it returned before.
 
     Returns how many damages were noticed, and how many changed nothing.
     """
     whole, wanted, noticed, harmless = path.read_bytes(), read(), 0, 0
-    for damaged in damages(whole):
+    for damaged in damages(whole, flips):
         path.write_bytes(damaged)
         try:
             assert read() == wanted, "other content came out of a damaged file"
@@ -72,6 +73,26 @@ def count(survived) -> Callable[[int, int], None]:
         survived["damaged files (byte flipped) with the same content as before"] += harmless
 
     return add
+
+
+def test_checkpoints(tmp_path, count):
+    make_trainer(tmp_path, total_epochs=1).train()
+    path = Run(tmp_path).checkpoint(1)
+
+    def read() -> bytes:
+        return repr(_bytes(load_checkpoint(path))).encode()
+
+    noticed, harmless = check_noticed(path, read, 2 * FLIPS)
+    assert noticed > harmless
+    count(noticed, harmless)
+
+
+def _bytes(value):
+    if isinstance(value, torch.Tensor):
+        return value.numpy().tobytes()
+    if isinstance(value, dict):
+        return {key: _bytes(entry) for key, entry in value.items()}
+    return value
 
 
 def test_a_run_with_a_damaged_last_checkpoint_ends_with_the_same_bits(tmp_path, capsys, survived):

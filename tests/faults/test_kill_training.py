@@ -11,7 +11,8 @@ import pytest
 from src.runs.folder import Run
 from src.training.checkpoints import load_checkpoint
 from src.training.metrics_log import read_metrics
-from tests.faults.commands import KILL, Fault, wait_until
+from tests.conftest import entrypoint_process
+from tests.faults.commands import KILL, PATIENCE, Fault, wait_until
 from tests.faults.conftest import KILLS
 from tests.tiny_training import outcome
 
@@ -106,6 +107,26 @@ def test_killed_anywhere_and_started_again_it_ends_with_the_same_bits(
         assert pictures(run.path) == reference.pictures
         assert left_over(run.path) == []
     survived["training runs killed (SIGKILL) and gone on to the same bits"] += kills
+
+
+@pytest.mark.parametrize("reference", ["lbtw"], indirect=True)
+def test_a_true_subprocess_killed_twice_ends_with_the_same_bits(
+    reference, tmp_path, survived, commands
+):
+    run = Run(tmp_path / "run")
+    for step in (2, 6):
+        process = entrypoint_process(
+            *reference.argv, f"exp.train.log_dir={run.path}", start_new_session=True
+        )
+        while process.poll() is None:
+            if max((record["step"] for record in read_metrics(run)), default=0) >= step:
+                process.kill()
+        process.communicate()
+        survived["training runs killed (SIGKILL) and gone on to the same bits"] += 1
+    process = entrypoint_process(*reference.argv, f"exp.train.log_dir={run.path}")
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, output
+    assert outcome(run.path) == reference.outcome
 
 
 def has_reached(run: Run, place: str, step: int) -> bool:
