@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
 def main(config: Config) -> None:
     """Train the run of a configuration, or continue it, unless it is done."""
-    processes = int(os.environ.get("WORLD_SIZE", 1))
+    processes, run = int(os.environ.get("WORLD_SIZE", 1)), Run(config.train.log_dir)
     staged = config.method in STAGED and config.stage is None
-    done = Run(config.train.log_dir).status()["state"] == "done"
+    done = run.status()["state"] == "done"
     if max(processes, config.train.num_devices) > 1 and config.objective.gradient == "torchjd":
         raise UserError(
             "objective.gradient=torchjd needs the Jacobian of the whole batch, and each process "
@@ -61,13 +61,11 @@ def main(config: Config) -> None:
             f"exp={config.name} trains in several stages, each of which starts its own processes: "
             f"use python train.py exp.train.num_devices={processes}, without torchrun"
         )
-    run = Run(config.train.log_dir)
     if int(os.environ.get("RANK", 0)):
         # Rank 0 prints, keeps the folder and its status; the others only compute.
-        if done:
-            return
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-            train(config, run)
+            if not done:
+                train(config, run)
         return
     is_new = not run.path.exists()
     with run.claim():
@@ -308,6 +306,7 @@ def resume(folder: str) -> None:
 
 
 def entrypoint() -> None:
+    """Train, continue a run (--resume RUN), or list the methods (--list)."""
     if sys.argv[1:2] == ["--resume"] and len(sys.argv) == 3:
         with exit_on_user_error():
             resume(sys.argv[2])

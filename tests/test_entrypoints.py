@@ -19,7 +19,6 @@ from src.data.groupings import parse_grouping
 from src.evaluation.logits import load_logits
 from src.evaluation.results import task_figures
 from src.io import UserError, read_json
-from src.objective.options import ObjectiveOptions
 from src.runs.folder import Run
 from src.training.checkpoints import load_checkpoint
 from tests.conftest import entrypoint_process
@@ -126,16 +125,6 @@ def test_lbtw_and_ones_as_task_weights_compose_and_the_weights_are_logged(tiny_o
     for task in ("Young", "Bald"):
         ratio = second[f"train/{task}/loss"] / first[f"train/{task}/loss"]
         assert second[f"train/{task}/weight"] == pytest.approx(ratio**0.5, rel=1e-5)
-
-
-@pytest.mark.parametrize("sound", [0, 2])
-def test_a_damaged_line_of_the_log_is_left_out_of_the_picture_of_task_weights(tmp_path, sound):
-    run = Run(tmp_path)
-    line = '{"step": 1, "epoch": 1, "train/loss": 1.0, "train/Young/weight": 1.0}\n'
-    damaged = [line.replace("weight", "weighu"), line.replace('weight": 1.0', 'weight": "x"')]
-    run.metrics.write_text("".join([line] * sound + damaged))
-    entrypoint.draw_task_weights(run, ["Young"], ObjectiveOptions(across="lbtw"))
-    assert (run.results / "task_weights.png").stat().st_size > 0
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """The experiments have the sizes of the study, and one function names each run."""
 
 import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -96,11 +95,6 @@ def test_the_setting_of_several_tasks_depends_on_rule_and_weighting():
     assert setting("static_delta", "group") == (Setting(1e-3, 1e-3, 32, 50),)
 
 
-def test_an_unknown_experiment_gets_a_suggestion():
-    with pytest.raises(UserError, match="did you mean 'erm_tune'"):
-        find_experiment("erm_tun")
-
-
 # ---------------------------------------------------------------------------- names and commands
 
 
@@ -192,15 +186,6 @@ def test_the_spurious_training_prints_the_40_golden_commands(empty, capsys):
     flags = "--lr 0.0001 --wd 0.1 --batch_size 128 --epochs 25".split()  # noqa: SIM905
     assert debug(run_spurious_train.main, capsys, *flags) == golden
     assert Setting(0.1, 0.0001, 128, 25) == IDENTIFICATION
-
-
-def test_bash_reads_every_golden_line_as_one_command():
-    for name in ("run_hparam_grid_search.txt", "run_spurious_train.txt"):
-        lines = (GOLDEN / name).read_text().splitlines()
-        script = "\n".join(f"printf '%s\\0' {line}; echo" for line in lines)
-        words = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
-        read = [line.split("\0")[:-1] for line in words.stdout.splitlines()]
-        assert read == [shlex.split(line) for line in lines]
 
 
 @pytest.mark.slow
