@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import norm
 
 from scripts.status import print_table
-from src.evaluation.intervals import differences
+from src.evaluation.intervals import paired_difference
 from src.evaluation.resampled import Right
 from src.report.ranking import draw_worst_groups
 
@@ -84,9 +84,9 @@ def detection(size: int, seeds: int, points: float, trials: int = TRIALS) -> flo
     """Return how often the interval of a true difference in the worst group excludes zero."""
     rng = np.random.default_rng(0)
     true = np.array([[0.95, 0.80 + points / 100], [0.95, 0.80]])
-    pairs = [tuple(draw_answers(true, (2 * size, size), seeds, rng)) for _ in range(trials)]
-    found = differences(pairs, resamples=200)
-    return float(np.mean([gap["worst_group"]["low"] > 0 for gap in found]))
+    pairs = [draw_answers(true, (2 * size, size), seeds, rng) for _ in range(trials)]
+    gaps = [paired_difference(*pair, resamples=200) for pair in pairs]
+    return float(np.mean([gap["worst_group"]["low"] > 0 for gap in gaps]))
 
 
 def main() -> None:

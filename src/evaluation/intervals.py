@@ -35,7 +35,7 @@ possible bias, which assumes that all groups that cannot be told from the worst 
 interval is therefore not symmetric, and for tied groups it covers more than its nominal level.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -46,153 +46,102 @@ from src.evaluation.resampled import Resampled, Right, accuracies, counts, minim
 
 RESAMPLES = 1000
 LEVEL = 0.95
-# Random numbers per batch of rows (2 MB). Batches save NumPy's overhead per call.
-MAX_DRAWN = 2**18
 
 
-def over_seeds(
-    rows: Sequence[Right], resamples: int = RESAMPLES, seed: int = 0
-) -> list[dict[str, Any]]:
+def over_seeds(right: Right, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
     """Compute average, worst-group and group accuracies over seeds, with 95 % intervals.
 
     With one seed, the limits are those of `src/evaluation/metrics.py` and cover the choice of test
     images only.
 
     Returns:
-        A dictionary per row, with fractions. `average` and `worst_group` hold mean, std (n-1; None
-        for one seed), n, low, high, and values by seed. `worst_group` also holds the `ids` and
-        `totals` of the worst group by seed. `groups` is a list of G with total, mean, low, high and
-        values; all but the total are None for an empty group.
+        Fractions. `average` and `worst_group` hold mean, std (n-1; None for one seed), n, low,
+        high, and values by seed. `worst_group` also holds the `ids` and `totals` of the worst group
+        by seed. `groups` is a list of G with total, mean, low, high and values; all but the total
+        are None for an empty group.
     """
-
-    def estimate(part: Sequence[Right]) -> list[dict[str, Any]]:
-        return _over_seeds(*counts(part), resamples, seed)
-
-    return _in_batches(estimate, rows, [(len(row), len(row[0])) for row in rows], resamples)
-
-
-def differences(
-    pairs: Sequence[tuple[Right, Right]], resamples: int = RESAMPLES, seed: int = 0
-) -> list[dict[str, dict[str, float]]]:
-    """Compute how much better the first of two methods is on the same images, for each pair.
-
-    Returns:
-        For each pair `average` and `worst_group` with difference, low, high, and n, the smaller
-        number of seeds. If n is 1, the interval covers the choice of test images only.
-    """
-
-    def estimate(part: Sequence[tuple[Right, Right]]) -> list[dict[str, dict[str, float]]]:
-        stacked = [[np.concatenate(group) for group in zip(*pair)] for pair in part]
-        num_ours, num_theirs = (len(right[0]) for right in part[0])
-        mine = np.arange(num_ours + num_theirs) < num_ours
-        return _differences(*counts(stacked), mine, resamples, seed)
-
-    shapes = [(len(ours), len(ours[0]), len(theirs[0])) for ours, theirs in pairs]
-    return _in_batches(estimate, pairs, shapes, resamples)
-
-
-def _in_batches(
-    function: Callable[[list[Any]], list[Any]],
-    rows: Sequence[Any],
-    shapes: Sequence[tuple[int, ...]],
-    resamples: int,
-) -> list[Any]:
-    """Apply `function` to batches of rows with the same shape; return the results in row order.
-
-    Args:
-        shapes: number of groups and numbers of networks of each row.
-    """
-    rows_by_shape: dict[tuple[int, ...], list[int]] = {}
-    for index, shape in enumerate(shapes):
-        rows_by_shape.setdefault(shape, []).append(index)
-    results: dict[int, Any] = {}
-    for (groups, *networks), indices in rows_by_shape.items():
-        step = max(1, MAX_DRAWN // (groups * sum(networks) * resamples))
-        for start in range(0, len(indices), step):
-            batch = indices[start : start + step]
-            results |= zip(batch, function([rows[index] for index in batch]))
-    return [results[index] for index in range(len(rows))]
-
-
-def _over_seeds(
-    both: np.ndarray, size: np.ndarray, resamples: int, seed: int
-) -> list[dict[str, Any]]:
-    """Compute `over_seeds` of K rows from their `counts` (K, G, S, S) and (K, G)."""
-    seeds = both.shape[-1]
-    correct = both.diagonal(axis1=2, axis2=3)  # (K, G, S)
-    accuracy = accuracies(correct, size)  # (K, G, S)
-    worst = accuracy.argmin(axis=1)  # (K, S) ids
-    total = size.sum(axis=1, keepdims=True)  # (K, 1)
-    average = correct.sum(axis=1) / total  # (K, S)
-    # (K, G + 2, S): the groups, the average, and the worst group.
-    values = np.concatenate([accuracy, average[:, None], accuracy.min(axis=1)[:, None]], axis=1)
-    worst_size = np.take_along_axis(size, worst, axis=1)  # (K, S)
+    both, size = counts(right)
+    seeds, total = both.shape[-1], size.sum()
+    correct, accuracy = both.diagonal(axis1=1, axis2=2), accuracies(both, size)  # (G, S)
+    worst = accuracy.argmin(axis=0)  # (S,) ids
+    # (G + 2, S): the groups, the average, and the worst group.
+    values = np.stack([*accuracy, correct.sum(axis=0) / total, accuracy.min(axis=0)])
+    mean = values.mean(axis=1)  # (G + 2,)
     if seeds == 1:
-        limits = np.stack([_image_limits(*row) for row in zip(correct[:, :, 0], size)])
+        std, limits = [None] * len(values), _image_limits(correct[:, 0].astype(int), size)
     else:
         images = Resampled.of(both, size, 4, 2.0)
-        drawn = images.draw(resamples, seed)  # (K, G, S, B)
-        variance = images.variance(np.full(seeds, 1 / seeds))  # (K, G)
-        average_variance = ((size / total) ** 2 * variance).sum(axis=1)  # (K,)
-        worst_variance = drawn.min(axis=1).mean(axis=1).var(axis=1)  # (K,)
+        drawn = images.draw(resamples, seed)  # (G, S, B)
+        variance = images.variance(np.full(seeds, 1 / seeds))  # (G,)
+        average_variance = ((size / total) ** 2 * variance).sum()
+        worst_variance = drawn.min(axis=0).mean(axis=0).var()
         half = half_width(
-            np.column_stack([variance, average_variance, worst_variance]),
+            np.array([*variance, average_variance, worst_variance]),
             [values],
-            np.column_stack([size, total, worst_size.min(axis=1)]),
-        )  # (K, G + 2)
-        centre = np.column_stack(
-            [
-                images.mean.mean(axis=2),
-                values[:, -2].mean(axis=1),
-                images.mean.min(axis=1).mean(axis=1),
-            ]
+            np.array([*size, total, size[worst].min()]),
         )
-        limits = np.stack([centre - half, centre + half], axis=2)  # (K, G + 2, 2)
-        limits[:, -1, 1] += minimum_bias(drawn, images, images.mean, slice(None))
-    rows = zip(values, limits, size.tolist(), worst.tolist(), worst_size.tolist())
-    return [_row_figures(*row) for row in rows]
+        smoothed = images.mean.mean(axis=1)  # (G,)
+        centre = np.array([*smoothed, mean[-2], images.mean.min(axis=0).mean()])
+        std, limits = values.std(axis=1, ddof=1).tolist(), np.stack([centre - half, centre + half])
+        limits[1, -1] += minimum_bias(drawn, images, images.mean)
+    low, high = np.minimum(limits[0], mean).clip(0), np.maximum(limits[1], mean).clip(max=1)
+    *groups, average, worst_figures = (
+        dict(zip(("mean", "std", "n", "low", "high", "values"), figures))
+        for figures in zip(
+            *(mean.tolist(), std, [seeds] * len(mean), low.tolist(), high.tolist()),
+            values.tolist(),
+        )
+    )
+    empty = {"mean": None, "low": None, "high": None, "values": [None] * seeds}
+    return {
+        "average": average,
+        "worst_group": worst_figures | {"ids": worst.tolist(), "totals": size[worst].tolist()},
+        "groups": [
+            {"total": count} | {key: (group if count else empty)[key] for key in empty}
+            for group, count in zip(groups, size.tolist())
+        ],
+    }
 
 
-def _differences(
-    both: np.ndarray, size: np.ndarray, mine: np.ndarray, resamples: int, seed: int
-) -> list[dict[str, dict[str, float]]]:
-    """Compute `differences` of K pairs from their `counts` (K, G, M, M) and (K, G).
+def paired_difference(
+    ours: Right, theirs: Right, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, dict[str, float]]:
+    """Compute how much better the first of two methods is on the same images.
 
-    Args:
-        mine: (M,) bool, the networks of the first method; the others belong to the second.
+    Returns:
+        `average` and `worst_group` with difference, low, high, and n, the smaller number of seeds.
+        If n is 1, the interval covers the choice of test images only.
     """
-    num_ours, num_theirs = int(mine.sum()), int((~mine).sum())
-    correct = both.diagonal(axis1=2, axis2=3)  # (K, G, M)
-    accuracy = accuracies(correct, size)  # (K, G, M)
-    total = size.sum(axis=1, keepdims=True)  # (K, 1)
+    both, size = counts([np.concatenate(group) for group in zip(ours, theirs)])
+    seeds = len(ours[0]), len(theirs[0])
+    mine = np.arange(sum(seeds)) < seeds[0]  # (M,)
+    accuracy, total = accuracies(both, size), size.sum()  # (G, M)
     # Agresti and Min 2005: add half an image of each kind (both methods right, one right, none).
     # Without a discordant image the difference would have no variance.
     images = Resampled.of(both, size, 2, np.where(mine == mine[:, None], 1.0, 0.5))
-    weights = np.where(mine, 1 / num_ours, -1 / num_theirs)  # (M,)
-    drawn = images.draw(resamples, seed)  # (K, G, M, B)
-    average = correct.sum(axis=1) / total  # (K, M)
-    values = np.stack([average, accuracy.min(axis=1)], axis=1)  # (K, 2, M): average, worst group
-    n = min(num_ours, num_theirs)
-    average_variance = ((size / total) ** 2 * images.variance(weights)).sum(axis=1)  # (K,)
-    worst_variance = (weights @ drawn.min(axis=1)).var(axis=1)  # (K,)
-    worst_size = np.take_along_axis(size, accuracy.argmin(axis=1), axis=1)  # (K, M)
+    weights = np.where(mine, 1 / seeds[0], -1 / seeds[1])  # (M,)
+    drawn = images.draw(resamples, seed)  # (G, M, B)
+    average = both.diagonal(axis1=1, axis2=2).sum(axis=0) / total  # (M,)
+    values = np.stack([average, accuracy.min(axis=0)])  # (2, M)
     half = half_width(
-        np.column_stack([average_variance, worst_variance]),
-        [] if n == 1 else [values[..., mine], values[..., ~mine]],
-        np.column_stack([total, worst_size.min(axis=1)]),
-    )  # (K, 2)
-    gap = values[..., mine].mean(axis=2) - values[..., ~mine].mean(axis=2)  # (K, 2)
+        np.array(
+            [
+                ((size / total) ** 2 * images.variance(weights)).sum(),
+                (weights @ drawn.min(axis=0)).var(),
+            ]
+        ),
+        [] if min(seeds) == 1 else [values[:, mine], values[:, ~mine]],
+        np.array([total, size[accuracy.argmin(axis=0)].min()]),
+    )
+    gap = values[:, mine].mean(axis=1) - values[:, ~mine].mean(axis=1)  # (2,)
     low, high = gap - half, gap + half
-    low[:, 1] -= minimum_bias(drawn, images, accuracy, ~mine)
-    high[:, 1] += minimum_bias(drawn, images, accuracy, mine)
-    figures = np.stack([gap, low.clip(-1), high.clip(max=1)], axis=2)  # (K, 2, 3)
-    return [
-        {
-            name: dict(zip(("difference", "low", "high"), numbers)) | {"n": n}
-            for name, numbers in zip(("average", "worst_group"), row)
-        }
-        for row in figures.tolist()
-    ]
+    low[1] -= minimum_bias(drawn, images, accuracy, ~mine)
+    high[1] += minimum_bias(drawn, images, accuracy, mine)
+    figures = np.stack([gap, low.clip(-1), high.clip(max=1)], axis=1).tolist()
+    return {
+        name: dict(zip(("difference", "low", "high"), numbers)) | {"n": min(seeds)}
+        for name, numbers in zip(("average", "worst_group"), figures)
+    }
 
 
 def half_width(images: np.ndarray, seeds: Sequence[np.ndarray], n: np.ndarray) -> np.ndarray:
@@ -215,43 +164,8 @@ def half_width(images: np.ndarray, seeds: Sequence[np.ndarray], n: np.ndarray) -
 
 
 def _image_limits(correct: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Return limits (G + 2, 2) for the groups, average and worst group of one network."""
-    worst = worst_group(correct.astype(int), size)
+    """Return limits (2, G + 2) for the groups, average and worst group of one network."""
+    worst = worst_group(correct, size)
     groups = [wilson(int(right), int(total)) or (0.0, 1.0) for right, total in zip(correct, size)]
     average = wilson(int(correct.sum()), int(size.sum()))
-    return np.array([*groups, average, (worst["low"], worst["high"])])
-
-
-def _row_figures(
-    values: np.ndarray,
-    limits: np.ndarray,
-    size: list[int],
-    worst_ids: list[int],
-    worst_size: list[int],
-) -> dict[str, Any]:
-    """Return a row of `over_seeds`.
-
-    Args:
-        values: (G + 2, S), groups, average and worst group.
-        limits: (G + 2, 2).
-        size: (G,) images of each group.
-        worst_ids, worst_size: (S,) the worst group of each seed, and its number of images.
-    """
-    seeds = values.shape[1]
-    mean = values.mean(axis=1)  # (G + 2,)
-    std = values.std(axis=1, ddof=1).tolist() if seeds > 1 else [None] * len(values)
-    low, high = np.minimum(limits[:, 0], mean).clip(0), np.maximum(limits[:, 1], mean).clip(max=1)
-    columns = zip(mean.tolist(), std, low.tolist(), high.tolist(), values.tolist())
-    *groups, average, worst = (
-        {"mean": mean, "std": std, "n": seeds, "low": low, "high": high, "values": by_seed}
-        for mean, std, low, high, by_seed in columns
-    )
-    empty = {"mean": None, "low": None, "high": None, "values": [None] * seeds}
-    return {
-        "average": average,
-        "worst_group": worst | {"ids": worst_ids, "totals": worst_size},
-        "groups": [
-            {"total": count} | {key: (group if count else empty)[key] for key in empty}
-            for group, count in zip(groups, size)
-        ],
-    }
+    return np.array([*groups, average, (worst["low"], worst["high"])]).T

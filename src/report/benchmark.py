@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from src.config.saved import read_config
-from src.evaluation.intervals import differences
+from src.evaluation.intervals import paired_difference
 from src.evaluation.results import read_evaluation, task_figures
 from src.io import UserError, read_json
 from src.report.collect import measure
@@ -115,19 +115,17 @@ def measure_benchmark(
     names = sorted(final, key=worst.__getitem__, reverse=True)
     rights = [final[name].answers.right for name in names]
     place = dict(zip(names, ranks(draw_worst_groups(rights))))
-    gaps = {
-        other: differences([(right, final[other].answers.right) for right in rights])
-        for other in {BASELINE, names[0]}
-    }
     by_name = {runs.method: runs for runs in methods}
     entries = [
         describe(by_name[name], final[name], rule, split, sources)
         | {"rank": place[name]}
         | {
-            key: None if name == other else gaps[other][at]
+            key: None
+            if name == other
+            else paired_difference(final[name].answers.right, final[other].answers.right)
             for key, other in (("minus_erm", BASELINE), ("minus_best", names[0]))
         }
-        for at, name in enumerate(names)
+        for name in names
     ]
     cost = next(entry["cost"] for entry in entries if entry["method"] == BASELINE)
     for entry in entries:

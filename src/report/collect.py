@@ -118,9 +118,8 @@ def measure(
         if (epochs[rule], grouping) not in right:
             found = [logits[one] for one in chosen]
             right[epochs[rule], grouping] = right_by_group(found, grouping, threshold, rows[0])
-    figures = dict(zip(right, over_seeds(list(right.values()))))
     answers = {
-        (key, grouping): Answers(of, rows[0].identity, named(figures[key, grouping], grouping))
+        (key, grouping): Answers(of, rows[0].identity, named(over_seeds(of), grouping))
         for (key, grouping), of in right.items()
     }
     return [

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from src.evaluation.intervals import differences
+from src.evaluation.intervals import paired_difference
 from src.evaluation.resampled import Right
 from src.report.rows import SAME_FOR_ONE_TASK, Row, own_rule, task_key
 
@@ -57,7 +57,7 @@ def compare(
         (id(row.answers), id(single.answers)): (row.answers.right, single.answers.right)
         for row, single, _ in pairs
     }
-    gaps = dict(zip(unique, differences(list(unique.values()))))
+    gaps = {key: paired_difference(*rights) for key, rights in unique.items()}
     keys = ("split", "rule", "method", "weighting", "settings", "grouping", "groupings", "seeds")
     keys += ("runs",)
     return [

@@ -33,15 +33,15 @@ def draw_worst_groups(rights: Sequence[Right], draws: int = DRAWS, seed: int = 0
     """
     rng = np.random.default_rng(seed)
     seeds = np.array([len(right[0]) for right in rights])  # (M,)
-    both, size = counts([[np.concatenate(group) for group in zip(*rights)]])
-    covariance = Resampled.of(both, size, 4, 2.0).covariance[0]  # (G, networks, networks)
+    both, size = counts([np.concatenate(group) for group in zip(*rights)])
+    covariance = Resampled.of(both, size, 4, 2.0).covariance  # (G, networks, networks)
     mean = np.repeat(np.eye(len(seeds)) / seeds[:, None], seeds, axis=1)  # (M, networks)
     images = mean @ covariance @ mean.T  # (G, M, M)
     networks = covariance.diagonal(axis1=1, axis2=2) @ mean.T  # (G, M), mean over seeds
     values, vectors = np.linalg.eigh(images)
     roots = vectors * np.sqrt(values.clip(min=0))[:, None]  # (G, M, M)
     noise = roots @ rng.standard_normal((*roots.shape[:2], draws))  # (G, M, B)
-    measured = accuracies(both.diagonal(axis1=2, axis2=3), size)[0]  # (G, networks)
+    measured = accuracies(both, size)  # (G, networks)
     drawn, variance, freedom = np.empty((len(seeds), draws)), np.zeros(len(seeds)), seeds - 1
     for method, of_seeds in enumerate(np.split(measured, np.cumsum(seeds)[:-1], axis=1)):
         drawn[method] = (of_seeds[..., None] + noise[:, method, None]).min(axis=0).mean(axis=0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from src.evaluation.intervals import differences, half_width, over_seeds
+from src.evaluation.intervals import half_width, over_seeds, paired_difference
 from src.evaluation.metrics import wilson, worst_group
 from src.evaluation.resampled import Resampled, counts
 
@@ -20,15 +20,9 @@ def by_group(right: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:
     return [right[:, groups == group] for group in range(groups.max() + 1)]
 
 
-def one(function, *row):
-    """What `over_seeds` or `differences` says of a single row."""
-    (found,) = function([row if len(row) > 1 else row[0]])
-    return found
-
-
 def test_means_and_worst_groups_are_those_of_each_seed():
     # Seed 0: 9 and 4 of 10; seed 1: 5 and 8 of 10. Averages 65 % both; worst 40 % (g1), 50 % (g0).
-    result = one(over_seeds, predictions((9, 4), (5, 8)))
+    result = over_seeds(predictions((9, 4), (5, 8)))
     assert result["average"]["values"] == [0.65, 0.65] and result["average"]["std"] == 0
     worst = result["worst_group"]
     assert worst["mean"] == pytest.approx(0.45) and worst["values"] == [0.4, 0.5]
@@ -38,13 +32,13 @@ def test_means_and_worst_groups_are_those_of_each_seed():
 
 
 def test_a_seed_with_worst_group_zero_is_one_value_of_the_mean():
-    worst = one(over_seeds, predictions((10, 0), (10, 6), (10, 9)))["worst_group"]
+    worst = over_seeds(predictions((10, 0), (10, 6), (10, 9)))["worst_group"]
     assert worst["values"] == [0.0, 0.6, 0.9] and worst["mean"] == pytest.approx(0.5)
     assert worst["low"] < 0.5 < worst["high"]
 
 
 def test_a_worst_group_of_zero_in_every_seed_is_not_certain():
-    worst = one(over_seeds, predictions((10, 0), (10, 0)))["worst_group"]
+    worst = over_seeds(predictions((10, 0), (10, 0)))["worst_group"]
     assert (worst["mean"], worst["low"]) == (0, 0) and worst["high"] > 0.1
 
 
@@ -52,7 +46,7 @@ def test_an_empty_group_has_no_figures_and_is_never_the_worst():
     for seeds in (1, 2):
         first, third = predictions(*[(9, 4)] * seeds)
         none = np.zeros((seeds, 0), bool)
-        result = one(over_seeds, [first, none, third, none])
+        result = over_seeds([first, none, third, none])
         assert result["worst_group"]["ids"] == [2] * seeds
         assert [group["total"] for group in result["groups"]] == [10, 0, 10, 0]
         assert result["groups"][1]["mean"] is result["groups"][1]["low"] is None
@@ -60,11 +54,11 @@ def test_an_empty_group_has_no_figures_and_is_never_the_worst():
 
 
 def test_of_tied_groups_the_first_is_named():
-    assert one(over_seeds, predictions((5, 5)))["worst_group"]["ids"] == [0]
+    assert over_seeds(predictions((5, 5)))["worst_group"]["ids"] == [0]
 
 
 def test_one_seed_has_the_limits_of_a_single_evaluation():
-    result = one(over_seeds, predictions((9, 4)))
+    result = over_seeds(predictions((9, 4)))
     average, worst = result["average"], result["worst_group"]
     assert (average["low"], average["high"]) == wilson(13, 20) and average["std"] is None
     single = worst_group(np.array([9, 4]), np.array([10, 10]))
@@ -95,7 +89,7 @@ def test_seeds_of_two_methods_join_with_satterthwaites_freedom():
 
 def test_a_method_compared_with_itself_differs_by_nothing():
     right = predictions((9, 4), (8, 5))
-    result = one(differences, right, right)
+    result = paired_difference(right, right)
     for figures in result.values():
         assert figures["difference"] == 0 and figures["low"] < 0 < figures["high"]
         assert figures["n"] == 2
@@ -106,8 +100,8 @@ def test_shared_images_make_a_difference_sharper_than_two_intervals():
     hard = rng.random(2000) < 0.3  # both methods fail on the same images
     ours = np.tile(~hard, (3, 1)) & (rng.random((3, 2000)) < 0.99)
     theirs = np.tile(~hard, (3, 1)) & (rng.random((3, 2000)) < 0.95)
-    gap = one(differences, [ours], [theirs])["average"]
-    alone = one(over_seeds, [ours])["average"]
+    gap = paired_difference([ours], [theirs])["average"]
+    alone = over_seeds([ours])["average"]
     assert gap["low"] > 0
     assert gap["high"] - gap["low"] < 0.8 * (alone["high"] - alone["low"])
 
@@ -117,18 +111,18 @@ def test_resampling_has_the_covariance_of_one_image_divided_by_their_number():
     # that both have right and two that none has: means 6/10 and 5/10, both right 4/10, so the
     # variances are .6 * .4 / 10 and .5 * .5 / 10, the covariance is (.4 - .6 * .5) / 10.
     right = np.array([[1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 1, 0]], dtype=bool)
-    both, size = counts([[right]])
-    assert both.tolist() == [[[[4, 2], [2, 3]]]] and size.tolist() == [[6]]
+    both, size = counts([right])
+    assert both.tolist() == [[[4, 2], [2, 3]]] and size.tolist() == [6]
     images = Resampled.of(both, size, 4, 2.0)
-    assert images.mean == pytest.approx(np.array([[[0.6, 0.5]]]))
-    assert images.covariance == pytest.approx(np.array([[[[0.024, 0.01], [0.01, 0.025]]]]))
+    assert images.mean == pytest.approx(np.array([[0.6, 0.5]]))
+    assert images.covariance == pytest.approx(np.array([[[0.024, 0.01], [0.01, 0.025]]]))
     # Of the first minus the second: .024 + .025 - 2 * .01.
-    assert images.variance(np.array([1, -1])) == pytest.approx(np.array([[0.029]]))
+    assert images.variance(np.array([1, -1])) == pytest.approx(np.array([0.029]))
 
 
 def test_where_one_group_is_clearly_the_worst_its_interval_is_the_groups_own():
     right = predictions((100, 40), (100, 50), (100, 60), size=100)
-    result = one(over_seeds, right)
+    result = over_seeds(right)
     for limit in ("low", "high"):
         assert result["worst_group"][limit] == pytest.approx(result["groups"][1][limit], abs=1e-12)
 
@@ -136,7 +130,7 @@ def test_where_one_group_is_clearly_the_worst_its_interval_is_the_groups_own():
 def test_draws_have_the_moments_they_were_asked_for():
     covariance = np.array([[[0.024, 0.01], [0.01, 0.025]], [[0.01, 0.01], [0.01, 0.01]]])
     mean = np.array([[0.6, 0.5], [0.3, 0.3]])
-    (drawn,) = Resampled(mean[None], covariance[None]).draw(20_000, 0)  # (G, M, B)
+    drawn = Resampled(mean, covariance).draw(20_000, 0)  # (G, M, B)
     assert drawn.mean(axis=2) == pytest.approx(mean, abs=1e-12)
     for place in range(2):
         assert np.cov(drawn[place], ddof=0) == pytest.approx(covariance[place], abs=1e-12)
@@ -149,8 +143,8 @@ def test_the_lowest_group_varies_as_if_images_were_drawn_one_by_one():
     size = np.array([40, 60, 90])
     right = rng.random((2, size.sum())) < 0.5 + 0.2 * (rng.random(size.sum()) - 0.5)
     groups = np.repeat(np.arange(3), size)
-    images = Resampled.of(*counts([by_group(right, groups)]), 0, 0.0)
-    drawn = images.draw(4000, 0)[0].min(axis=0).mean(axis=0)
+    images = Resampled.of(*counts(by_group(right, groups)), 0, 0.0)
+    drawn = images.draw(4000, 0).min(axis=0).mean(axis=0)
     places = [np.flatnonzero(groups == group) for group in range(3)]
     one_by_one = np.array(
         [
@@ -160,29 +154,6 @@ def test_the_lowest_group_varies_as_if_images_were_drawn_one_by_one():
     )
     assert drawn.mean() == pytest.approx(one_by_one.mean(), abs=0.005)
     assert drawn.std() == pytest.approx(one_by_one.std(), rel=0.06)
-
-
-def test_the_same_predictions_give_the_same_interval():
-    right = predictions((9, 4), (8, 5))
-    assert over_seeds([right]) == over_seeds([right])
-
-
-def test_rows_of_many_shapes_have_the_figures_they_have_alone():
-    """Rows are computed many at a time: 300 of one shape are more than one part."""
-    rng = np.random.default_rng(0)
-    shapes = [(2, 3), (4, 3), (4, 1), (8, 2)] * 4 + [(4, 3)] * 300  # groups, seeds
-    rows = [[rng.random((seeds, 30)) < 0.7 for _ in range(groups)] for groups, seeds in shapes]
-    for figures, row in zip(over_seeds(rows), rows):
-        same = one(over_seeds, row)
-        for name in ("average", "worst_group"):
-            for key in ("mean", "low", "high"):
-                assert figures[name][key] == pytest.approx(same[name][key], abs=1e-12)
-            assert figures[name]["values"] == same[name]["values"]
-    pairs = [(rows[0], rows[4]), (rows[1], rows[2]), (rows[5], rows[1])]
-    together, alone = differences(pairs), [one(differences, *pair) for pair in pairs]
-    for gap, same in zip(together, alone):
-        for name in gap:
-            assert gap[name] == pytest.approx(same[name], abs=1e-12)
 
 
 # ---------------------------------------------------------------------------- by simulation
@@ -224,7 +195,7 @@ def coverage(ease: list[float], seeds: int, draws: int) -> tuple[float, float]:
     world, held = World(ease, 0.25, seeds), np.zeros(2)
     for _ in range(draws):
         right = world.measure(seeds, world.difficulty())
-        result = one(over_seeds, by_group(right, world.groups))
+        result = over_seeds(by_group(right, world.groups))
         for place, (name, true) in enumerate(
             [("average", world.average), ("worst_group", world.worst)]
         ):
@@ -240,7 +211,7 @@ def gap_coverage(seeds: int, draws: int) -> tuple[float, float]:
     for _ in range(draws):
         images = ours.difficulty()
         pair = (by_group(of.measure(seeds, images), of.groups) for of in (ours, theirs))
-        result = one(differences, *pair)
+        result = paired_difference(*pair)
         for place, (figures, true) in enumerate(zip(result.values(), truths)):
             held[place] += figures["low"] <= true <= figures["high"]
     return tuple(held / draws)
