@@ -21,10 +21,9 @@ from src.spurious.matrix import (
     describe_clusters,
     phi_rank_correlation,
     resample_clusters,
-    table_rows,
 )
 from src.spurious.pairs import write_table
-from src.spurious.plots import FIGURES, plot_matrix
+from src.spurious.plots import plot_matrix
 from src.spurious.results import MAKE, finished, read_evaluated
 
 
@@ -39,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tasks", nargs="+", help="default: all finished ones")
     parser.add_argument("--attributes", nargs="+", help="default: all that were evaluated")
     parser.add_argument("--resamples", type=int, default=200, help="of images, for stability")
-    parser.add_argument("--figures", choices=FIGURES, default="paper", help="all: also clusters")
+    parser.add_argument("--figures", choices=("paper", "all"), default="paper", help="all: also clusters")
     parser.add_argument(
         "--thumbnails",
         type=int,
@@ -73,15 +72,15 @@ def evaluate(args: argparse.Namespace, json_dir: Path, out_dir: Path) -> None:
         return tqdm(rounds, desc="resampling", leave=False, disable=None)
 
     together = resample_clusters(evaluated, args.k, args.gamma, args.resamples, progress=progress)
-    deltas = matrix.delta[~np.isnan(matrix.delta)]
+    deltas = np.array([pair["delta"] for pair in matrix.pairs if pair["delta"] is not None])
     threshold = knee(deltas)
     split = summaries[0].split
     summary = {
         "split": split,
         "tasks": len(matrix.tasks),
         "pairs": len(deltas),
-        "tested": int(matrix.tested.sum()),
-        "q_at_most_0.05": int((np.nan_to_num(matrix.q, nan=1.0) <= 0.05).sum()),
+        "tested": sum(pair["tested"] for pair in matrix.pairs),
+        "q_at_most_0.05": sum(pair["q"] is not None and pair["q"] <= 0.05 for pair in matrix.pairs),
         "threshold": threshold,
         "above_threshold": None if threshold is None else int((deltas > threshold).sum()),
         "rank_correlation_of_phi_and_delta": phi_rank_correlation(matrix),
@@ -93,13 +92,12 @@ def evaluate(args: argparse.Namespace, json_dir: Path, out_dir: Path) -> None:
         "clusters": describe_clusters(matrix, clusters, together),
     }
     faces = choose_faces(evaluated, opened.dataset, args.thumbnails) if args.thumbnails else []
-    pairs = table_rows(matrix, split)
-    write_table(out_dir / "spurious_correlations.csv", pairs)
+    write_table(out_dir / "spurious_correlations.csv", matrix.pairs, split)
     write_json(out_dir / "clusters.json", summary)
-    plot_matrix(out_dir, matrix, clusters, threshold, args.figures)
+    plot_matrix(out_dir, matrix, clusters, threshold, args.figures == "all")
     page = json_dir / "index.html"
     write_explorer(page, matrix, evaluated, clusters, summary, faces, args.thumbnails)
-    print_summary(summary, pairs)
+    print_summary(summary, matrix.pairs)
     print(f"table, clusters and figures: {out_dir}; the explorer: {page}")
 
 

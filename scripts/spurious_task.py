@@ -10,10 +10,10 @@ from pathlib import Path
 
 from src.api import open_evaluator, open_run
 from src.io import exit_on_user_error, expand
-from src.spurious.columns import binary_columns
 from src.spurious.results import (
     Checkpoint,
     Summary,
+    binary_columns,
     evaluate_pairs,
     is_finished,
     is_right,
@@ -58,11 +58,12 @@ def evaluate_run(args: argparse.Namespace, folder: Path) -> None:
     root = str(evaluator.dataset.root)
     refuse_other_data(folder, args.split, source.rows, root)
     right = is_right(logits, rows, tasks)  # (N, T)
-    for task, own in zip(tasks, right.T):
+    for column, task in enumerate(tasks):
+        pairs = evaluate_pairs(rows, right[:, [column]], [task], attributes)
         if args.figures == "all":
             from src.spurious.plots import plot_task
 
-            plot_task(folder / task, rows, own, task, attributes, args.split)
+            plot_task(folder / task / "groups.png", pairs, args.split)
         if is_finished(folder, task, args.split, source.checkpoint, attributes):
             continue
         summary = Summary(
@@ -76,7 +77,6 @@ def evaluate_run(args: argparse.Namespace, folder: Path) -> None:
             logits=str(evaluator.logits_path(args.ckpt_num, args.split)),
             attributes=list(attributes),
         )
-        pairs = evaluate_pairs(rows, own, task, attributes)
         write_task(folder, summary, pairs)
         print(f"{folder / task}: {len(pairs)} pairs", flush=True)
 

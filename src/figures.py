@@ -1,9 +1,10 @@
-"""PNG figures: one heatmap for the whole project, and saving.
+"""What all PNG and PDF figures share: saving, a frame with title and small print, a heatmap.
 
 Figures are `matplotlib.figure.Figure` objects, never pyplot's: they do not depend on the backend of
 the caller. The same numbers give the same bytes.
 """
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,31 @@ from matplotlib.figure import Figure
 
 from src.io import atomic_path
 
+INK, FAINT, GRID = "#222222", "#8a8a8a", "#e6e6e6"
 
-def save_figure(figure: Figure, path: Path, dpi: int = 120) -> None:
-    """Write a figure as PNG, without a date or version in it."""
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG or PDF by its suffix, without a date or version in it."""
+    kind = path.suffix[1:]
+    metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}}[kind]
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=dpi, metadata={"Software": None})
+        figure.savefig(temporary, format=kind, dpi=130, metadata=metadata)
+
+
+def framed_figure(title: str, width: float, height: float, note: str = "") -> Figure:
+    """Return a figure (sizes in inches) with its title above and small print below."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    left = {"x": 0.1 / width, "ha": "left"}
+    figure.suptitle(title, fontsize=13, fontweight="bold", color=INK, **left)
+    figure.supxlabel(textwrap.fill(note, int(15 * width)), fontsize=9, color=FAINT, **left)
+    return figure
+
+
+def clean_axes(axes: Axes, grid: str) -> None:
+    """Remove the frame above and on the right, and draw grid lines along `x`, `y` or `both`."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis=grid, color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
 
 
 def readable(names: Sequence[str]) -> list[str]:
@@ -33,15 +54,13 @@ def heatmap(
     rows: Sequence[str],
     columns: Sequence[str],
     label: str,
-    texts: np.ndarray | None = None,
     **options: Any,
 ) -> None:
     """Draw values (R, C) with named rows and columns; NaN is grey and hatched.
 
     Args:
         label: of the colour bar.
-        texts: (R, C) str, written into the cells.
-        options: of `seaborn.heatmap`, such as vmin, vmax, norm and cmap.
+        options: of `seaborn.heatmap`, such as annot, vmin, vmax, norm and cmap.
     """
     axes.set_facecolor("#dddddd")
     axes.patch.set(hatch="////", edgecolor="#aaaaaa")
@@ -51,8 +70,6 @@ def heatmap(
         values,
         ax=axes,
         mask=np.isnan(values),
-        annot=texts,
-        fmt="",
         annot_kws={"fontsize": 6},
         xticklabels=readable(columns),
         yticklabels=readable(rows),
@@ -62,6 +79,3 @@ def heatmap(
     axes.tick_params(length=0, labelsize=7)
     axes.tick_params(axis="x", rotation=90)
     axes.tick_params(axis="y", rotation=0)
-    bar = axes.collections[0].colorbar.ax
-    bar.tick_params(labelsize=7)
-    bar.yaxis.label.set_size(8)

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: a template, a style sheet, a script and data in one file.
+"""Self-contained HTML pages: a body, style sheets, scripts and data in one file.
 
 A page works from the file system without network. Its Content-Security-Policy allows exactly its
 own script and style, by their hashes, and images inside the file: even a name that got past the
@@ -20,32 +20,29 @@ FOLDER = Path(__file__).parent
 
 
 def write_page(
-    path: Path, name: str, title: str, data: Any, parts: Sequence[str] = ("common",)
+    path: Path, title: str, parts: Sequence[str], data: Any = None, body: str | None = None
 ) -> None:
-    """Write the page `name` with `data` in it.
+    """Write a page.
 
-    Its .html, .css and .js lie in this folder; the styles and scripts of `parts` come first.
-
-    The template names $policy, $title, $style, $script and $data; the script reads the data from
-    the element with id `data`. NaN in the data raises ValueError.
+    Args:
+        parts: styles and scripts of this folder, in this order; the last one may have a body.
+        data: the scripts read it from the element with id `data`. NaN raises ValueError.
+        body: HTML; None takes that of the last part.
     """
-    style, script = (
-        "".join((FOLDER / f"{part}.{kind}").read_text() for part in (*parts, name))
-        for kind in ("css", "js")
-    )
-    policy = "; ".join(
-        [
-            "default-src 'none'",
-            f"script-src '{_hash(script)}'",
-            f"style-src '{_hash(style)}'",
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-        ]
-    )
-    template = Template((FOLDER / f"{name}.html").read_text())
-    page = template.substitute(
-        policy=policy, title=html.escape(title), style=style, script=script, data=embed(data)
+
+    def read(kind: str) -> str:
+        files = [FOLDER / f"{part}.{kind}" for part in parts]
+        return "".join(file.read_text() for file in files if file.exists())
+
+    style, script = read("css"), read("js")
+    page = Template((FOLDER / "page.html").read_text()).substitute(
+        title=html.escape(title),
+        style=style,
+        style_hash=_hash(style),
+        body=read("html") if body is None else body,
+        data=embed(data),
+        script=script,
+        script_hash=_hash(script),
     )
     write_atomic(path, page)
 
@@ -56,6 +53,11 @@ def embed(data: Any) -> str:
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
+
+
+def data_url(content: bytes, kind: str) -> str:
+    """Return an image, such as image/png, as a URL that a page may show."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _hash(text: str) -> str:

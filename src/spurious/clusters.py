@@ -4,7 +4,6 @@ The matrix (A, T) has a row per attribute and a column per task; undefined delta
 """
 
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 from src.io import UserError
 
 
-@dataclass(frozen=True)
-class Clustering:
-    """Cluster numbers of the rows and, where a method clusters both, of the columns of a matrix."""
-
-    rows: np.ndarray  # (R,) int
-    columns: np.ndarray | None = None  # (C,) int
+# Cluster numbers (R,) of the `rows` and, where a method clusters both, of the `columns` of a matrix.
+Clusters = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -35,18 +30,18 @@ class Factors:
         return self.features.shape[1]
 
 
-def bicluster(matrix: np.ndarray, k: int, seed: int = 0) -> Clustering:
+def bicluster(matrix: np.ndarray, k: int, seed: int = 0) -> Clusters:
     """Divide a positive matrix into k blocks by spectral co-clustering (Dhillon 2001)."""
     if not 1 <= k <= min(matrix.shape):
         rows, columns = matrix.shape
         raise UserError(f"--k {k}: use 1 to {min(matrix.shape)} for {rows} x {columns} pairs")
     if k == 1:  # sklearn's spectral step fails here
-        return Clustering(*(np.zeros(size, np.int64) for size in matrix.shape))
+        return dict(zip(("rows", "columns"), (np.zeros(size, np.int64) for size in matrix.shape)))
     model = SpectralCoclustering(n_clusters=k, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(matrix)
-    return Clustering(*_renumber(model.row_labels_, model.column_labels_))
+    return _renumber(rows=model.row_labels_, columns=model.column_labels_)
 
 
 def svd_features(matrix: np.ndarray, gamma: float) -> Factors:
@@ -67,26 +62,26 @@ def svd_features(matrix: np.ndarray, gamma: float) -> Factors:
     return Factors(left[:, :d] * values[:d], values)
 
 
-def kmeans(features: np.ndarray, k: int, seed: int = 0) -> Clustering:
+def kmeans(features: np.ndarray, k: int, seed: int = 0) -> Clusters:
     """Return k-means clusters of the rows of `features` (R, d); fewer if fewer rows differ."""
     if not 1 <= k <= len(features):
         raise UserError(f"--k {k}: use 1 to {len(features)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         labels = KMeans(k, n_init=10, random_state=seed).fit(features).labels_
-    return Clustering(*_renumber(labels))
+    return _renumber(rows=labels)
 
 
-def _renumber(*labels: np.ndarray) -> list[np.ndarray]:
+def _renumber(**labels: np.ndarray) -> Clusters:
     """Number clusters from 0 in the order in which they first appear."""
-    order = dict.fromkeys(np.concatenate(labels).tolist())
+    order = dict.fromkeys(np.concatenate(list(labels.values())).tolist())
     number = {label: place for place, label in enumerate(order)}
-    return [np.array([number[label] for label in part.tolist()]) for part in labels]
+    return {side: np.array([number[x] for x in part.tolist()]) for side, part in labels.items()}
 
 
 def find_clusters(
     matrix: np.ndarray, square: np.ndarray | None, k: int, gamma: float, seed: int = 0
-) -> dict[str, Clustering]:
+) -> dict[str, Clusters]:
     """Return all clusterings of a delta matrix.
 
     Args:
@@ -110,12 +105,6 @@ def find_clusters(
         "svd_attributes": kmeans(svd_features(matrix, gamma).features, k, seed),
         "svd_tasks": kmeans(svd_features(matrix.T, gamma).features, k, seed),
     }
-
-
-def share_together(resamples: Iterable[np.ndarray]) -> np.ndarray:
-    """Return the share of clusterings (R,) in which two members are in one cluster: (R, R)."""
-    same = [labels[:, None] == labels[None, :] for labels in resamples]
-    return np.mean(same, axis=0)
 
 
 def cluster_stability(labels: np.ndarray, together: np.ndarray) -> dict[int, float | None]:

@@ -1,6 +1,5 @@
 """The explorer: the whole matrix as one page, with its pairs, groups and example images."""
 
-import base64
 import io
 from pathlib import Path
 from typing import Any
@@ -11,27 +10,20 @@ from PIL import Image
 from src.data.dataset import Dataset
 from src.data.images import ImageFiles
 from src.data.pixels import open_image
-from src.evaluation.metrics import wilson
 from src.io import UserError
-from src.pages import write_page
-from src.spurious.clusters import Clustering
-from src.spurious.columns import codes
+from src.pages import data_url, write_page
+from src.spurious.clusters import Clusters
 from src.spurious.matrix import Matrix
-from src.spurious.results import Evaluated
+from src.spurious.results import Evaluated, codes
 
 SIDE = 72  # pixels of an example image
-# Orders of the page by clusters: label, clustering of the rows, clustering of the columns.
-_CLUSTER_ORDERS = (
-    ("biclusters of T", "bicluster_T", "bicluster_T"),
-    ("SVD clusters", "svd_attributes", "svd_tasks"),
-)
 
 
 def write_explorer(
     path: Path,
     matrix: Matrix,
     evaluated: Evaluated,
-    clusters: dict[str, Clustering],
+    clusters: dict[str, Clusters],
     summary: dict[str, Any],
     faces: list[dict[str, Any]],
     per_group: int = 0,
@@ -43,61 +35,45 @@ def write_explorer(
         faces: of `choose_faces`; empty: a page without images.
         per_group: how many of them are shown of each group.
     """
-    names = ("pairs", "tested", "q_at_most_0.05", "threshold", "above_threshold")
-    orders = []
-    for label, of_rows, of_columns in _CLUSTER_ORDERS:
-        columns = clusters[of_columns].columns
-        if columns is None:  # a clustering of tasks alone
-            columns = clusters[of_columns].rows
-        orders.append(
-            {"label": label, "rows": clusters[of_rows].rows.tolist(), "columns": columns.tolist()}
-        )
     data = {
         "attributes": matrix.attributes,
         "tasks": matrix.tasks,
-        "split": evaluated.summaries[0].split,
         "images": len(evaluated.rows),
-        "summary": {name: summary[name] for name in names}
-        | {"rankCorrelation": summary["rank_correlation_of_phi_and_delta"]},
-        "models": [
-            {"run": s.run, "checkpoint": s.checkpoint.name, "epoch": str(s.checkpoint.epoch)}
+        "summary": {name: value for name, value in summary.items() if name != "clusters"},
+        "models": {
+            s.task: {"run": s.run, "checkpoint": s.checkpoint.name, "epoch": str(s.checkpoint.epoch)}
             for s in evaluated.summaries
-        ],
-        # Flat lists over (task, attribute); of the groups over (task, attribute, group).
-        "signed": _flat(matrix.signed),
-        "se": _flat(matrix.se),
-        "p": _flat(matrix.p),
-        "q": _flat(matrix.q),
-        "tested": matrix.tested.T.ravel().astype(int).tolist(),
-        "phi": _flat(matrix.phi),
-        "riskDifference": _flat(matrix.risk_difference),
-        "correct": matrix.correct.transpose(1, 0, 2).ravel().tolist(),
-        "total": matrix.total.transpose(1, 0, 2).ravel().tolist(),
-        "intervals": _intervals(matrix),
-        "orders": orders,
+        },
+        "pairs": matrix.pairs,
+        "orders": _orders(matrix, clusters),
         "faces": faces,
         "facesPerGroup": per_group,
     }
-    write_page(path, "explorer", "Spurious correlations", data)
+    write_page(path, "Spurious correlations", ("common", "explorer"), data)
 
 
-def _flat(values: np.ndarray) -> list[float | None]:
-    """Return (A, T) as a list over (task, attribute), with four significant figures."""
-    numbers = values.T.ravel().tolist()
-    return [None if np.isnan(number) else float(f"{number:.4g}") for number in numbers]
-
-
-def _intervals(matrix: Matrix) -> list[list[float] | None]:
-    """Return Wilson's 95 % intervals over (task, attribute, group), as fractions."""
-    pairs = zip(
-        matrix.correct.transpose(1, 0, 2).ravel().tolist(),
-        matrix.total.transpose(1, 0, 2).ravel().tolist(),
+def _orders(matrix: Matrix, clusters: dict[str, Clusters]) -> list[dict[str, Any]]:
+    """Return the ways to sort the matrix: names of its rows and columns, in order."""
+    tested = np.where(matrix.grid("tested") == 1, matrix.grid("delta"), 0)
+    counts = matrix.grid("tested") == 1
+    columns, rows = (tested.sum(axis) / np.maximum(counts.sum(axis), 1) for axis in (0, 1))
+    both, attributes, tasks = (
+        clusters[name] for name in ("bicluster_T", "svd_attributes", "svd_tasks")
     )
-    limits = (wilson(correct, total) for correct, total in pairs)
-    return [None if limit is None else [round(end, 4) for end in limit] for limit in limits]
-
-
-# ---------------------------------------------------------------------------- example images
+    keys = {
+        "name": (np.zeros(len(rows)), np.zeros(len(columns))),
+        "mean delta": (-rows, -columns),
+        "biclusters of T": (both["rows"], both["columns"]),
+        "SVD clusters": (attributes["rows"], tasks["rows"]),
+    }
+    return [
+        {
+            "label": label,
+            "rows": [matrix.attributes[at] for at in np.argsort(by_row, kind="stable")],
+            "columns": [matrix.tasks[at] for at in np.argsort(by_column, kind="stable")],
+        }
+        for label, (by_row, by_column) in keys.items()
+    ]
 
 
 def choose_faces(evaluated: Evaluated, dataset: Dataset, per_group: int) -> list[dict[str, Any]]:
@@ -166,4 +142,4 @@ def _data_url(images: ImageFiles, name: str) -> str:
     packed = io.BytesIO()
     square = square.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3)
     square.save(packed, "JPEG", quality=78)
-    return "data:image/jpeg;base64," + base64.b64encode(packed.getvalue()).decode()
+    return data_url(packed.getvalue(), "image/jpeg")

@@ -1,6 +1,6 @@
-"""The matrix of all pairs: its figures, its table, and its clusters under resampling.
+"""The matrix of all pairs: its figures, and its clusters under resampling.
 
-Arrays are T[a, t] of shape (A, T): rows attributes, columns tasks; NaN is undefined.
+Arrays are of shape (A, T): rows attributes, columns tasks; NaN is undefined.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -10,38 +10,41 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from src.spurious.clusters import Clustering, cluster_stability, find_clusters, share_together
-from src.spurious.columns import codes
+from src.spurious.clusters import Clusters, cluster_stability, find_clusters
 from src.spurious.delta import benjamini_hochberg, count_pairs, gaps, label_association
-from src.spurious.results import Evaluated, null
+from src.spurious.results import Evaluated, codes, evaluate_pairs, null
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """All pairs of A attributes and T tasks; see `delta.Gaps` for the figures."""
+    """All pairs of A attributes and T tasks.
+
+    Attributes:
+        pairs: of `evaluate_pairs`, with q (Benjamini-Hochberg over all tested pairs), and phi and
+            risk_difference of the train labels; see `delta.label_association`.
+    """
 
     attributes: tuple[str, ...]
     tasks: tuple[str, ...]
-    correct: np.ndarray  # (A, T, 4)
-    total: np.ndarray  # (A, T, 4)
-    signed: np.ndarray  # (A, T)
-    delta: np.ndarray  # (A, T)
-    se: np.ndarray  # (A, T)
-    p: np.ndarray  # (A, T)
-    q: np.ndarray  # (A, T) Benjamini-Hochberg over all tested pairs
-    tested: np.ndarray  # (A, T) bool
-    phi: np.ndarray  # (A, T) correlation of task and attribute in the train labels
-    risk_difference: np.ndarray  # (A, T) P(y=1 | a=1) - P(y=1 | a=0) in the train labels
+    pairs: list[dict[str, Any]]
 
-    @property
-    def square(self) -> np.ndarray | None:
-        """Positions (T,) of the tasks among the attributes; None if some task is not there."""
-        return square(self.attributes, self.tasks)
+    def grid(self, figure: str) -> np.ndarray:
+        """Return a figure of all pairs, (A, T) float."""
+        values = np.full((len(self.attributes), len(self.tasks)), np.nan)
+        for pair in self.pairs:
+            if pair[figure] is not None:
+                place = self.attributes.index(pair["attribute"]), self.tasks.index(pair["task"])
+                values[place] = pair[figure]
+        return values
 
     @property
     def filled(self) -> np.ndarray:
-        """`delta` with 0 for what is undefined, as the clusterings take it."""
-        return np.nan_to_num(self.delta)
+        """The deltas with 0 for what is undefined, as the clusterings take it."""
+        return np.nan_to_num(self.grid("delta"))
+
+    @property
+    def square(self) -> np.ndarray | None:
+        return square(self.attributes, self.tasks)
 
 
 def square(attributes: Sequence[str], tasks: Sequence[str]) -> np.ndarray | None:
@@ -52,48 +55,17 @@ def square(attributes: Sequence[str], tasks: Sequence[str]) -> np.ndarray | None
 
 def build_matrix(evaluated: Evaluated) -> Matrix:
     """Return the matrix of all evaluated tasks."""
-    attributes, tasks = evaluated.attributes, evaluated.tasks
-    own = np.array([[name == task for task in tasks] for name in attributes])  # (A, T) not a pair
-
-    def count(rows: Any, right: np.ndarray) -> tuple[np.ndarray, ...]:
-        counts = count_pairs(right, codes(rows, tasks), codes(rows, attributes))
-        return tuple(np.where(own[..., None], 0, of.transpose(1, 0, 2)) for of in counts)
-
-    correct, total = count(evaluated.rows, evaluated.right)
-    statistics = gaps(correct, total)
-    _, in_train = count(evaluated.train, np.zeros((len(evaluated.train), len(tasks)), bool))
-    return Matrix(
-        attributes,
-        tasks,
-        correct,
-        total,
-        statistics.signed,
-        statistics.delta,
-        statistics.se,
-        statistics.p,
-        benjamini_hochberg(statistics.p),
-        statistics.tested,
-        *label_association(in_train),
-    )
-
-
-def table_rows(matrix: Matrix, split: str) -> list[dict[str, Any]]:
-    """Return all pairs as the rows that `pairs.write_table` takes."""
-    names = ("delta", "signed_delta", "se", "p", "q", "phi", "risk_difference")
-    figures = {name: getattr(matrix, name.removesuffix("_delta")) for name in names}
-    return [
-        {
-            "task": task,
-            "attribute": attribute,
-            **{name: null(values[row, column]) for name, values in figures.items()},
-            **{f"n{group}": int(matrix.total[row, column, group]) for group in range(4)},
-            "tested": bool(matrix.tested[row, column]),
-            "split": split,
-        }
-        for column, task in enumerate(matrix.tasks)
-        for row, attribute in enumerate(matrix.attributes)
-        if attribute != task
-    ]
+    attributes, tasks, train = evaluated.attributes, evaluated.tasks, evaluated.train
+    pairs = evaluate_pairs(evaluated.rows, evaluated.right, tasks, attributes)
+    q = benjamini_hochberg(np.array([pair["p"] for pair in pairs], dtype=float))
+    anything = np.zeros((len(train), len(tasks)), bool)
+    _, in_train = count_pairs(anything, codes(train, tasks), codes(train, attributes))
+    phi, risk_difference = label_association(in_train)  # (T, A)
+    for pair, own_q in zip(pairs, q):
+        place = tasks.index(pair["task"]), attributes.index(pair["attribute"])
+        pair["q"], pair["phi"] = null(own_q), null(phi[place])
+        pair["risk_difference"] = null(risk_difference[place])
+    return Matrix(attributes, tasks, pairs)
 
 
 def phi_rank_correlation(matrix: Matrix) -> float | None:
@@ -101,12 +73,12 @@ def phi_rank_correlation(matrix: Matrix) -> float | None:
 
     Near 1, the gaps follow the association of the labels. None if it is undefined.
     """
-    known = matrix.tested & ~np.isnan(matrix.phi)
-    if known.sum() < 3:
+    known = [p for p in matrix.pairs if p["tested"] and p["phi"] is not None]
+    if len(known) < 3:
         return None
     with np.errstate(invalid="ignore"):
-        value = spearmanr(np.abs(matrix.phi[known]), matrix.delta[known]).statistic
-    return null(value)
+        phi, delta = [abs(p["phi"]) for p in known], [p["delta"] for p in known]
+        return null(spearmanr(phi, delta).statistic)
 
 
 def resample_clusters(
@@ -116,7 +88,7 @@ def resample_clusters(
     resamples: int,
     seed: int = 0,
     progress: Callable[[Iterable], Iterable] = iter,
-) -> dict[str, Clustering]:
+) -> dict[str, Clusters]:
     """Return how often members stay together if the evaluated images are drawn with replacement.
 
     Returns:
@@ -125,63 +97,50 @@ def resample_clusters(
     labels = codes(evaluated.rows, evaluated.tasks)
     attributes = codes(evaluated.rows, evaluated.attributes)
     places = square(evaluated.attributes, evaluated.tasks)
-    rng = np.random.default_rng(seed)
-    count = len(labels)
-    found: dict[str, list[Clustering]] = {}
+    rng, count = np.random.default_rng(seed), len(labels)
+    drawn = []
     for _ in progress(range(resamples)):
         times = np.bincount(rng.integers(0, count, count), minlength=count)  # (N,)
         correct, total = count_pairs(evaluated.right, labels, attributes, times)
         # A task with itself has two empty groups: NaN, here 0.
         delta = np.nan_to_num(gaps(correct, total).delta).T  # (A, T)
-        for name, clusters in find_clusters(delta, places, k, gamma).items():
-            found.setdefault(name, []).append(clusters)
+        drawn.append(find_clusters(delta, places, k, gamma))
+
+    def share_together(name: str, side: str) -> np.ndarray:
+        of_all = [clusters[name][side] for clusters in drawn]
+        return np.mean([labels[:, None] == labels for labels in of_all], axis=0)
+
     return {
-        name: Clustering(
-            share_together(clusters.rows for clusters in drawn),
-            None
-            if drawn[0].columns is None
-            else share_together(clusters.columns for clusters in drawn),
-        )
-        for name, drawn in found.items()
+        name: {side: share_together(name, side) for side in sides}
+        for name, sides in drawn[0].items()
     }
 
 
-def member_names(matrix: Matrix, clustering: str) -> tuple[Sequence[str], Sequence[str]]:
-    """Return the names of the rows and columns that a clustering is about."""
-    return {
-        "bicluster_T": (matrix.attributes, matrix.tasks),
-        "bicluster_TA": (matrix.attributes, matrix.attributes),
-        "bicluster_TT": (matrix.tasks, matrix.tasks),
-        "svd_attributes": (matrix.attributes, ()),
-        "svd_tasks": (matrix.tasks, ()),
-    }[clustering]
-
-
 def describe_clusters(
-    matrix: Matrix, clusters: dict[str, Clustering], together: dict[str, Clustering]
+    matrix: Matrix, clusters: dict[str, Clusters], together: dict[str, Clusters]
 ) -> dict[str, list[dict[str, Any]]]:
     """List the members of every cluster, with the share of resamples in which they stay together.
 
     Returns:
         Clustering to its clusters: rows and, of a bicluster, columns, each with `stability`.
     """
+    names = {
+        "bicluster_T": {"rows": matrix.attributes, "columns": matrix.tasks},
+        "bicluster_TA": {"rows": matrix.attributes, "columns": matrix.attributes},
+        "bicluster_TT": {"rows": matrix.tasks, "columns": matrix.tasks},
+        "svd_attributes": {"rows": matrix.attributes},
+        "svd_tasks": {"rows": matrix.tasks},
+    }
     described = {}
-    for name, found in clusters.items():
-        kinds = {"rows": (found.rows, together[name].rows)}
-        if found.columns is not None:
-            kinds["columns"] = (found.columns, together[name].columns)
-        names = dict(zip(("rows", "columns"), member_names(matrix, name)))
-        numbers = sorted({int(n) for labels, _ in kinds.values() for n in labels})
-        stability = {kind: cluster_stability(*pair) for kind, pair in kinds.items()}
+    for name, sides in clusters.items():
+        stable = {side: cluster_stability(of, together[name][side]) for side, of in sides.items()}
         described[name] = [
-            {
-                "cluster": number,
-                **{
-                    kind: [names[kind][place] for place in np.flatnonzero(labels == number)]
-                    for kind, (labels, _) in kinds.items()
-                },
-                "stability": {kind: stability[kind].get(number) for kind in kinds},
+            {"cluster": number}
+            | {
+                side: [names[name][side][place] for place in np.flatnonzero(labels == number)]
+                for side, labels in sides.items()
             }
-            for number in numbers
+            | {"stability": {side: stable[side].get(number) for side in sides}}
+            for number in np.unique(np.concatenate(list(sides.values()))).tolist()
         ]
     return described

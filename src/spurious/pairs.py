@@ -19,8 +19,8 @@ COLUMNS += ["phi", "risk_difference", "tested", "split"]
 _OPTION = re.compile(r"top[0-9]{1,9}|disjoint|shared")
 
 
-def write_table(path: Path, pairs: Iterable[dict[str, Any]]) -> None:
-    """Write pairs (dicts with COLUMNS), strongest first; None is an empty field.
+def write_table(path: Path, pairs: Iterable[dict[str, Any]], split: str) -> None:
+    """Write the pairs of a matrix, strongest first; None is an empty field.
 
     Tested pairs come first, then those with a small group, then undefined ones: a large delta over
     three examples is no finding.
@@ -30,7 +30,11 @@ def write_table(path: Path, pairs: Iterable[dict[str, Any]]) -> None:
     def rank(pair: dict[str, Any]) -> tuple:
         return (not pair["tested"], -(pair["delta"] or 0.0), pair["task"], pair["attribute"])
 
-    table = pd.DataFrame(sorted(pairs, key=rank), columns=COLUMNS).astype({"tested": int})
+    rows = [
+        pair | {"split": split} | {f"n{group['id']}": group["total"] for group in pair["groups"]}
+        for pair in sorted(pairs, key=rank)
+    ]
+    table = pd.DataFrame(rows, columns=COLUMNS).astype({"tested": int})
     write_atomic(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 

@@ -19,8 +19,7 @@ from src.data.groupings import Grouping
 from src.data.table import Table
 from src.evaluation.logits import Logits, load_logits, predictions, rows_identity
 from src.evaluation.metrics import summarise
-from src.io import UserError, read_json, write_atomic, write_json
-from src.spurious.columns import binary_columns, codes
+from src.io import UserError, did_you_mean, read_json, write_atomic, write_json
 from src.spurious.delta import count_pairs, gaps
 
 MAKE = "run python -m scripts.run_create_spurious_matrix"
@@ -77,40 +76,64 @@ def is_right(logits: Logits, rows: Table, tasks: Sequence[str]) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
-# ---------------------------------------------------------------------------- one task
+def binary_columns(table: Table, names: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return the binary columns of a table, or check that the named ones are.
+
+    Raises:
+        UserError: a named column does not exist or is not binary; or the table has no binary one.
+    """
+    classes = dict(zip(table.columns, map(len, table.classes)))
+    problems = [
+        f"column '{name}' does not exist{did_you_mean(name, classes)}"
+        if name not in classes
+        else f"column '{name}' has {classes[name]} classes: delta needs a task and an attribute "
+        "with two"
+        for name in names or ()
+        if classes.get(name) != 2
+    ]
+    found = tuple(names or [name for name, count in classes.items() if count == 2])
+    if not found:
+        problems.append("the data set has no binary column: delta needs columns with two classes")
+    if problems:
+        raise UserError(problems)
+    return found
+
+
+def codes(table: Table, names: Sequence[str]) -> np.ndarray:
+    """Return the class codes (N, len(names)) of some columns; -1 = unknown."""
+    return table.codes[:, [table.columns.index(name) for name in names]]
 
 
 def evaluate_pairs(
-    rows: Table, right: np.ndarray, task: str, attributes: Sequence[str]
+    rows: Table, right: np.ndarray, tasks: Sequence[str], attributes: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Evaluate a task on its groups with each attribute.
+    """Evaluate tasks on their groups with each attribute.
 
     Args:
-        right: (N,) bool, whether each prediction is correct.
+        right: (N, T) bool, whether each prediction is correct.
 
     Returns:
-        One dict per other attribute; accuracies are fractions, delta and its error are points.
+        One dict per task and other attribute; accuracies are fractions, delta and its error are
+        points.
     """
-    counts = count_pairs(right[:, None], codes(rows, [task]), codes(rows, attributes))
-    (correct,), (total,) = counts  # (A, 4) each
+    correct, total = count_pairs(right, codes(rows, tasks), codes(rows, attributes))  # (T, A, 4)
     statistics = gaps(correct, total)
     names = {"delta": "delta", "signed_delta": "signed", "se": "se", "p": "p"}
     figures = {name: getattr(statistics, field) for name, field in names.items()}
-    pairs = []
-    for row, attribute in enumerate(attributes):
-        if attribute == task:
-            continue
-        grouping = Grouping(task, (attribute,))
-        pairs.append(
-            {
-                "grouping": grouping.name,
-                "attribute": attribute,
-                "groups": summarise(grouping, correct[row], total[row], None)["groups"],
-                **{name: null(values[row]) for name, values in figures.items()},
-                "tested": bool(statistics.tested[row]),
-            }
-        )
-    return pairs
+    return [
+        {
+            "grouping": f"{task}:{attribute}",
+            "task": task,
+            "attribute": attribute,
+            "groups": summarise(Grouping(task, (attribute,)), correct[at], total[at], None)["groups"],
+            **{name: null(values[at]) for name, values in figures.items()},
+            "tested": bool(statistics.tested[at]),
+        }
+        for column, task in enumerate(tasks)
+        for row, attribute in enumerate(attributes)
+        for at in [(column, row)]
+        if attribute != task
+    ]
 
 
 def null(value: float) -> float | None:
@@ -131,12 +154,9 @@ def write_task(folder: Path, summary: Summary, pairs: list[dict[str, Any]]) -> N
         for group in range(4):
             table[f"{figure}{group}"] = [pair["groups"][group][key] for pair in pairs]
     table["tested"] = table["tested"].astype(int)
-    text = table.drop(columns=["grouping", "groups"]).to_csv(index=False, lineterminator="\n")
+    text = table.drop(columns=["grouping", "groups", "task"]).to_csv(index=False, lineterminator="\n")
     write_atomic(task / "summary.csv", text)
     write_json(task / "summary.json", summary.model_dump())
-
-
-# ---------------------------------------------------------------------------- the folder
 
 
 def finished(folder: Path) -> Iterator[Summary]:
