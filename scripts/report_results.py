@@ -17,8 +17,16 @@ from scripts.experiments import FAMILIES
 from scripts.jobs.states import count_states
 from scripts.status import print_table
 from src.io import UserError, exclusive, exit_on_user_error, expand, write_atomic, write_json
-from src.report.rows import CUT, rule_positions
-from src.report.text import comparison_table, csv_text, latex_text, probe_table, result_table
+from src.report.rows import CUT, Row, rule_positions
+from src.report.text import (
+    DIFFERENCES,
+    FIGURES,
+    PAPER,
+    csv_text,
+    latex_text,
+    probe_table,
+    result_table,
+)
 
 BY = {
     "method": lambda row: row["method"],
@@ -43,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threshold", type=float, default=0.0, help="logit above which y is 1")
     parser.add_argument("--out_dir", type=expand, default=Path("outputs/report"))
     parser.add_argument(
-        "--no_figures", action="store_true", help="write no PNG and PDF files; the page has figures"
+        "--no_figures", action="store_true", help="write no PNG and PDF files; the page has none"
     )
     parser.add_argument("--root", type=expand, help="folder of the data set, if it has moved")
     parser.add_argument("--device", help="auto, cpu or cuda; for logits that are not saved yet")
@@ -67,86 +75,96 @@ def main(argv: list[str] | None = None) -> int:
         # Of two reports at once, all files are those of the later one.
         waiting = f"waiting for another report that is written to {args.out_dir}"
         with exclusive(args.out_dir / ".lock", waiting):
-            write(report, args.out_dir)
+            write_tables(report, args.out_dir)
             closed = None
             try:
-                show(report, args.split)
+                show(report)
                 print(f"\n{args.out_dir / 'index.html'}", flush=True)
             except BrokenPipeError as error:  # `| head` was closed; still write all files
                 closed = error
-            if not args.no_figures:  # last, as they take longest
-                draw(report, args.out_dir / "figures", args.split)
+            # Figures take longest.
+            write_page(report, args.out_dir, with_figures=not args.no_figures)
             if closed is not None:
                 raise closed
         return 0
 
 
-def write(report: dict[str, Any], out_dir: Path) -> None:
-    """The tables and the page."""
+def write_tables(report: dict[str, Any], out_dir: Path) -> None:
+    """Write the JSON, CSV and LaTeX files."""
+    rows = report["rows"]
+    write_json(out_dir / "report.json", report)
+    write_atomic(out_dir / "results.csv", csv_text(rows))
+    comment = f"{kinds_of(rows)}; mean and std over seeds"
+    write_atomic(out_dir / "results.tex", latex_text(result_table(rows, PAPER), comment))
+
+
+def write_page(report: dict[str, Any], out_dir: Path, with_figures: bool) -> None:
+    """Write the figures and the page that shows them."""
     from src.report.page import write_report_page
 
-    write_json(out_dir / "report.json", report)
-    write_atomic(out_dir / "results.csv", csv_text(report["rows"]))
-    write_atomic(out_dir / "results.tex", latex_text(report["rows"]))
-    write_report_page(report, out_dir, FAMILIES)
+    figures = {}
+    if with_figures:
+        from src.report.plots import plot_report
+
+        rules = rule_positions(report["rows"])
+        rule = "best-group" if "best-group" in rules or not rules else rules[0]
+        figures = plot_report(out_dir / "figures", report, FAMILIES, rule)
+    write_report_page(report, out_dir, FAMILIES, figures)
 
 
-def draw(report: dict[str, Any], folder: Path, split: str) -> None:
-    """Write the figures."""
-    from src.report.plots import plot_report
-
-    rules = rule_positions(report["rows"])
-    rule = "best-group" if "best-group" in rules or not rules else rules[0]
-    plot_report(folder, report, FAMILIES, split, rule)
+def kinds_of(rows: list[Row]) -> str:
+    """Describe the splits and intervals of rows."""
+    splits, kinds = ({row[key] for row in rows} for key in ("split", "interval"))
+    return f"{', '.join(sorted(splits))} split; 95 % intervals: {' or '.join(sorted(kinds))}"
 
 
-def show(report: dict[str, Any], split: str) -> None:
+def show(report: dict[str, Any]) -> None:
     """Print the results, the differences and the runs that are in no row."""
-    rows, pairs = report["rows"], report["comparisons"]
+    rows, runs = report["rows"], report["runs"]
+    pairs = [row for row in rows if row["difference"]]
     if rows:
-        kinds = " or ".join(sorted({row["interval"] for row in rows}))
-        threshold = f", threshold {report['threshold']:g}" if report["threshold"] else ""
-        print(f"{split} split{threshold}; mean and std over seeds; 95 % intervals: {kinds}")
+        threshold = f"; threshold {report['threshold']:g}" if report["threshold"] else ""
+        print(f"{kinds_of(rows)}; mean and std over seeds{threshold}")
     parts = {
-        "": (result_table, [row for row in rows if CUT not in row["settings"]]),
-        f"cut short by {CUT}, so not comparable with full runs:": (
-            result_table,
-            [row for row in rows if CUT in row["settings"]],
-        ),
-        "together with other tasks minus alone, same settings (points, 95 % interval):": (
-            comparison_table,
-            [pair for pair in pairs if pair["matched"]],
-        ),
-        "together minus alone with other settings; not the effect of the other tasks:": (
-            comparison_table,
-            [pair for pair in pairs if not pair["matched"]],
-        ),
+        "": [row for row in rows if CUT not in row["settings"]],
+        f"cut short by {CUT}, so not comparable with full runs:": [
+            row for row in rows if CUT in row["settings"]
+        ],
+        "together with other tasks minus alone, same settings (points, 95 % interval):": [
+            row for row in pairs if row["difference"]["matched"]
+        ],
+        "together minus alone with other settings; not the effect of the other tasks:": [
+            row for row in pairs if not row["difference"]["matched"]
+        ],
     }
-    for title, (table, part) in parts.items():
+    for title, part in parts.items():
         if part:
             print(f"\n{title}\n" if title else "")
-            print_table(table(part))
-    several = max((pair["candidates"] for pair in pairs), default=1)
+            print_table(result_table(part, DIFFERENCES if "minus" in title else FIGURES))
+    several = max((row["difference"]["candidates"] for row in pairs), default=1)
     if several > 1:
         print(f"\nup to {several} settings alone fit equally well; the one with most seeds is used")
-    states = [run["state"] for run in report["runs"]]
+    states = [run["state"] for run in runs]
     print(f"\n{len(states)} {'run' if len(states) == 1 else 'runs'}: {count_states(states)}")
-    unchecked = [(run["run"],) for run in report["runs"] if not run["has_validation"]]
-    if unchecked:
-        print("no held-out validation figure, as the last fit used all of validation:")
-        print_table([("run",), *unchecked])
-    probes = probe_table(report["runs"])
-    if len(probes) > 1:
-        print("what the features hold, and what a balanced last layer makes of them:")
-        print_table(probes)
-    rest = [(run["state"], run["run"]) for run in report["runs"] if run["state"] != "done"]
-    if rest:
-        print("not in the table, unfinished:")
-        print_table([("state", "run"), *rest])
-    twice = [(run["run"], run["repeats"]) for run in report["runs"] if run["repeats"]]
-    if twice:
-        print("not in the table, as another run has the same configuration and seed:")
-        print_table([("run", "the same as"), *twice])
+    notes = {
+        "no held-out validation figure, as the last fit used all of validation:": [
+            ("run",),
+            *((run["run"],) for run in runs if not run["has_validation"]),
+        ],
+        "what the features hold, and what a balanced last layer makes of them:": probe_table(runs),
+        "not in the table, unfinished:": [
+            ("state", "run"),
+            *((run["state"], run["run"]) for run in runs if run["state"] != "done"),
+        ],
+        "not in the table, as another run has the same configuration and seed:": [
+            ("run", "the same as"),
+            *((run["run"], run["repeats"]) for run in runs if run["repeats"]),
+        ],
+    }
+    for title, lines in notes.items():
+        if len(lines) > 1:
+            print(title)
+            print_table(lines)
 
 
 if __name__ == "__main__":

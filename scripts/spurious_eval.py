@@ -38,7 +38,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tasks", nargs="+", help="default: all finished ones")
     parser.add_argument("--attributes", nargs="+", help="default: all that were evaluated")
     parser.add_argument("--resamples", type=int, default=200, help="of images, for stability")
-    parser.add_argument("--figures", choices=("paper", "all"), default="paper", help="all: also clusters")
+    parser.add_argument(
+        "--figures", choices=("paper", "all"), default="paper", help="all: also clusters"
+    )
     parser.add_argument(
         "--thumbnails",
         type=int,

@@ -97,7 +97,7 @@ def minimum_bias(
     drawn: np.ndarray,
     images: Resampled,
     accuracy: np.ndarray,
-    chosen: np.ndarray | slice = slice(None),  # noqa: B008
+    chosen: np.ndarray | slice = slice(None),
 ) -> float:
     """Bound how far the mean over networks of the worst-group accuracy lies below the truth.
 

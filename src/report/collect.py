@@ -3,8 +3,9 @@
 Everything is arithmetic on saved logits and annotations; missing logits are made once.
 """
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,37 @@ import numpy as np
 from tqdm import tqdm
 
 from src.data.groupings import Grouping
-from src.evaluation.intervals import over_seeds
+from src.evaluation.intervals import over_seeds, paired_difference
 from src.evaluation.logits import Logits, predictions
 from src.evaluation.resampled import Right
 from src.io import UserError
-from src.report.compare import Answers, Measured, compare, comparison_key, interval_kind
 from src.report.published import reference
-from src.report.rows import Row, own_rule
+from src.report.rows import CUT, Row, positions
 from src.report.runs import ReportRun, Sources, SplitRows, by_setting
 from src.report.settings import name_differences
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row of the report, and what a comparison of networks needs.
+
+    Attributes:
+        right: for each group (S, N_g), which predictions are right.
+        data: identity of the images.
+        comparable: settings that must be equal.
+    """
+
+    row: Row
+    right: Right
+    data: str
+    comparable: dict[str, Any]
+
+    def key(self, position: str) -> tuple:
+        """Return what a task alone and the same task among others must share to be compared:
+        images, method, task, network, input, and the step at which both were cut short."""
+        names = ("network", "start", "input", "augmentation", CUT)
+        settings = (self.row["settings"].get(name) for name in names)
+        return position, self.data, self.row["method"], self.row["grouping"], *settings
 
 
 def build_report(
@@ -50,22 +73,21 @@ def build_report(
     settings = by_setting(runs)
     name_differences(runs)
     _check_rules(rules, settings)
-    sources, rows, comparisons = Sources(root, device), [], []
+    if split == "val":
+        settings = [same for same in settings if not same[0].is_fitted_on_val]
+    sources, rows = Sources(root, device), []
     alone: dict[tuple, list[Measured]] = {}
     # Tasks alone come first: the others are compared with them.
     in_order = sorted(settings, key=lambda same: len(same[0].groupings) > 1)
-    if split == "val":
-        in_order = [same for same in in_order if not same[0].is_fitted_on_val]
     for same in bar(in_order, "measuring", unit="setting"):
-        measured = measure(same, rules, split, threshold, sources)
-        rows += [of.row for of in measured]
-        if len(same[0].groupings) == 1:
-            for single in measured:
-                alone.setdefault(comparison_key(single, single.row["rule"]), []).append(single)
-        else:
-            comparisons += compare(measured, alone)
-    about = {"threshold": threshold, "runs": [run.describe() for run in runs]}
-    return about | {"rows": rows, "comparisons": comparisons}
+        for of in measure(same, rules, split, threshold, sources):
+            rows.append(of.row)
+            if len(of.row["groupings"]) == 1:
+                for position in of.row["shown"]:
+                    alone.setdefault(of.key(position), []).append(of)
+            else:
+                of.row["difference"] = compare(of, alone.get(of.key(of.row["shown"][0]), []))
+    return {"threshold": threshold, "runs": [run.describe() for run in runs], "rows": rows}
 
 
 def _check_rules(rules: Sequence[str] | None, settings: Sequence[Sequence[ReportRun]]) -> None:
@@ -90,43 +112,34 @@ def measure(
 
     A rule that goes by one of several tasks has a row for that task only.
     """
-    wanted = runs[0].history["selected"] if rules is None else rules
     rows = [sources.rows(run, split) for run in runs]
     if len({of_run.identity for of_run in rows}) > 1:
         raise UserError(
             f"{runs[0].folder.parent}: the seeds were measured on different images; report on one "
             f"data set at a time"
         )
-    epochs = {
-        rule: tuple(run.epochs[rule] for run in runs)
-        for rule in wanted
-        if all(rule in run.epochs for run in runs)
-    }
-    logits: dict[tuple[Path, int], Logits] = {}
-    right: dict[tuple, Right] = {}  # by epochs and grouping
-    shown = [
-        (rule, grouping)
-        for rule in epochs
-        for grouping in runs[0].groupings
-        if own_rule({"rule": rule, "grouping": grouping.name}) is not None
-    ]
-    for rule, grouping in shown:
-        chosen = [(run.folder, epoch) for run, epoch in zip(runs, epochs[rule])]
-        for run, one in zip(runs, chosen):
-            if one not in logits:
-                logits[one] = sources.logits(run, rule, split)
-        if (epochs[rule], grouping) not in right:
-            found = [logits[one] for one in chosen]
-            right[epochs[rule], grouping] = right_by_group(found, grouping, threshold, rows[0])
-    answers = {
-        (key, grouping): Answers(of, rows[0].identity, named(over_seeds(of), grouping))
-        for (key, grouping), of in right.items()
-    }
-    return [
-        Measured(result_row(runs, rule, split, grouping, of), of, runs[0].comparable)
-        for rule, grouping in shown
-        for of in [answers[epochs[rule], grouping]]
-    ]
+
+    @cache  # runs and rules often choose the same epochs
+    def logits(at: int, epoch: int) -> Logits:
+        return sources.logits(runs[at], epoch, split)
+
+    @cache
+    def answers(epochs: tuple[int, ...], grouping: Grouping) -> tuple[Right, dict[str, Any]]:
+        of_seeds = [logits(at, epoch) for at, epoch in enumerate(epochs)]
+        right = right_by_group(of_seeds, grouping, threshold, rows[0])
+        return right, named(over_seeds(right), grouping)
+
+    measured = []
+    for rule in runs[0].history["selected"] if rules is None else rules:
+        if not all(rule in run.epochs for run in runs):
+            continue
+        epochs = tuple(run.epochs[rule] for run in runs)
+        for grouping in runs[0].groupings:
+            if shown := positions(rule, grouping.name, len(runs[0].groupings) == 1):
+                right, figures = answers(epochs, grouping)
+                row = result_row(runs, rule, split, grouping, figures) | {"shown": shown}
+                measured.append(Measured(row, right, rows[0].identity, runs[0].comparable))
+    return measured
 
 
 def right_by_group(
@@ -148,10 +161,10 @@ def named(figures: dict[str, Any], grouping: Grouping) -> dict[str, Any]:
 
 
 def result_row(
-    runs: Sequence[ReportRun], rule: str, split: str, grouping: Grouping, answers: Answers
+    runs: Sequence[ReportRun], rule: str, split: str, grouping: Grouping, figures: dict[str, Any]
 ) -> Row:
     """Return one row of report.json."""
-    first, worst = runs[0], answers.figures["worst_group"]["mean"]
+    first = runs[0]
     return {
         "split": split,
         "rule": rule,
@@ -163,10 +176,48 @@ def result_row(
         "seeds": [run.seed for run in runs],
         "runs": [str(run.folder) for run in runs],
         "epochs": [run.epochs[rule] for run in runs],
-        **answers.figures,
+        **figures,
         "interval": interval_kind(len(runs)),
         "has_validation": all(run.has_validation for run in runs),
         "reference": reference(
-            first.method, first.names, first.settings, split, first.data["name"], rule, worst
+            *(first.method, first.names, first.settings, split, first.data["name"], rule),
+            figures["worst_group"]["mean"],
         ),
+        "difference": None,
+    }
+
+
+def interval_kind(seeds: int) -> str:
+    return "seeds and images" if seeds > 1 else "test-set variation only"
+
+
+def compare(together: Measured, alone: Sequence[Measured]) -> dict[str, Any] | None:
+    """Compare a task of several with the same task alone; None if no network has it alone.
+
+    Of several settings alone, the one that differs least is taken, then the one with most seeds.
+    `matched` is true if only the other tasks differ; else `differs` maps each setting that differs
+    to its values [together, alone]. `candidates` counts the settings that differ as little.
+    """
+    if not alone:
+        return None
+    differs = [differing(together.comparable, of.comparable) for of in alone]
+    fewest = min(map(len, differs))
+    nearest = [at for at, found in enumerate(differs) if len(found) == fewest]
+    best = max(nearest, key=lambda at: len(alone[at].row["seeds"]))
+    seeds = [len(of.row["seeds"]) for of in (together, alone[best])]
+    return {
+        "alone": alone[best].row["runs"],
+        "interval": interval_kind(min(seeds)),
+        "matched": fewest == 0,
+        "differs": differs[best],
+        "candidates": len(nearest),
+    } | paired_difference(together.right, alone[best].right)
+
+
+def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the settings that differ, with both values."""
+    return {
+        key: [ours.get(key), theirs.get(key)]
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key)
     }

@@ -1,211 +1,135 @@
-"""The figures of a report for a paper: forests of results, one per family of tasks.
+"""The figures of a report: forests of results, one per family of tasks and measure.
 
 A method has a colour and a way to weight tasks has a shape; networks of one task are hollow. What
-has no images is left out. All other figures are on the page.
+has no images is left out, and so are runs that were cut short.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import cycle
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from src.evaluation.plots import GRID, INK, framed_figure, save_figure
-from src.report.rows import CUT, Families, Pairing, Row, in_family, pairings
-from src.report.text import partners
+from src.figures import INK, clean_axes, framed_figure, save_figure
+from src.report.rows import CUT, Families, Row, in_family, partners
 
 # Okabe and Ito's colours for colour-blind readers, a little darker where they are thin on white.
-METHOD_COLOURS = {
-    "erm": "#0072b2",
-    "suby": "#d55e00",
-    "rwy": "#009e73",
-    "jtt": "#b0558a",
-    "subg": "#c48a00",
-    "rwg": "#3fa0d8",
-}
-OTHER_COLOURS = ("#555555", "#7b4f2a", "#5b4ea2", "#8aa000")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0558a", "#c48a00", "#3fa0d8", "#555555", "#7b4f2a")
 SHAPES = {"static_equal": "o", "static_delta": "s", "dynamic": "D"}
 WEIGHTINGS = {"static_equal": "equal", "static_delta": "unequal", "dynamic": "dynamic"}
-MEASURES = {"average": "average", "worst_group": "worst-group"}
+MEASURES = {"average": "Average", "worst_group": "Worst-group"}
 SINGLE = "single"  # the figure of networks of one task
 MOST_LINES = 40
-_SLOT = 0.2  # inches between marks
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A value and its interval, in percent or points, and the row that it is drawn for."""
-
-    value: float
-    low: float | None
-    high: float | None
-    row: Row
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of a forest: the name of a task, its partners, and its marks."""
-
-    name: str
-    small: str
-    marks: list[Mark]
 
 
 def plot_report(
-    folder: Path, report: Mapping[str, Any], families: Families, split: str, rule: str
-) -> list[Path]:
-    """Write a forest per family and measure as PNG and PDF; return the paths.
+    folder: Path, report: Mapping[str, Any], families: Families, rule: str
+) -> dict[str, list[Path]]:
+    """Write a forest per family and measure as PNG and PDF; return the PNG files by family.
 
     Args:
         rule: a position of the rule switch, see `rows.RULES`.
     """
-    pairs, alone = pairings(report, split, rule)
-    pairs = [pair for pair in pairs if CUT not in pair.row["settings"]]
-    alone = [row for row in alone if CUT not in row["settings"]]
-    kinds = " or ".join(sorted({r["interval"] for r in [*alone, *(pair.row for pair in pairs)]}))
-    note = f"{split} split, epochs selected by {rule}; 95 % intervals: {kinds}"
-    written = []
-    for measure in MEASURES:
-        figures = {SINGLE: single_tasks(alone, measure, note)}
-        for name, runs in families.items():
-            members = [pair for pair in pairs if in_family(pair.row, runs)]
-            figures[name] = together_and_alone(members, measure, note)
-        for name, figure in figures.items():
-            for kind in ("png", "pdf"):
-                path = folder / f"results_{name}_{measure}.{kind}"
-                if figure is None:
-                    path.unlink(missing_ok=True)  # an earlier report had such rows
-                else:
-                    save_figure(figure, path)
-                    written.append(path)
-    return written
+    rows = [r for r in report["rows"] if rule in r["shown"] and CUT not in r["settings"]]
+    alone = [row for row in rows if len(row["groupings"]) == 1]
+    drawn: dict[str, list[Path]] = {}
+    for old in folder.glob("results_*"):
+        old.unlink()  # of an earlier report
+    for name, runs in {SINGLE: [], **families}.items():
+        members = [row for row in rows if in_family(row, runs)] if runs else alone
+        for measure in MEASURES:
+            figure = forest(members, alone, measure, rule)
+            if figure is not None:
+                path = folder / f"results_{name}_{measure}.png"
+                save_figure(figure, path)
+                save_figure(figure, path.with_suffix(".pdf"))
+                drawn.setdefault(name, []).append(path)
+    return drawn
 
 
-def single_tasks(rows: Sequence[Row], measure: str, note: str = "") -> Figure | None:
-    """Draw a line per task with a mark per method and setting; None without rows."""
-    tasks: dict[str, list[Row]] = {}
-    for row in rows:
-        tasks.setdefault(row["grouping"], []).append(row)
-    lines = [Line(readable(name), "", row_marks(same, measure)) for name, same in tasks.items()]
-    title = f"{MEASURES[measure].capitalize()} accuracy, one task per network"
-    return forest(title, {"accuracy, %": lines}, note)
+def forest(rows: Sequence[Row], alone: Sequence[Row], measure: str, rule: str) -> Figure | None:
+    """Draw a line per task with a mark per method and setting, and the differences from the task
+    alone at equal settings; None without a mark.
 
-
-def together_and_alone(pairs: Sequence[Pairing], measure: str, note: str = "") -> Figure | None:
-    """Draw each task alone and among others, and the difference at equal settings."""
-    tasks: dict[tuple, list[Pairing]] = {}
-    for pair in pairs:
-        tasks.setdefault((pair.row["grouping"], *pair.row["groupings"]), []).append(pair)
-    accuracies, gaps = [], []
-    for (name, *_), same in tasks.items():
-        small = f"with {', '.join(map(readable, partners(same[0].row)))}"
-        single = {id(row): row for pair in same for row in pair.alone if CUT not in row["settings"]}
-        rows = sorted(
-            [*single.values(), *(pair.row for pair in same)], key=lambda row: row["method"]
-        )
-        accuracies.append(Line(readable(name), small, row_marks(rows, measure)))
-        gaps.append(Line(readable(name), small, gap_marks(same, measure)))
-    panels = {"accuracy, %": accuracies}
-    if any(line.marks for line in gaps):
-        panels["MTL − STL at equal settings, points"] = gaps
-    return forest(f"{MEASURES[measure].capitalize()} accuracy", panels, note)
-
-
-def marks_of(figures: Iterable[tuple[Row, Mapping[str, Any]]], centre: str) -> list[Mark]:
-    """Return the marks of rows with figures; what has no value is left out."""
-    return [
-        Mark(*(None if of[key] is None else 100 * of[key] for key in (centre, "low", "high")), row)
-        for row, of in figures
-        if of[centre] is not None
-    ]
-
-
-def row_marks(rows: Sequence[Row], measure: str) -> list[Mark]:
-    return marks_of(((row, row[measure]) for row in rows), "mean")
-
-
-def gap_marks(pairs: Sequence[Pairing], measure: str) -> list[Mark]:
-    """Return the marks of the differences at equal settings."""
-    matched = [pair for pair in pairs if pair.difference and pair.difference["matched"]]
-    return marks_of(((pair.row, pair.difference[measure]) for pair in matched), "difference")
-
-
-def forest(title: str, panels: Mapping[str, Sequence[Line]], note: str) -> Figure | None:
-    """Draw panels side by side with a line per task and its marks below each other.
-
-    Returns:
-        None if there is no mark.
+    Args:
+        alone: networks of one task; those of the tasks and methods of `rows` are drawn, too.
     """
-    rows = [mark.row for lines in panels.values() for line in lines for mark in line.marks]
-    if not rows:
+    lines: dict[tuple, list[Row]] = {}  # by task and its partners
+    for row in rows:
+        lines.setdefault((row["grouping"], *row["groupings"]), []).append(row)
+    for (grouping, *groupings), same in lines.items():
+        methods = {row["method"] for row in same}
+        if len(groupings) > 1:
+            same += [r for r in alone if r["grouping"] == grouping and r["method"] in methods]
+        same.sort(key=lambda row: (row["method"], len(row["groupings"])))
+    shown = list(lines.values())[:MOST_LINES]
+    marks = [row for same in shown for row in same if row[measure]["mean"] is not None]
+    if not marks:
         return None
-    left_out = len(next(iter(panels.values()))) - MOST_LINES
-    if left_out > 0:
-        panels = {label: lines[:MOST_LINES] for label, lines in panels.items()}
-        note += f"; {left_out} more tasks are on the page"
-    # A task has the same height in all panels.
-    heights = [max(2, *(len(line.marks) for line in same)) for same in zip(*panels.values())]
-    slots = sum(heights) + 0.6 * len(heights)
-    others = sorted({row["method"] for row in rows} - METHOD_COLOURS.keys())
-    colours = METHOD_COLOURS | dict(zip(others, cycle(OTHER_COLOURS)))
-    looks = {label(row): look_of(row, colours) for row in rows}
-    width = 1.5 + 5.2 * len(panels)
-    columns = max(1, int(width / 2.1))
-    above = 0.6 + 0.22 * -(-len(looks) // columns)
-    figure = framed_figure(title, width, _SLOT * slots + above + 1.2, above, note)
-    handles = [
-        Line2D([], [], ls="", ms=6, mew=1.6, label=name, **looks[name]) for name in sorted(looks)
+    gaps = [
+        row["difference"][measure]["difference"]
+        for row in marks
+        if row["difference"] and row["difference"]["matched"]
     ]
-    anchor = (0.0, 1 - 0.42 / figure.get_figheight())
-    place = {"loc": "upper left", "bbox_to_anchor": anchor, "ncols": columns}
-    figure.legend(handles=handles, frameon=False, fontsize=9.5, **place)
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axis, (name, lines) in zip(axes, panels.items()):
-        ticks, y = [], 0.0
-        for line, height in zip(lines, heights):
-            ticks.append(y + height / 2)
-            for at, mark in enumerate(line.marks):
-                draw_mark(axis, y + (at + 0.5) * height / len(line.marks), mark, colours)
-            y += height + 0.6
-        axis.set_ylim(slots, -0.4)
-        names = [f"{line.name}\n{line.small}" if line.small else line.name for line in lines]
-        axis.set_yticks(ticks, names if axis is axes[0] else [""] * len(names), fontsize=8.5)
-        axis.tick_params(axis="y", length=0)
+    panels = {"accuracy, %": lambda row: (row[measure], "mean")}
+    if gaps:
+        label = f"MTL − STL at equal settings, points (mean {100 * np.mean(gaps):+.1f})"
+        panels[label] = lambda row: (
+            (row["difference"][measure], "difference")
+            if row["difference"] and row["difference"]["matched"]
+            else None
+        )
+    kinds = " or ".join(sorted({row["interval"] for row in marks}))
+    note = f"{marks[0]['split']} split, epochs selected by {rule}; 95 % intervals: {kinds}"
+    if len(lines) > MOST_LINES:
+        note += f"; {len(lines) - MOST_LINES} more tasks are in the table"
+    heights = [max(2, len(same)) for same in shown]
+    title = f"{MEASURES[measure]} accuracy"
+    figure = framed_figure(title, 4 + 4.5 * len(panels), 1.6 + 0.2 * sum(heights), note)
+    colours = dict(zip(sorted({row["method"] for row in marks}), COLOURS * len(marks)))
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axis, (name, figures) in zip(axes, panels.items()):
+        for top, same in zip(np.cumsum([0, *heights]), shown):
+            for at, row in enumerate(same):
+                if (found := figures(row)) is not None:
+                    draw_mark(axis, top + at, *found, row, colours[row["method"]])
         axis.set_xlabel(name)
-        axis.grid(axis="x", color=GRID, lw=0.8)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.set_axisbelow(True)
-        if "points" in name:
-            axis.axvline(0, color=INK, lw=1, zorder=0)
+        clean_axes(axis, "x")
+    names = [readable(same[0]) for same in shown]
+    axes[0].set_yticks(np.cumsum(heights) - np.array(heights) / 2 - 0.5, names, fontsize=8.5)
+    axes[0].invert_yaxis()
+    if gaps:
+        axes[1].axvline(0, color=INK, lw=1, zorder=0)
+    handles = {text: mark for mark, text in zip(*axes[0].get_legend_handles_labels())}
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=9)
     return figure
 
 
-def draw_mark(axis: Axes, y: float, mark: Mark, colours: Mapping[str, str]) -> None:
-    look = look_of(mark.row, colours)
-    if mark.low is not None:
-        around = np.maximum([[mark.value - mark.low], [mark.high - mark.value]], 0)
-        style = {"fmt": "none", "ecolor": look["color"], "elinewidth": 1.6, "capsize": 2.5}
-        axis.errorbar([mark.value], [y], xerr=around, **style)
-    axis.plot([mark.value], [y], ls="", ms=6, mew=1.6, zorder=3, **look)
-
-
-def look_of(row: Row, colours: Mapping[str, str]) -> dict[str, Any]:
-    colour, alone = colours[row["method"]], len(row["groupings"]) == 1
-    shape = "o" if alone else SHAPES.get(row["weighting"], "^")
-    return {"color": colour, "marker": shape, "mfc": "white" if alone else colour, "mec": colour}
-
-
-def label(row: Row) -> str:
-    if len(row["groupings"]) == 1:
-        return f"{row['method'].upper()} alone"
+def draw_mark(
+    axes: Axes, y: float, figures: Mapping[str, Any], centre: str, row: Row, colour: str
+) -> None:
+    """Draw a value in percent or points with its interval."""
+    if figures[centre] is None:
+        return
+    value, low, high = (100 * figures[key] for key in (centre, "low", "high"))
+    is_alone = len(row["groupings"]) == 1
     weighting = WEIGHTINGS.get(row["weighting"], row["weighting"])
-    return f"{row['method'].upper()} together, {weighting}"
+    axes.errorbar(
+        [value],
+        [y],
+        xerr=np.maximum([[value - low], [high - value]], 0),
+        fmt="o" if is_alone else SHAPES.get(row["weighting"], "^"),
+        color=colour,
+        mfc="white" if is_alone else colour,
+        ms=6,
+        capsize=2.5,
+        label=f"{row['method'].upper()} {'alone' if is_alone else f'together, {weighting}'}",
+    )
 
 
-def readable(name: str) -> str:
-    return name.replace("_", " ").replace(":", " : ")
+def readable(row: Row) -> str:
+    """Return the name of a task, and of its partners below."""
+    names = [row["grouping"], *([f"with {', '.join(partners(row))}"] if partners(row) else [])]
+    return "\n".join(names).replace("_", " ").replace(":", " : ")

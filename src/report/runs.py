@@ -168,15 +168,13 @@ class Sources:
             self._rows[key] = SplitRows(self._evaluator(run).rows(split))
         return self._rows[key]
 
-    def logits(self, run: ReportRun, rule: str, split: str) -> Logits:
+    def logits(self, run: ReportRun, epoch: int, split: str) -> Logits:
         """Read saved logits; missing ones are made in one pass and saved."""
-        if self.root is not None:  # perhaps other images with the same names and labels
-            return self._evaluator(run).logits(rule, split)
-        rows = self.rows(run, split)
-        epoch = run.epochs[rule]
-        path = run.result.logits(split, epoch)
-        saved = load_if_same(load_logits, path, run.result, epoch, rows.identity)
-        return self._evaluator(run).logits(rule, split) if saved is None else saved
+        saved = None
+        if self.root is None:  # else perhaps other images with the same names and labels
+            about = run.result.logits(split, epoch), run.result, epoch
+            saved = load_if_same(load_logits, *about, self.rows(run, split).identity)
+        return self._evaluator(run).logits(str(epoch), split) if saved is None else saved
 
     def _evaluator(self, run: ReportRun) -> RunEvaluator:
         return open_evaluator(run.result, self.root, self.device)

@@ -6,19 +6,13 @@ from typing import Any
 import pandas as pd
 
 from src.evaluation.table import interval, percent
-from src.report.rows import Row, differing_settings
+from src.report.rows import Row, differing_settings, partners
 
+Table = list[tuple[str, ...]]  # lines of cells, heads first
 SHORT = {"weight_decay": "wd", "batch_size": "batch"}
-
-
-def rule_text(row: Row) -> str:
-    """Return the rule that selected the epochs; marked if validation held nothing out."""
-    return row["rule"] + ("" if row.get("has_validation", True) else " (nothing held out)")
-
-
 # Columns that name a row; settings come after them where they differ.
 ABOUT: dict[str, Callable[[Row], Any]] = {
-    "rule": rule_text,
+    "rule": lambda row: row["rule"] + ("" if row["has_validation"] else " (nothing held out)"),
     "task": lambda row: row["grouping"],
     "trained with": lambda row: ", ".join(partners(row)) or "alone",
     "method": lambda row: row["method"],
@@ -36,17 +30,21 @@ FIGURES: dict[str, Callable[[Row], Any]] = {
     "images": lambda row: min(row["worst_group"]["totals"]),
     "published": lambda row: published(row["reference"]),
 }
-
-
-def partners(row: Row) -> list[str]:
-    """List the other tasks of the network."""
-    return [name for name in row["groupings"] if name != row["grouping"]]
-
-
-def settings_text(row: Row, names: Sequence[str]) -> str:
-    """Format some of a row's settings: `lr 0.0001, wd 0.1`."""
-    shown = (name for name in names if name in row["settings"])
-    return ", ".join(f"{short_name(name)} {row['settings'][name]}" for name in shown)
+PAPER: dict[str, Callable[[Row], Any]] = {
+    "seeds": lambda row: len(row["seeds"]),
+    "average %": lambda row: spread(row["average"]),
+    "worst group %": lambda row: spread(row["worst_group"]),
+    "95 % interval": lambda row: interval(row["worst_group"]),
+}
+DIFFERENCES: dict[str, Callable[[Row], Any]] = {
+    "seeds": lambda row: row["difference"]["average"]["n"],
+    "average": lambda row: gap(row["difference"]["average"]),
+    "worst group": lambda row: gap(row["difference"]["worst_group"]),
+    "together / alone": lambda row: ", ".join(
+        f"{short_name(key)} {ours} / {other}"
+        for key, (ours, other) in row["difference"]["differs"].items()
+    ),
+}
 
 
 def short_name(key: str) -> str:
@@ -55,24 +53,26 @@ def short_name(key: str) -> str:
     return SHORT.get(name, name)
 
 
-def result_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Return lines of cells, heads first; settings are named where they differ."""
-    return _table(rows, FIGURES)
+def result_table(rows: Sequence[Row], figures: Mapping[str, Callable] = FIGURES) -> Table:
+    """Return a line per row; settings are named where they differ.
+
+    Args:
+        figures: columns after those that name a row: FIGURES, PAPER, or DIFFERENCES.
+    """
+    names = differing_settings(rows)
+
+    def settings(row: Row) -> str:
+        shown = [name for name in names if name in row["settings"]]
+        return ", ".join(f"{short_name(name)} {row['settings'][name]}" for name in shown)
+
+    columns = ABOUT | ({"settings": settings} if names else {}) | figures
+    if figures is DIFFERENCES and all(row["difference"]["matched"] for row in rows):
+        del columns["together / alone"]
+    lines = [tuple(str(get(row)) for get in columns.values()) for row in rows]
+    return [tuple(columns), *lines]
 
 
-def comparison_table(comparisons: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Return lines of cells, heads first: several tasks minus one, in points."""
-    gaps = {
-        "seeds": lambda row: row["average"]["n"],
-        "average": lambda row: gap(row["average"]),
-        "worst group": lambda row: gap(row["worst_group"]),
-    }
-    if not all(row["matched"] for row in comparisons):
-        gaps["together / alone"] = lambda row: differs_text(row["differs"])
-    return _table(comparisons, gaps)
-
-
-def probe_table(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+def probe_table(runs: Sequence[Mapping[str, Any]]) -> Table:
     """Return lines of cells, heads first: what `scripts.probe_features` found out about runs."""
     head = ("run", "task", "epoch", "linear probes %", "own worst group %", "balanced %", "finding")
     return [head] + [
@@ -90,18 +90,10 @@ def probe_table(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     ]
 
 
-def differs_text(differs: Mapping[str, Sequence[Any]]) -> str:
-    """Format settings that differ: `wd 0.01 / 0.0001, batch 32 / 128`."""
-    return ", ".join(
-        f"{short_name(key)} {ours} / {other}" for key, (ours, other) in differs.items()
-    )
-
-
-def _table(rows: Sequence[Row], figures: Mapping[str, Callable]) -> list[tuple[str, ...]]:
-    names = differing_settings(rows)
-    settings = {"settings": lambda row: settings_text(row, names)} if names else {}
-    columns = ABOUT | settings | figures
-    return [tuple(columns), *(tuple(str(get(row)) for get in columns.values()) for row in rows)]
+def spread(figures: Mapping[str, float]) -> str:
+    """Format mean and standard deviation over seeds: `46.9 ± 2.8`."""
+    std = "" if figures["std"] is None else f" ± {percent(figures['std'])}"
+    return percent(figures["mean"]) + std
 
 
 def gap(figures: Mapping[str, float]) -> str:
@@ -114,100 +106,41 @@ def published(found: Mapping[str, Any] | None) -> str:
     """Format a published result: `46.9 ± 2.8: within 2 std (+3.1)`, the difference in points."""
     if found is None:
         return "-"
-    std = "" if found["std"] is None else f" ± {percent(found['std'])}"
-    difference = f"{100 * found['difference']:+.1f}"
-    return f"{percent(found['worst_group'])}{std}: {found['verdict']} ({difference})"
+    shown = spread({"mean": found["worst_group"], "std": found["std"]})
+    return f"{shown}: {found['verdict']} ({100 * found['difference']:+.1f})"
 
 
 def csv_text(rows: Sequence[Row]) -> str:
     """Return a CSV of fractions in full, for other programs; a column for each setting."""
-    settings = dict.fromkeys(name for row in rows for name in row["settings"])
-    columns = {name: [row[name] for row in rows] for name in ("split", "rule", "grouping")}
-    columns |= {name: [row[name] for row in rows] for name in ("method", "weighting")}
-    columns["trained_with"] = [words(partners(row)) for row in rows]
-    columns |= {name: [row["settings"].get(name) for row in rows] for name in settings}
-    columns["seeds"] = [words(row["seeds"]) for row in rows]
-    columns["held_out_validation"] = [row["has_validation"] for row in rows]
-    columns["chosen_epochs"] = [words(row["epochs"]) for row in rows]
-    for measure in ("average", "worst_group"):
-        for key in ("mean", "std", "low", "high"):
-            columns[f"{measure}_{key}"] = [row[measure][key] for row in rows]
-    columns["worst_groups"] = [", ".join(row["worst_group"]["groups"]) for row in rows]
-    columns["worst_group_images"] = [words(row["worst_group"]["totals"]) for row in rows]
-    columns["interval"] = [row["interval"] for row in rows]
-    for name, key in (("published_worst_group", "worst_group"), ("published_std", "std")):
-        columns[name] = [(row["reference"] or {}).get(key) for row in rows]
-    columns["verdict"] = [(row["reference"] or {}).get("verdict") for row in rows]
-    table = pd.DataFrame(
-        {name: pd.Series(values, dtype=object) for name, values in columns.items()}
-    )
-    return table.to_csv(index=False)
+    names = dict.fromkeys(name for row in rows for name in row["settings"])
+    lines = []
+    for row in rows:
+        found, worst = row["reference"] or {}, row["worst_group"]
+        lines.append(
+            {name: row[name] for name in ("split", "rule", "grouping", "method", "weighting")}
+            | {"trained_with": _words(partners(row))}
+            | {name: row["settings"].get(name) for name in names}
+            | {"seeds": _words(row["seeds"]), "held_out_validation": row["has_validation"]}
+            | {"chosen_epochs": _words(row["epochs"])}
+            | {
+                f"{measure}_{key}": row[measure][key]
+                for measure in ("average", "worst_group")
+                for key in ("mean", "std", "low", "high")
+            }
+            | {"worst_groups": ", ".join(worst["groups"])}
+            | {"worst_group_images": _words(worst["totals"]), "interval": row["interval"]}
+            | {"published_worst_group": found.get("worst_group"), "published_std": found.get("std")}
+            | {"verdict": found.get("verdict")}
+        )
+    return pd.DataFrame(lines, dtype=object).to_csv(index=False)
 
 
-def words(values: Sequence[Any]) -> str:
-    """Join values by spaces."""
+def _words(values: Sequence[Any]) -> str:
     return " ".join(map(str, values))
 
 
-def latex_text(rows: Sequence[Row]) -> str:
-    """Return a table for booktabs: mean and std over seeds, in percent."""
-    names = differing_settings(rows)
-    columns = {
-        "Task": lambda row: row["grouping"],
-        "Trained with": lambda row: ", ".join(partners(row)) or "alone",
-        "Method": lambda row: row["method"],
-        "Weighting": ABOUT["weighting"],
-        **({"Settings": lambda row: settings_text(row, names)} if names else {}),
-        "Epoch by": rule_text,
-        "Seeds": lambda row: len(row["seeds"]),
-    }
-    heads = [*columns, r"Average, \%", r"Worst group, \%", r"95\,\% interval (worst group)"]
-    body = [
-        [
-            *(latex(get(row)) for get in columns.values()),
-            spread(row["average"]),
-            spread(row["worst_group"]),
-            interval(row["worst_group"]).replace("-", "--"),
-        ]
-        for row in rows
-    ]
-    kinds = " or ".join(sorted({row["interval"] for row in rows}))
-    splits = ", ".join(sorted({row["split"] for row in rows}))
-    comment = f"{splits} split; mean and std over seeds; intervals: {kinds}"
-    return booktabs(heads, body, comment, len(columns))
-
-
-def latex_table(table: pd.DataFrame, comment: str) -> str:
-    """Return a table of text for booktabs."""
-    lines = table.itertuples(index=False)
-    body = [[latex(value).replace("-", "--") for value in line] for line in lines]
-    return booktabs([latex(name) for name in table], body, comment, len(table.columns))
-
-
-def booktabs(
-    heads: Sequence[str], body: Sequence[Sequence[str]], comment: str, num_text: int
-) -> str:
-    """Return a LaTeX table; the columns after the first `num_text` are aligned to the right."""
-    alignment = "l" * num_text + "r" * (len(heads) - num_text)
-    lines = [
-        r"% \usepackage{booktabs}",
-        f"% {comment}",
-        rf"\begin{{tabular}}{{{alignment}}}",
-        r"\toprule",
-        " & ".join(heads) + r" \\",
-        r"\midrule",
-        *(" & ".join(line) + r" \\" for line in body),
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join([*lines, ""])
-
-
-def spread(figures: Mapping[str, Any]) -> str:
-    std = "" if figures["std"] is None else rf" $\pm$ {percent(figures['std'])}"
-    return percent(figures["mean"]) + std
-
-
-def latex(value: Any) -> str:
-    """Escape text for LaTeX."""
-    return "".join(f"\\{c}" if c in "_&%#$" else c for c in str(value))
+def latex_text(table: Table, comment: str) -> str:
+    """Return a table for booktabs."""
+    lines = pd.DataFrame(table[1:], columns=table[0])
+    lines = lines.replace(r"(?<=\d)-(?=\d)", "--", regex=True)
+    return f"% \\usepackage{{booktabs}}\n% {comment}\n" + lines.to_latex(index=False, escape=True)

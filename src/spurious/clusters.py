@@ -13,8 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from src.io import UserError
 
-
-# Cluster numbers (R,) of the `rows` and, where a method clusters both, of the `columns` of a matrix.
+# Cluster numbers of the `rows` (R,) of a matrix and, if both are clustered, of its `columns` (C,).
 Clusters = dict[str, np.ndarray]
 
 

@@ -41,7 +41,11 @@ def write_explorer(
         "images": len(evaluated.rows),
         "summary": {name: value for name, value in summary.items() if name != "clusters"},
         "models": {
-            s.task: {"run": s.run, "checkpoint": s.checkpoint.name, "epoch": str(s.checkpoint.epoch)}
+            s.task: {
+                "run": s.run,
+                "checkpoint": s.checkpoint.name,
+                "epoch": str(s.checkpoint.epoch),
+            }
             for s in evaluated.summaries
         },
         "pairs": matrix.pairs,

@@ -33,7 +33,9 @@ def plot_task(path: Path, pairs: Sequence[dict[str, Any]], split: str) -> None:
     style = {"annot": True, "fmt": ".0f"}
     heatmap(axes[0], accuracy, names, columns, "accuracy, %", cmap="viridis", vmax=100, **style)
     sizes = {"cmap": "Blues", "norm": LogNorm(1, max(2, total.max()))}
-    heatmap(axes[1], np.where(total > 0, total, np.nan), names, columns, "examples", **sizes, **style)
+    heatmap(
+        axes[1], np.where(total > 0, total, np.nan), names, columns, "examples", **sizes, **style
+    )
     heatmap(axes[2], delta, ["delta"], columns, "points", **style)
     title = f"{readable([pairs[0]['task']])[0]}: groups with each attribute ({split})"
     axes[0].set_title(title, fontsize=10, loc="left")
@@ -74,7 +76,10 @@ def plot_clustering(path: Path, matrix: Matrix, name: str, clusters: Clusters) -
     figure = Figure(figsize=(11.5, 10), layout="constrained")
     axes = figure.subplots()
     rows, columns = (np.argsort(clusters[side], kind="stable") for side in unsorted)
-    for line, of in ((axes.axhline, clusters["rows"][rows]), (axes.axvline, clusters["columns"][columns])):
+    for line, of in (
+        (axes.axhline, clusters["rows"][rows]),
+        (axes.axvline, clusters["columns"][columns]),
+    ):
         for border in np.flatnonzero(np.diff(of)) + 1:
             line(border, color="#0077cc", linewidth=0.9)
     names = [row_names[at] for at in rows], [matrix.tasks[at] for at in columns]

@@ -122,16 +122,16 @@ def evaluate_pairs(
     figures = {name: getattr(statistics, field) for name, field in names.items()}
     return [
         {
-            "grouping": f"{task}:{attribute}",
+            "grouping": pair.name,
             "task": task,
             "attribute": attribute,
-            "groups": summarise(Grouping(task, (attribute,)), correct[at], total[at], None)["groups"],
+            "groups": summarise(pair, correct[at], total[at], None)["groups"],
             **{name: null(values[at]) for name, values in figures.items()},
             "tested": bool(statistics.tested[at]),
         }
         for column, task in enumerate(tasks)
         for row, attribute in enumerate(attributes)
-        for at in [(column, row)]
+        for at, pair in [((column, row), Grouping(task, (attribute,)))]
         if attribute != task
     ]
 
@@ -154,7 +154,9 @@ def write_task(folder: Path, summary: Summary, pairs: list[dict[str, Any]]) -> N
         for group in range(4):
             table[f"{figure}{group}"] = [pair["groups"][group][key] for pair in pairs]
     table["tested"] = table["tested"].astype(int)
-    text = table.drop(columns=["grouping", "groups", "task"]).to_csv(index=False, lineterminator="\n")
+    text = table.drop(columns=["grouping", "groups", "task"]).to_csv(
+        index=False, lineterminator="\n"
+    )
     write_atomic(task / "summary.csv", text)
     write_json(task / "summary.json", summary.model_dump())
 
