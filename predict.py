@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"skipped: {problem}")
         if args.explain:
             from src.evaluation.explain import explain
-            from src.evaluation.plots import save_figure
+            from src.figures import save_figure
 
             sheet = args.out.with_suffix(".png")
             save_figure(explain(run, table.index[:MOST_ON_SHEET]), sheet)

@@ -24,7 +24,6 @@ from src.data.groupings import Grouping, absent_classes, parse_groupings
 from src.data.table import BINARY
 from src.io import UserError, exit_on_user_error, expand, write_json
 from src.methods.options import STAGED
-from src.objective.options import ObjectiveOptions
 from src.runs.folder import Run
 from src.runs.selection import default_rule
 
@@ -190,7 +189,6 @@ def train_network(config: Config, run: Run, dataset: Dataset, groupings: list[Gr
     Trainer(
         *(run, model, method, objective, schedule, images, validation),
         *(config, device, precision),
-        finish=lambda: draw_task_weights(run, tables.tasks, config.objective),
         ranks=ranks,
     ).train()
 
@@ -279,22 +277,6 @@ def index_plan(config: Config, group_labels: GroupLabels) -> IndexPlan:
         fraction=loader.train_fraction,
         seed=config.seed,
     )
-
-
-def draw_task_weights(run: Run, tasks: list[str], objective: ObjectiveOptions) -> None:
-    """Draw results/task_weights.png, unless the weights are fixed."""
-    if objective.across == "static" and objective.gradient in ("none", "torchjd"):
-        return
-    import numpy as np
-
-    from src.evaluation.plots import save_figure, task_weights
-    from src.training.metrics_log import read_metrics
-
-    keys = [f"train/{task}/weight" for task in tasks]
-    lines = [line for line in read_metrics(run) if all(key in line for key in keys)]
-    weights = np.array([[line[key] for key in keys] for line in lines]).reshape(-1, len(tasks))
-    figure = task_weights([line["step"] for line in lines], weights, tasks)
-    save_figure(figure, run.results / "task_weights.png")
 
 
 def resume(folder: str) -> None:

@@ -20,15 +20,10 @@ from src.data.groupings import Grouping
 from src.evaluation.evaluator import RunEvaluator
 from src.evaluation.logits import log_losses, predictions
 from src.evaluation.metrics import wilson
-from src.evaluation.plots import (
-    Accuracies,
-    group_bars,
-    learning_curves,
-    mistakes_sheet,
-    save_figure,
-)
+from src.evaluation.plots import group_bars, learning_curves, mistakes_sheet
 from src.evaluation.results import evaluate, read_evaluation
 from src.evaluation.table import interval, percent
+from src.figures import save_figure
 from src.io import UserError, exit_on_user_error, expand, write_json
 
 IMAGES_PER_GROUP = 12
@@ -37,12 +32,11 @@ DRAWN = "Drawn faces: they show the mechanism and say nothing about CelebA. "
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run's evaluator, its test figures (see `metrics.summarise`) and its validation curve."""
+    """A run's evaluator, and its figures (see `metrics.summarise`) on test and after each epoch."""
 
-    method: str
     evaluator: RunEvaluator
     test: dict[str, Any]
-    curve: Accuracies  # (E, G)
+    history: list[dict[str, Any]]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -53,11 +47,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=expand, default=Path("outputs/demo"))
     args = parser.parse_args(argv)
     with exit_on_user_error():
-        outcomes = [load_outcome(*text.partition("=")[::2]) for text in args.runs]
-        grouping = outcomes[0].evaluator.groupings[0]
-        if any(outcome.evaluator.groupings != [grouping] for outcome in outcomes):
+        pairs = [text.partition("=")[::2] for text in args.runs]
+        outcomes = {method: load_outcome(method, folder) for method, folder in pairs}
+        groupings = [outcome.evaluator.groupings for outcome in outcomes.values()]
+        grouping = groupings[0][0]
+        if any(of != [grouping] for of in groupings):
             raise UserError("the runs have different groupings: compare runs of one grouping")
-        rows = [summary_row(outcome) for outcome in outcomes]
+        rows = [summary_row(*pair) for pair in outcomes.items()]
         about = {"split": "test", "epoch": "last", "grouping": grouping.name}
         write_json(args.out / "summary.json", {**about, "methods": rows})
         draw(outcomes, grouping, args.out)
@@ -77,19 +73,17 @@ def load_outcome(method: str, folder: str) -> Outcome:
     logits = evaluator.logits("last", "test")
     test = evaluate(logits, [grouping], evaluator.rows("test"))[grouping.name]
     epochs = [read_evaluation(run.epoch_stats(e)) for e in sorted(run.history()["epochs"])]
-    curve = Accuracies.of_groups([epoch[grouping.name]["groups"] for epoch in epochs])
-    return Outcome(method, evaluator, test, curve)
+    return Outcome(evaluator, test, [epoch[grouping.name] for epoch in epochs])
 
 
-def summary_row(outcome: Outcome) -> dict[str, Any]:
+def summary_row(method: str, outcome: Outcome) -> dict[str, Any]:
     """Return one method of summary.json; accuracies and their limits are fractions."""
     groups, worst = outcome.test["groups"], outcome.test["worst_group"]
     correct, total = (sum(group[key] for group in groups) for key in ("correct", "total"))
     low, high = wilson(correct, total)
     average = {"acc": outcome.test["avg_acc"], "low": low, "high": high, "total": total}
     of_worst = {key: groups[worst["id"]][key] for key in ("name", "total")}
-    run = str(outcome.evaluator.run.path)
-    row = {"method": outcome.method, "run": run, "average": average}
+    row = {"method": method, "run": str(outcome.evaluator.run.path), "average": average}
     return row | {"worst_group": worst | of_worst, "groups": groups}
 
 
@@ -99,27 +93,28 @@ def spell(figures: dict[str, Any]) -> str:
     return f"{text} {figures['name']}, n = {figures['total']:,}" if "name" in figures else text
 
 
-def draw(outcomes: list[Outcome], grouping: Grouping, out: Path) -> None:
-    methods, first = [outcome.method for outcome in outcomes], outcomes[0]
-    names, groups = grouping.group_names, first.test["groups"]
+def draw(outcomes: dict[str, Outcome], grouping: Grouping, out: Path) -> None:
+    first = next(iter(outcomes.values()))
     note = DRAWN if "synthetic" in str(first.evaluator.dataset.root) else ""
-    values = Accuracies.of_groups([outcome.test["groups"] for outcome in outcomes])
     worst = first.test["worst_group"]["id"]
-    scores = ", ".join(f"{m} {v:.0f} %" for m, v in zip(methods, values.value[:, worst]))
-    averages = [100 * outcome.test["avg_acc"] for outcome in outcomes]
-    sizes = [group["total"] for group in groups]
-    title = f"{names[worst]} classified correctly: {scores}"
+    scores = ", ".join(
+        f"{method} {percent(outcome.test['groups'][worst]['acc'], 0)} %"
+        for method, outcome in outcomes.items()
+    )
+    title = f"{grouping.group_names[worst]} classified correctly: {scores}"
+    tests = {method: outcome.test for method, outcome in outcomes.items()}
     small = f"{note}Test split, last epoch, 95 % Wilson intervals."
-    bars = group_bars(title, methods, names, sizes, values, averages, small)
-    save_figure(bars, out / "accuracy_per_group.png")
-
-    curves = [outcome.curve for outcome in outcomes]
-    lasts = [len(curve.value) for curve in curves]
+    save_figure(group_bars(title, tests, small), out / "accuracy_per_group.png")
+    histories = {method: outcome.history for method, outcome in outcomes.items()}
     small = f"{note}Validation split, 95 % Wilson intervals; ringed: the epoch that is tested."
-    figure = learning_curves("Accuracy while training", methods, names, curves, lasts, small)
+    figure = learning_curves("Accuracy while training", histories, small)
     save_figure(figure, out / "learning_curves.png")
+    draw_mistakes(*next(iter(outcomes.items())), grouping, note, out)
 
-    evaluator, rng = first.evaluator, np.random.default_rng(0)
+
+def draw_mistakes(method: str, outcome: Outcome, grouping: Grouping, note: str, out: Path) -> None:
+    """Draw some images of each group, by the probability that the network gives them."""
+    evaluator, rng = outcome.evaluator, np.random.default_rng(0)
     rows, images = evaluator.rows("test"), evaluator.dataset.images("test")
     logits = evaluator.logits("last", "test").of_task(grouping.task)  # (N,)
     labels, ids = grouping.labels(rows), grouping.group_ids(rows)
@@ -130,8 +125,9 @@ def draw(outcomes: list[Outcome], grouping: Grouping, out: Path) -> None:
     members = (np.flatnonzero(ids == group) for group in range(grouping.num_groups))
     shown = [rng.choice(of, min(IMAGES_PER_GROUP, len(of)), replace=False) for of in members]
     shown = [of[np.argsort(logits[of], kind="stable")] for of in shown]
+    groups = outcome.test["groups"]
     sheet = mistakes_sheet(
-        f"Mistakes of {first.method}",
+        f"Mistakes of {method}",
         [f"{g['name']}: {g['total'] - g['correct']:,} of {g['total']:,} wrong" for g in groups],
         [images.read(of) for of in shown],
         [wrong[of] for of in shown],
@@ -139,7 +135,7 @@ def draw(outcomes: list[Outcome], grouping: Grouping, out: Path) -> None:
         f"{note}A random sample of each group of the test split, by the probability of {what}; "
         f"red: mistakes.",
     )
-    save_figure(sheet, out / f"{first.method.lower()}_mistakes.png")
+    save_figure(sheet, out / f"{method.lower()}_mistakes.png")
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def weighting_values(weighting: str) -> dict[str, Any]:
 
 def report(folders: Sequence[Path], args: argparse.Namespace) -> int:
     """Write the report of finished runs, and the cross; print the latter."""
-    from src.report.cross import cross_page, cross_table, shown
+    from src.report.cross import cross_table, shown, write_cross_page
 
     command = ["--log_dirs", *map(str, folders), "--split", args.split, "--no_figures"]
     command += ["--out_dir", str(args.out_dir), *(["--device", args.device] if args.device else [])]
@@ -112,7 +112,7 @@ def report(folders: Sequence[Path], args: argparse.Namespace) -> int:
         print("no pair of a method and a weighting is finished")
         return code
     write_atomic(args.out_dir / "cross.csv", table.to_csv(index=False))
-    write_atomic(args.out_dir / "cross.html", cross_page(table, "index.html"))
+    write_cross_page(args.out_dir / "cross.html", table, "index.html")
     for tasks, lines in table[table["rule"] == args.rule].groupby("tasks", sort=False):
         text = shown(lines)
         print(f"\n{tasks}; epochs by {args.rule}, {args.split} split\n")

@@ -95,7 +95,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     import seaborn
     from matplotlib.figure import Figure
 
-    from src.evaluation.plots import save_figure
+    from src.figures import save_figure
 
     batches = sorted({row.setting.batch_size for row in rows})
     figure = Figure(figsize=(8, 0.4 + 2.6 * len(batches)), layout="constrained")

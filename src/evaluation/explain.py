@@ -9,8 +9,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from src.evaluation.plots import INK, framed_figure
 from src.evaluation.trained_run import TrainedRun
+from src.figures import INK, framed_figure
 from src.io import UserError
 
 SMALLEST_MAP = 7  # rows and columns of heat; that of a ResNet's last layer for 224x224 pixels
@@ -135,7 +135,7 @@ def draw_sheet(
     across = max(1, min(count, 8 // (1 + tasks)))  # pictures in a row
     rows = -(-count // across)
     height = (_CELL + 0.25) * rows + 1.4
-    figure = framed_figure(title, max(7.0, _CELL * across * (1 + tasks)), height, 0.7, note)
+    figure = framed_figure(title, max(7.0, _CELL * across * (1 + tasks)), height, note)
     grid = figure.subplots(rows, across * (1 + tasks), squeeze=False)
     for axis in grid.ravel():
         axis.axis("off")

@@ -8,13 +8,13 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from src.report.compare import Measured
 
 from src.config.saved import read_config
 from src.evaluation.intervals import paired_difference
 from src.evaluation.results import read_evaluation, task_figures
 from src.io import UserError, read_json
 from src.report.collect import measure
-from src.report.compare import Measured
 from src.report.methods import METHODS
 from src.report.ranking import draw_worst_groups, ranks
 from src.report.runs import ReportRun, Sources
@@ -103,26 +103,24 @@ def measure_benchmark(
     """
     sources = Sources(root, device)
     final = {
-        runs.method: measured(runs.retrained[runs.chosen[rule]], [rule], split, sources)[rule]
+        runs.method: measured(runs.retrained[runs.chosen[rule]], rule, split, sources)
         for runs in methods
         if runs.retrained.get(runs.chosen[rule])
     }
     if BASELINE not in final:
         raise UserError(f"the retrained runs of {BASELINE} are not done; every method is compared")
-    if len({of.answers.data for of in final.values()}) > 1:
+    if len({of.data for of in final.values()}) > 1:
         raise UserError("the methods were measured on different images; delete the older runs")
-    worst = {name: of.answers.figures["worst_group"]["mean"] for name, of in final.items()}
+    worst = {name: of.row["worst_group"]["mean"] for name, of in final.items()}
     names = sorted(final, key=worst.__getitem__, reverse=True)
-    rights = [final[name].answers.right for name in names]
+    rights = [final[name].right for name in names]
     place = dict(zip(names, ranks(draw_worst_groups(rights))))
     by_name = {runs.method: runs for runs in methods}
     entries = [
         describe(by_name[name], final[name], rule, split, sources)
         | {"rank": place[name]}
         | {
-            key: None
-            if name == other
-            else paired_difference(final[name].answers.right, final[other].answers.right)
+            key: None if name == other else paired_difference(final[name].right, final[other].right)
             for key, other in (("minus_erm", BASELINE), ("minus_best", names[0]))
         }
         for name in names
@@ -142,49 +140,39 @@ def measure_benchmark(
     return {"about": about, "methods": entries}
 
 
-def measured(
-    folders: Sequence[Path], rules: Sequence[str], split: str, sources: Sources
-) -> dict[str, Measured]:
-    """Measure the runs of one setting, by rule."""
-    found = measure([open_run(folder) for folder in folders], rules, split, 0.0, sources)
-    return {of.row["rule"]: of for of in found}
+def measured(folders: Sequence[Path], rule: str, split: str, sources: Sources) -> Measured:
+    """Measure the runs of one setting."""
+    (found,) = measure([open_run(folder) for folder in folders], [rule], split, 0.0, sources)
+    return found
 
 
 def describe(
     runs: MethodRuns, final: Measured, rule: str, split: str, sources: Sources
 ) -> dict[str, Any]:
     """Return the entry of a method in benchmark.json, without what compares it with others."""
-    row = final.row
-    by_rule = {}
-    for other, setting in runs.chosen.items():
-        folders = runs.retrained.get(setting) or [runs.search[setting]]
-        by_rule[other] = short(measured(folders, [other], split, sources)[other])
-        by_rule[other]["setting"] = setting
-    search = []
-    for setting, folder in sorted(runs.search.items()):
-        found = short(measured([folder], [rule], split, sources)[rule])
-        search.append({"setting": setting, "values": runs.values[setting], **found})
+
+    def short(folders: Sequence[Path], by: str, setting: int) -> dict[str, Any]:
+        row = measured(folders, by, split, sources).row
+        means = {name: row[name]["mean"] for name in ("average", "worst_group")}
+        return means | {"seeds": len(row["seeds"]), "setting": setting}
+
+    copied = ("seeds", "epochs", "average", "worst_group", "groups", "reference")
     return {
         "method": runs.method,
         "needs": METHODS[runs.method].labels,
         "setting": runs.chosen[rule],
         "values": runs.values[runs.chosen[rule]],
-        "seeds": row["seeds"],
-        "epochs": row["epochs"],
-        "average": row["average"],
-        "worst_group": row["worst_group"],
-        "groups": row["groups"],
-        "reference": row["reference"],
-        "rules": by_rule,
-        "search": search,
-        "cost": cost_of([Path(folder) for folder in row["runs"]]),
+        **{key: final.row[key] for key in copied},
+        "rules": {
+            by: short(runs.retrained.get(setting) or [runs.search[setting]], by, setting)
+            for by, setting in runs.chosen.items()
+        },
+        "search": [
+            {"values": runs.values[setting], **short([folder], rule, setting)}
+            for setting, folder in sorted(runs.search.items())
+        ],
+        "cost": cost_of([Path(folder) for folder in final.row["runs"]]),
     }
-
-
-def short(of: Measured) -> dict[str, Any]:
-    figures = of.answers.figures
-    accuracies = {name: figures[name]["mean"] for name in ("average", "worst_group")}
-    return accuracies | {"seeds": len(of.row["seeds"])}
 
 
 def cost_of(folders: Sequence[Path]) -> dict[str, float | None]:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.evaluation.plots import FAINT, GRID, INK
 from src.evaluation.table import interval, percent
+from src.figures import FAINT, INK, clean_axes
 from src.io import write_atomic, write_json
-from src.report.text import gap, latex_table, published, short_name
+from src.pages import FOLDER, data_url, write_page
+from src.report.text import gap, latex_text, published, short_name
 
 Entry = Mapping[str, Any]
 RULE_NAMES = {
@@ -30,33 +30,28 @@ FRONT, OTHER = "#0072b2", "#8a8a8a"
 
 def write_benchmark(result: Mapping[str, Any], out_dir: Path) -> None:
     """Write index.html, benchmark.csv, benchmark.tex and benchmark.json."""
-    entries = result["methods"]
+    entries, about = result["methods"], result["about"]
+    main = main_table(entries)
     write_json(out_dir / "benchmark.json", result)
     write_atomic(out_dir / "benchmark.csv", csv_table(entries).to_csv(index=False))
     columns = ["method", "needs", "seeds", "average %", "worst group %", "best in", "rank (90 %)"]
-    latex = latex_table(main_table(entries)[columns], caption(result))
-    write_atomic(out_dir / "benchmark.tex", latex)
-    write_atomic(out_dir / "index.html", page(result))
-
-
-def page(result: Mapping[str, Any]) -> str:
-    """Return the page."""
-    entries, about = result["methods"], result["about"]
-    template = Template(Path(__file__).with_name("benchmark.html").read_text())
+    short = [tuple(columns), *main[columns].astype(str).itertuples(index=False, name=None)]
+    write_atomic(out_dir / "benchmark.tex", latex_text(short, caption(result)))
     smallest = min(filter(None, about["sizes"].values()))
     missing = f"Without finished runs: {', '.join(about['missing'])}." if about["missing"] else ""
-    return template.substitute(
+    body = Template((FOLDER / "benchmark.html").read_text()).substitute(
         caption=escape(caption(result)),
         sizes=escape(", ".join(f"{name}: {size:,}" for name, size in about["sizes"].items())),
         smallest=f"{smallest:,}",
         margin=f"{196 * (0.8 * 0.2 / smallest) ** 0.5:.0f}",
         missing=escape(missing),
-        main=html(main_table(entries)),
+        main=html(main),
         rules=html(rules_table(entries)),
         settings=html(settings_table(entries)),
-        scatter=svg(scatter(entries)),
-        forest=svg(forest(entries)),
+        scatter=image(scatter(entries)),
+        forest=image(forest(entries)),
     )
+    write_page(out_dir / "index.html", "Benchmark", ["document"], body=body)
 
 
 def caption(result: Mapping[str, Any]) -> str:
@@ -158,7 +153,9 @@ def values_text(values: Mapping[str, Any]) -> str:
 
 def scatter(entries: Sequence[Entry]) -> Figure:
     """Draw average against worst group; methods on the Pareto front are blue."""
-    figure, axes = empty_figure(6.4, 4.6)
+    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    axes = figure.subplots()
+    clean_axes(axes, "both")
     for place, entry in enumerate(entries, start=1):
         x, y = 100 * entry["average"]["mean"], 100 * entry["worst_group"]["mean"]
         colour = FRONT if entry["pareto"] else OTHER
@@ -174,7 +171,9 @@ def scatter(entries: Sequence[Entry]) -> Figure:
 
 def forest(entries: Sequence[Entry]) -> Figure:
     """Draw each method's worst group with its interval, and the drawn settings as small dots."""
-    figure, axes = empty_figure(6.4, 0.9 + 0.26 * len(entries))
+    figure = Figure(figsize=(6.4, 0.9 + 0.26 * len(entries)), layout="constrained")
+    axes = figure.subplots()
+    clean_axes(axes, "both")
     for place, entry in enumerate(entries):
         worst = entry["worst_group"]
         axes.plot([100 * worst["low"], 100 * worst["high"]], [place] * 2, color=FRONT, lw=2)
@@ -187,22 +186,8 @@ def forest(entries: Sequence[Entry]) -> Figure:
     return figure
 
 
-def empty_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color=GRID)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=9)
-    return figure, axes
-
-
-def svg(figure: Figure) -> str:
-    """Return a figure as an SVG element; equal figures give equal text."""
-    import matplotlib
-
-    stream = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "benchmark", "svg.fonttype": "none"}):
-        figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
-    text = stream.getvalue()
-    return text[text.index("<svg") :]
+def image(figure: Figure) -> str:
+    """Return a figure as an <img>."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=130)
+    return f'<img src="{data_url(stream.getvalue(), "image/png")}" alt="">'

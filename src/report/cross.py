@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pandas as pd
 
-from src.report.rows import Row, differences, own_rule, place
+from src.pages import write_page
+from src.report.rows import Row
 
-PAGE = """<!DOCTYPE html><meta charset="utf-8"><title>Methods and task weightings</title>
-<style>body{{font:15px sans-serif;margin:2em}}table{{border-collapse:collapse;margin:1em 0}}
-td,th{{padding:.3em .7em;border-bottom:1px solid #ddd;text-align:left}}p{{max-width:60em}}</style>
-<h1>Methods and task weightings</h1><p>{about}</p>{tables}"""
 ABOUT = (
     "Percent, mean over seeds; 95 % intervals in brackets. The interval of a mean over tasks is "
     "the mean of the tasks' intervals: wide enough, however much the tasks depend on each other. "
@@ -29,25 +27,23 @@ def cross_table(report: Mapping[str, Any]) -> pd.DataFrame:
     """
     lines: dict[tuple, list[Row]] = {}
     for row in report["rows"]:
-        rule = own_rule(row)
-        if len(row["groupings"]) > 1 and rule is not None:
-            lines.setdefault((rule, tuple(row["runs"])), []).append(row)
-    pairs = differences([pair for pair in report["comparisons"] if pair["matched"]])
+        if len(row["groupings"]) > 1:
+            lines.setdefault((row["shown"][0], tuple(row["runs"])), []).append(row)
     return pd.DataFrame(
         [
-            network_line(rule, rows, [pairs.get(place(row)) for row in rows])
+            network_line(rule, rows)
             for (rule, _), rows in lines.items()
             if len(rows) == len(rows[0]["groupings"])
         ]
     )
 
 
-def network_line(
-    rule: str, rows: Sequence[Row], pairs: Sequence[dict[str, Any] | None]
-) -> dict[str, Any]:
-    """Return the line of one setting, from the rows of its tasks and their comparisons."""
+def network_line(rule: str, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the line of one setting, from the rows of its tasks."""
     worst = min(rows, key=lambda row: row["worst_group"]["mean"])
     groups = worst["worst_group"]["groups"]  # of each seed
+    matched = [row for row in rows if row["difference"] and row["difference"]["matched"]]
+    gaps = [row["difference"]["worst_group"] for row in matched]
     line = {
         "rule": rule,
         "method": rows[0]["method"],
@@ -61,38 +57,30 @@ def network_line(
     for key in ("mean", "low", "high"):
         line[f"minimum_{key}"] = min(row["worst_group"][key] for row in rows)
     line["worst_cell"] = f"{worst['grouping']}, {max(set(groups), key=groups.count)}"
-    known = all(pair is not None for pair in pairs)
     for name in ("average", "worst_group"):
         for key, figure in (("mean", "difference"), ("low", "low"), ("high", "high")):
-            line[f"delta_m_{name}_{key}"] = (
-                fmean(
-                    relative(row[name]["mean"], pair[name], figure)
-                    for row, pair in zip(rows, pairs)
-                )
-                if known
-                else None
-            )
-    gaps = [pair["worst_group"] for pair in pairs if pair is not None]
+            shares = [relative(row, name, figure) for row in matched]
+            line[f"delta_m_{name}_{key}"] = fmean(shares) if len(matched) == len(rows) else None
     line["compared"] = len(gaps)
     line["below"] = sum(gap["difference"] < 0 for gap in gaps)
     line["surely_below"] = sum(gap["high"] < 0 for gap in gaps)
     return line
 
 
-def relative(together: float, gap: Mapping[str, float], figure: str) -> float:
+def relative(row: Row, name: str, figure: str) -> float:
     """Return a figure of (together - alone) / alone; NaN if the accuracy alone is 0."""
-    alone = together - gap["difference"]
+    gap = row["difference"][name]
+    alone = row[name]["mean"] - gap["difference"]
     return gap[figure] / alone if alone > 0 else float("nan")
 
 
-def cross_page(table: pd.DataFrame, link: str) -> str:
-    """Return an HTML page with a table per tasks and selection rule."""
-    parts = []
+def write_cross_page(path: Path, table: pd.DataFrame, link: str) -> None:
+    """Write a page with a table per tasks and selection rule."""
+    body = f'<h1>Methods and task weightings</h1><p>{ABOUT}<a href="{link}">All runs</a></p>'
     for (tasks, rule), lines in table.groupby(["tasks", "rule"], sort=False):
-        parts.append(f"<h2>{escape(tasks)}</h2><p>Epochs selected by {escape(rule)}.</p>")
-        parts.append(shown(lines).to_html(index=False, border=0))
-    about = ABOUT + f'<a href="{escape(link)}">All runs, curves and rules</a>'
-    return PAGE.format(about=about, tables="".join(parts))
+        body += f"<h2>{escape(tasks)}</h2><p>Epochs selected by {escape(rule)}.</p>"
+        body += shown(lines).to_html(index=False, border=0)
+    write_page(path, "Methods and task weightings", ["document"], body=body)
 
 
 def shown(lines: pd.DataFrame) -> pd.DataFrame:

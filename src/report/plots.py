@@ -85,20 +85,21 @@ def forest(rows: Sequence[Row], alone: Sequence[Row], measure: str, rule: str) -
     note = f"{marks[0]['split']} split, epochs selected by {rule}; 95 % intervals: {kinds}"
     if len(lines) > MOST_LINES:
         note += f"; {len(lines) - MOST_LINES} more tasks are in the table"
-    heights = [max(2, len(same)) for same in shown]
+    heights = [len(same) + 1 for same in shown]
+    tops = np.cumsum([0, *heights])
     title = f"{MEASURES[measure]} accuracy"
     figure = framed_figure(title, 4 + 4.5 * len(panels), 1.6 + 0.2 * sum(heights), note)
     colours = dict(zip(sorted({row["method"] for row in marks}), COLOURS * len(marks)))
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (name, figures) in zip(axes, panels.items()):
-        for top, same in zip(np.cumsum([0, *heights]), shown):
+        for top, same in zip(tops, shown):
             for at, row in enumerate(same):
                 if (found := figures(row)) is not None:
                     draw_mark(axis, top + at, *found, row, colours[row["method"]])
         axis.set_xlabel(name)
         clean_axes(axis, "x")
-    names = [readable(same[0]) for same in shown]
-    axes[0].set_yticks(np.cumsum(heights) - np.array(heights) / 2 - 0.5, names, fontsize=8.5)
+    names = [readable(same[-1]) for same in shown]
+    axes[0].set_yticks(tops[:-1] + np.array(heights) / 2 - 1, names, fontsize=8.5)
     axes[0].invert_yaxis()
     if gaps:
         axes[1].axvline(0, color=INK, lw=1, zorder=0)

@@ -45,7 +45,6 @@ class Trainer:
         schedule: which examples each epoch sees.
         images: image source of the train split.
         config: the trainer reads exp.seed, .optimizer, .dataloader, .train and .data_augmentation.
-        finish: called after the last epoch, before the run is done.
     """
 
     def __init__(
@@ -60,11 +59,10 @@ class Trainer:
         config: Config,
         device: torch.device,
         precision: str,
-        finish: Callable[[], None] = lambda: None,
         ranks: Ranks | None = None,
     ):
         self.run, self.model, self.schedule = run, model, schedule
-        self.images, self.validation, self.finish = images, validation, finish
+        self.images, self.validation = images, validation
         self.config, self.settings, self.device = config, config.train, device
         self.ranks, self.batch_size = ranks or Ranks(), config.dataloader.batch_size
         self.compute = Step(model, method, objective, config, device, precision, self.ranks)

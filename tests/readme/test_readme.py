@@ -94,9 +94,6 @@ def test_every_training_command_runs(command, table, tmp_path, tmp_path_factory)
     run = [sys.executable, script, *overrides, *TINY, *places]
     result = subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
-    weightings = ("loss_balanced_task_weighting=true", "objective.across=", "gradient=upgrad")
-    weighted = any(text in command for text in weightings)
-    assert (tmp_path / "run" / "results" / "task_weights.png").exists() == weighted
     measure = [sys.executable, "test.py", "--log_dir", f"{tmp_path}/run", "--ckpt_num", "best-avg"]
     measured = subprocess.run(measure, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert measured.returncode == 0, measured.stderr[-2000:]
