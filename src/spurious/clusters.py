@@ -4,6 +4,7 @@ The matrix (A, T) has a row per attribute and a column per task; undefined delta
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,6 +105,11 @@ def find_clusters(
         "svd_attributes": kmeans(svd_features(matrix, gamma).features, k, seed),
         "svd_tasks": kmeans(svd_features(matrix.T, gamma).features, k, seed),
     }
+
+
+def share_together(resamples: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the share of clusterings (R,) in which two members are in one cluster: (R, R)."""
+    return np.mean([labels[:, None] == labels for labels in resamples], axis=0)
 
 
 def cluster_stability(labels: np.ndarray, together: np.ndarray) -> dict[int, float | None]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from src.spurious.clusters import Clusters, cluster_stability, find_clusters
+from src.spurious.clusters import Clusters, cluster_stability, find_clusters, share_together
 from src.spurious.delta import benjamini_hochberg, count_pairs, gaps, label_association
 from src.spurious.results import Evaluated, codes, evaluate_pairs, null
 
@@ -106,12 +106,8 @@ def resample_clusters(
         delta = np.nan_to_num(gaps(correct, total).delta).T  # (A, T)
         drawn.append(find_clusters(delta, places, k, gamma))
 
-    def share_together(name: str, side: str) -> np.ndarray:
-        of_all = [clusters[name][side] for clusters in drawn]
-        return np.mean([labels[:, None] == labels for labels in of_all], axis=0)
-
     return {
-        name: {side: share_together(name, side) for side in sides}
+        name: {side: share_together([of[name][side] for of in drawn]) for side in sides}
         for name, sides in drawn[0].items()
     }
 

@@ -11,23 +11,28 @@ from matplotlib.patches import Rectangle
 
 from src.evaluation.plots import (
     COLOURS,
-    INK,
     WRONG,
-    Accuracies,
     group_bars,
     learning_curves,
     mistakes_sheet,
-    save_figure,
 )
+from src.figures import INK, save_figure
 
 ROOT = Path(__file__).parents[2]
-GROUPS = ("light", "dark")
 
 
-def bars(value=((90.0, 40.0), (80.0, 70.0))):
-    value = np.array(value)
-    accuracies = Accuracies(value, value - 5, value + 2)
-    return group_bars("title", ["ERM", "RWG"], GROUPS, [1200, 34], accuracies, [88.5, 79.0])
+def evaluation(*accuracies, totals=(1200, 34)):
+    groups = [
+        {"name": name, "total": total, "acc": acc}
+        | {"low": acc and acc - 0.05, "high": acc and acc + 0.02}
+        for name, total, acc in zip(("light", "dark"), totals, accuracies)
+    ]
+    return {"groups": groups, "avg_acc": 0.885}
+
+
+def bars(*erm):
+    results = {"ERM": evaluation(*(erm or (0.9, 0.4))), "RWG": evaluation(0.8, 0.7)}
+    return group_bars("title", results)
 
 
 def texts(axis):
@@ -36,22 +41,22 @@ def texts(axis):
 
 def test_bars_have_the_height_and_colour_of_their_group():
     for axis, heights in zip(bars().axes, ([90, 40], [80, 70])):
-        assert [bar.get_height() for bar in axis.containers[0]] == heights
+        assert [bar.get_height() for bar in axis.containers[0]] == pytest.approx(heights)
         colours = [matplotlib.colors.to_hex(bar.get_facecolor()) for bar in axis.containers[0]]
         assert colours == list(COLOURS[:2])
 
 
 def test_error_bars_end_at_the_interval_limits():
     _, _, (lines,) = bars().axes[0].containers[1].lines
-    ends = [segment[:, 1].tolist() for segment in lines.get_segments()]
-    assert ends == [[85, 92], [35, 42]]
+    ends = [segment[:, 1] for segment in lines.get_segments()]
+    np.testing.assert_allclose(ends, [[85, 92], [35, 42]])
 
 
 def test_panels_name_averages_and_the_legend_group_sizes():
     figure = bars()
     assert [axis.get_title() for axis in figure.axes] == [
         "ERM: 88.5 % on average",
-        "RWG: 79.0 % on average",
+        "RWG: 88.5 % on average",
     ]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["light (n = 1,200)", "dark (n = 34)"]
@@ -63,30 +68,24 @@ def test_the_worst_group_is_bold():
 
 
 def test_an_empty_group_has_no_bar():
-    axis = bars(((90.0, np.nan), (80.0, 70.0))).axes[0]
+    axis = bars(0.9, None).axes[0]
     assert texts(axis) == ["90", "none"]
 
 
 def curves(epochs):
     value = np.linspace(50, 90, 2 * epochs).reshape(epochs, 2)
-    curve = Accuracies(value, value - 3, value + 3)
-    return value, learning_curves("title", ["ERM"], GROUPS, [curve], [2])
+    return value, learning_curves("title", {"ERM": [evaluation(*row / 100) for row in value]})
 
 
-def test_curves_start_at_epoch_1():
+def test_curves_start_at_epoch_1_and_the_last_is_ringed():
     value, figure = curves(epochs=3)
-    long = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 3]
+    lines = figure.axes[0].lines
+    long = [line for line in lines if len(line.get_xdata()) == 3]
     assert [line.get_xdata().tolist() for line in long] == [[1, 2, 3], [1, 2, 3]]
-    np.testing.assert_array_equal([line.get_ydata() for line in long], value.T)
-
-
-def test_the_selected_epoch_is_ringed():
-    value, figure = curves(epochs=3)
-    rings = [line for line in figure.axes[0].lines if line.get_markeredgecolor() == INK]
-    assert [(ring.get_xdata()[0], ring.get_ydata()[0]) for ring in rings] == [
-        (2, value[1, 0]),
-        (2, value[1, 1]),
-    ]
+    np.testing.assert_allclose([line.get_ydata() for line in long], value.T)
+    rings = [line for line in lines if line.get_markeredgecolor() == INK]
+    found = [(ring.get_xdata()[0], ring.get_ydata()[0]) for ring in rings]
+    np.testing.assert_allclose(found, [(3, value[2, 0]), (3, value[2, 1])])
 
 
 @pytest.mark.parametrize(
@@ -140,18 +139,11 @@ def test_equal_figures_give_equal_bytes(draw, kind, tmp_path):
     assert first == second and first.startswith({"png": b"\x89PNG", "pdf": b"%PDF"}[kind])
 
 
-def test_accuracies_hold_nan_for_an_empty_group():
-    groups = [{"acc": 0.5, "low": 0.4, "high": 0.6}, {"acc": None, "low": None, "high": None}]
-    found = Accuracies.of_groups([groups])
-    assert found.value.tolist()[0][0] == 50 and np.isnan(found.high[0, 1])
-
-
 def test_figures_do_not_depend_on_the_backend(tmp_path):
     """Every shell inside Jupyter names a backend that other environments may lack."""
     code = (
-        "import numpy as np; from pathlib import Path; from src.evaluation import plots\n"
-        "figure = plots.task_weights([1, 2], np.ones((2, 2)), ['A', 'B'])\n"
-        f"plots.save_figure(figure, Path({str(tmp_path / 'weights.png')!r}))\n"
+        "from pathlib import Path; from src.figures import framed_figure, save_figure\n"
+        f"save_figure(framed_figure('a title', 3, 3), Path({str(tmp_path / 'weights.png')!r}))\n"
     )
     backend = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | backend, cwd=ROOT)

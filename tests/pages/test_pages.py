@@ -23,7 +23,7 @@ def test_data_that_is_no_json_is_refused():
 
 
 def test_the_policy_allows_the_script_and_style_of_the_page_and_nothing_else(tmp_path):
-    write_page(tmp_path / "page.html", "explorer", "A & B", {"x": "$script"})
+    write_page(tmp_path / "page.html", "A & B", ["common", "explorer"], {"x": "$script"})
     page = (tmp_path / "page.html").read_text()
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
     assert policy.startswith("default-src 'none'; ")

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from scripts.report_results import main
-from src.report.compare import Answers, Measured, compare, comparison_key
+from src.report.collect import Measured, compare
 from src.report.published import Published, published, reference
+from src.report.rows import positions, rule_positions
 from src.report.runs import find_runs
 from src.report.settings import name_differences, weighting_of
-from src.report.text import comparison_table, csv_text, gap, latex, latex_text, result_table
+from src.report.text import DIFFERENCES, PAPER, csv_text, gap, latex_text, result_table
 from tests.report_example import BROWS, LIPS, example_grid, example_report
 
 
@@ -26,84 +27,82 @@ def row(groupings, grouping, rule, seeds=(0, 1), **changes):
         "grouping": grouping,
         "seeds": list(seeds),
         "runs": [f"logs/{seed}" for seed in seeds],
-        "groups": [{}] * 4,
+        "has_validation": True,
         **changes,
     }
 
 
-def predictions(shares, data="d"):
+def right(*shares):
     """Of 4 groups of 100 images, a share that is right; the same for two seeds."""
-    return [np.tile(np.arange(100) < 100 * share, (2, 1)) for share in shares], data
+    return [np.tile(np.arange(100) < 100 * share, (2, 1)) for share in shares]
 
 
 A, B = "Young:Male", "Bald:Chubby"
 RESNET50 = {"network": "resnet50", "start": "pretrained", "input": "224x224"}
+ALIKE = right(0.9, 0.9, 0.9, 0.9)
 
 
-def compared(rows, measured, comparable=None):
-    """Compare the last row with those before it, which are of tasks alone."""
-    comparable = comparable or [{}] * len(rows)
-    *singles, together = (
-        Measured(row, Answers(*made, {"groups": [{}] * 4}), settings)
-        for row, made, settings in zip(rows, measured, comparable)
-    )
-    alone = {}
-    for single in singles:
-        alone.setdefault(comparison_key(single, single.row["rule"]), []).append(single)
-    return compare([together], alone)
+def measured(groupings, answers=ALIKE, data="d", comparable=None, **changes):
+    return Measured(row(groupings, A, "best-group", **changes), answers, data, comparable or {})
 
 
-def test_a_task_is_compared_by_the_rule_that_is_the_same_alone():
-    rows = [row([A], A, "best-group"), row([A], A, "best-avg"), row([A, B], A, "best-worst")]
-    measured = [
-        predictions([0.9, 0.9, 0.9, 0.5]),
-        predictions([1.0, 1.0, 1.0, 0.1]),
-        predictions([0.8, 0.9, 0.9, 0.7]),
-    ]
-    (found,) = compared(rows, measured)
+def test_a_task_is_compared_with_the_same_task_alone():
+    together = measured([A, B], right(0.8, 0.9, 0.9, 0.7))
+    found = compare(together, [measured([A], right(0.9, 0.9, 0.9, 0.5))])
     # average: (80 + 90 + 90 + 70) / 4 - (90 + 90 + 90 + 50) / 4; worst group: 70 - 50
     assert found["average"]["difference"] == pytest.approx(0.025)
     assert found["worst_group"]["difference"] == pytest.approx(0.20)
     assert found["worst_group"]["low"] < 0.20 < found["worst_group"]["high"]
     assert found["interval"] == "seeds and images" and found["alone"] == ["logs/0", "logs/1"]
     assert found["matched"] and found["differs"] == {}
+    assert compare(together, []) is None
 
 
-def test_other_images_or_methods_are_not_compared():
-    together = row([A, B], A, "best-group")
-    ours = predictions([0.9] * 4)
-    assert compared([row([A], A, "best-group", method="suby"), together], [ours, ours]) == []
-    elsewhere = predictions([0.9] * 4, data="other")
-    assert compared([row([A], A, "best-group"), together], [elsewhere, ours]) == []
+@pytest.mark.parametrize(
+    "changes",
+    [{"data": "other"}, {"method": "suby"}, {"settings": {"lr": 0.1, "max_steps": 1}}],
+)
+def test_other_images_methods_and_short_runs_are_not_compared(changes):
+    assert measured([A], **changes).key("best-group") != measured([A, B]).key("best-group")
+    assert measured([A], comparable={"lr": 1}).key("last") == measured([A, B]).key("last")
 
 
 def test_equal_settings_are_preferred_then_most_seeds():
-    rows = [
-        row([A], A, "best-group", seeds=(0, 1, 2), runs=["other"]),
-        row([A], A, "best-group", seeds=(0,), runs=["few seeds"]),
-        row([A], A, "best-group", runs=["same"]),
-        row([A, B], A, "best-group"),
+    alone = [
+        measured([A], comparable={"optimizer.lr": lr}, seeds=seeds, runs=[name])
+        for lr, seeds, name in (
+            (0.5, (0, 1, 2), "other"),
+            (0.1, (0,), "few"),
+            (0.1, (0, 1), "same"),
+        )
     ]
-    measured = [predictions([0.9] * 4)] * 4
-    settings = [{"optimizer.lr": lr} for lr in (0.5, 0.1, 0.1, 0.1)]
-    (found,) = compared(rows, measured, settings)
+    found = compare(measured([A, B], comparable={"optimizer.lr": 0.1}), alone)
     assert found["alone"] == ["same"] and found["matched"] and found["candidates"] == 2
 
 
 def test_other_settings_are_compared_but_marked():
-    rows = [row([A], A, "best-group"), row([A, B], A, "best-group")]
-    settings = [{"optimizer.lr": 0.5, "optimizer.momentum": 0.9}, {"optimizer.lr": 0.1}]
-    (found,) = compared(rows, [predictions([0.9] * 4)] * 2, settings)
+    settings = {"optimizer.lr": 0.5, "optimizer.momentum": 0.9}
+    together = measured([A, B], comparable={"optimizer.lr": 0.1})
+    found = compare(together, [measured([A], comparable=settings)])
     assert not found["matched"]
     assert found["differs"] == {"optimizer.lr": [0.1, 0.5], "optimizer.momentum": [None, 0.9]}
-    heads, line = comparison_table([found])
+    heads, line = result_table([together.row | {"difference": found}], DIFFERENCES)
     assert dict(zip(heads, line))["together / alone"] == "lr 0.1 / 0.5, momentum None / 0.9"
 
 
-def test_a_run_cut_short_is_no_counterpart_of_a_full_one():
-    cut = {"lr": 0.1, "max_steps": 1}
-    rows = [row([A], A, "best-group", settings=cut), row([A, B], A, "best-group")]
-    assert compared(rows, [predictions([0.9] * 4)] * 2) == []
+def test_the_rule_of_a_task_is_shown_as_its_own():
+    rules = {
+        f"best-avg-{task}": positions(f"best-avg-{task}", A, False) for task in ("Young", "Bald")
+    }
+    assert list(rules.values()) == [["best-avg-own"], []] and positions("7", A, False) == ["7"]
+    alone = [
+        "best-group",
+        "best-worst",
+        "best-group-own",
+    ]  # rules that only several tasks tell apart
+    assert positions("best-group", A, True) == alone
+    rows = [{"shown": [rule]} for rule in ("12", "last", "3", "best-group", "best-avg")]
+    assert rule_positions(rows) == ["best-avg", "best-group", "last", "3", "12"]
 
 
 @pytest.mark.parametrize(
@@ -190,17 +189,15 @@ def test_a_jtt_run_is_found_once(tmp_path):
 
 
 def test_latex_and_csv_hold_every_row():
-    report = example_report()
-    table = latex_text(report["rows"])
-    assert table.count(r"\\") == len(report["rows"]) + 1
+    rows = example_report()["rows"]
+    table = latex_text(result_table(rows, PAPER), "a note")
+    assert table.count(r"\\") == len(rows) + 1
     assert r"Big\_Lips:Chubby & Bushy\_Eyebrows:Blond\_Hair & erm & dynamic" in table
-    assert latex("Big_Lips & 5 %") == r"Big\_Lips \& 5 \%"
-    lines = csv_text(report["rows"]).splitlines()
-    assert len(lines) == len(report["rows"]) + 1
+    lines = csv_text(rows).splitlines()
+    assert len(lines) == len(rows) + 1
     first = dict(zip(lines[0].split(","), next(csv.reader(lines[1:]))))
     assert (first["weight_decay"], first["epochs"], first["chosen_epochs"]) == ("0.1", "4", "2 3")
     assert float(first["worst_group_mean"]) == pytest.approx(0.44)  # 40 and 44, and 2 points on val
-    assert csv_text([]).startswith("split,rule,grouping,method")
 
 
 def test_tables_name_partners_and_settings_that_differ():
@@ -218,10 +215,11 @@ def test_tables_name_partners_and_settings_that_differ():
 
 
 def test_comparisons_show_seeds_and_points():
-    heads, *lines = comparison_table(example_report()["comparisons"])
+    rows = [row for row in example_report()["rows"] if row["difference"]]
+    heads, *lines = result_table(rows, DIFFERENCES)
     line = dict(zip(heads, lines[0]))
     assert line["trained with"] == BROWS and line["seeds"] == "2"
-    assert line["worst group"] == "+6.0 (-4.0 to +16.0)"
+    assert line["worst group"] == "+6.0 (-4.0 to +16.0)" and "together / alone" not in line
 
 
 def test_differences_are_in_points():

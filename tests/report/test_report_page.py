@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from src.report.curves import run_curves, thin
-from src.report.page import page_data, write_report_page
+from src.report.page import page_data, run_curves, thin, write_report_page
 from src.runs.folder import Run
-from tests.report_example import BROWS, LIPS, PAIR, example_report, write_runs
+from tests.report_example import LIPS, PAIR, example_report, write_runs
 
 FAMILIES = {"disjoint": [PAIR], "nondisjoint": [], "ablate_disjoint": [PAIR]}
 
@@ -27,10 +26,8 @@ def report(tmp_path):
 
 
 def test_a_row_holds_its_numbers_and_its_difference_from_the_task_alone(report):
-    report["rows"][0]["settings"]["lr"] = 0.000002511886
     data = page_data(report, FAMILIES)
-    assert data["rows"][0]["settings"]["lr"] == 0.000002511886  # all digits
-    assert data["settings"] == ["lr", "weight_decay"]  # those that differ
+    assert data["settings"] == ["weight_decay"]  # those that differ
     (row,) = [
         row
         for row in data["rows"]
@@ -40,16 +37,14 @@ def test_a_row_holds_its_numbers_and_its_difference_from_the_task_alone(report):
     ]
     assert row["worst_group"]["values"] == [0.46, 0.5]
     assert row["worst_group"]["mean"] == 0.48
-    assert row["worst_group"]["std"] == 0.02828  # of 46 and 50: 4 / sqrt 2 points
-    assert row["difference"]["worst_group"]["difference"] == 0.06  # 48 against 42
+    assert row["difference"]["worst_group"]["difference"] == pytest.approx(0.06)  # 48 against 42
     assert [data["runs"][at]["seed"] for at in row["runs"]] == [0, 1]
 
 
 def test_a_run_has_its_configuration_curves_state_and_error(report):
     data = page_data(report, FAMILIES)
     run = next(run for run in data["runs"] if run["weighting"] == "dynamic")
-    text = "\n".join(data["lines"][at] for at in run["config"])
-    assert text.startswith("exp:\n  name: erm\n  seed: 0\n")
+    assert run["config"].startswith("exp:\n  name: erm\n  seed: 0\n")
     assert run["curves"]["epochs"] == [1, 2, 3, 4]
     assert run["curves"]["worst_group"]["Big_Lips"] == [0.4, 0.5, 0.6, 0.67]
     assert run["curves"]["weights"]["Bushy_Eyebrows"][-1] == 0.8
@@ -85,30 +80,13 @@ def test_the_half_line_of_a_killed_run_costs_its_curve_no_end(tmp_path):
     assert (len(steps), steps[0], steps[-1]) == (150, 1, 1000)
 
 
-def test_what_only_looks_like_a_validation_is_none(tmp_path):
-    line = {"step": 1, "epoch": 1, "note": ["val/x"], "train/loss": 0.5}
-    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
-    curves = run_curves(Run(tmp_path), ["Big_Lips"])
-    assert (curves["epochs"], curves["steps"]) == ([], [1])
-
-
 def test_thinning_keeps_the_ends_and_spreads_the_rest():
     assert thin([1, 2, 3], most=3) == [1, 2, 3]
     assert thin(list(range(101)), most=5) == [0, 25, 50, 75, 100]
 
 
-def test_the_explorer_is_linked_from_where_the_page_lies(report, tmp_path):
-    out = tmp_path / "outputs" / "report"
-    explorer = tmp_path / "outputs" / "spurious_eval" / "index.html"
-    assert data_of(write_report_page(report, out, FAMILIES, explorer))["explorer"] is None
-    explorer.parent.mkdir(parents=True)
-    explorer.write_text("")
-    page = write_report_page(report, out, FAMILIES, explorer)
-    assert data_of(page)["explorer"] == "../spurious_eval/index.html"
-
-
 def test_without_rows_the_page_still_lists_the_runs(report, tmp_path):
-    empty = {**report, "rows": [], "comparisons": []}
+    empty = {**report, "rows": []}
     data = data_of(write_report_page(empty, tmp_path, FAMILIES))
     assert (len(data["runs"]), data["rows"], data["splits"]) == (15, [], [])
     assert run_curves(Run(tmp_path / "nothing"), ["Big_Lips"])["epochs"] == []
@@ -130,7 +108,7 @@ def test_a_report_of_400_runs_of_50_epochs_stays_under_10_megabytes(report, tmp_
     (long / "metrics.jsonl").write_text("\n".join(lines))
     (long / "config.yaml").write_text("\n".join(f"key{at}: a value" for at in range(120)))
     run = next(run for run in report["runs"] if len(run["tasks"]) == 2)
-    large = {"runs": [], "rows": [], "comparisons": report["comparisons"]}
+    large = {"runs": [], "rows": []}
     for seed in range(400):  # one read of the long log is enough for the test
         name = str(long) if seed < 3 else f"logs/run{seed}"
         large["runs"].append({**run, "run": name, "seed": seed})
@@ -139,31 +117,5 @@ def test_a_report_of_400_runs_of_50_epochs_stays_under_10_megabytes(report, tmp_
             large["rows"].append({**deepcopy(row), "settings": {"lr": copy}})
     size = write_report_page(large, tmp_path, FAMILIES).stat().st_size
     one_run = len(json.dumps(page_data({**large, "rows": []}, {})["runs"][0]))
-    assert one_run < 16_000
+    assert one_run < 20_000
     assert size + 397 * one_run < 10e6
-
-
-def test_each_task_of_several_shows_the_epoch_that_is_best_for_itself():
-    report = example_report()
-    row = next(row for row in report["rows"] if len(row["groupings"]) == 2)
-    rules = {"best-avg-Big_Lips": ["best-avg-own"], "best-avg-Bushy_Eyebrows": [], "7": ["7"]}
-    for rule, shown in rules.items():
-        report["rows"] = [{**row, "rule": rule, "grouping": LIPS}]
-        assert page_data(report, {})["rows"][0]["shown"] == shown
-
-
-def test_a_task_alone_stands_at_every_rule_that_only_several_tasks_tell_apart():
-    report = example_report()
-    alone = next(
-        row
-        for row in report["rows"]
-        if row["grouping"] == BROWS and len(row["groupings"]) == 1 and row["rule"] == "best-group"
-    )
-    report["rows"] = [alone]
-    assert page_data(report, {})["rows"][0]["shown"] == [
-        "best-group",
-        "best-worst",
-        "best-group-own",
-    ]
-    report["rows"] = [alone, {**alone, "rule": "best-worst"}]  # unless the report says it itself
-    assert page_data(report, {})["rows"][0]["shown"] == ["best-group", "best-group-own"]

@@ -293,14 +293,10 @@ def test_a_task_alone_in_another_network_is_not_compared(data, tmp_path):
         write_run(tmp_path / "alone", data, [YOUNG], alone, "exp/model=resnet18"),
         write_run(tmp_path / "both", data, [YOUNG, other], both),
     ]
-    assert build_report(folders)["comparisons"] == []
+    assert all(row["difference"] is None for row in rows_of(folders))
     folders.append(write_run(tmp_path / "same", data, [YOUNG], alone))
-    gaps = [
-        pair["worst_group"]["difference"]
-        for pair in build_report(folders)["comparisons"]
-        if pair["rule"] == "best-group-Young"
-    ]
-    assert gaps == [pytest.approx(0.2)]
+    (row,) = rows_of(folders, rule="best-group-Young")
+    assert row["difference"]["worst_group"]["difference"] == pytest.approx(0.2)
 
 
 def test_a_trial_of_one_step_is_never_the_baseline(data, tmp_path, capsys):
@@ -313,10 +309,10 @@ def test_a_trial_of_one_step_is_never_the_baseline(data, tmp_path, capsys):
     write_run(tmp_path / "logs" / "c", data, [YOUNG, other], both)
     argv = ["--log_dirs", str(tmp_path / "logs"), "--out_dir", str(tmp_path / "out")]
     assert main([*argv, "--no_figures"]) == 0
-    report = read_json(tmp_path / "out" / "report.json")
-    pairs = [pair for pair in report["comparisons"] if pair["rule"] == "best-group-Young"]
-    assert [pair["worst_group"]["difference"] for pair in pairs] == [pytest.approx(-0.2)]
-    assert all(pair["alone"] == [str(tmp_path / "logs" / "b")] for pair in report["comparisons"])
+    rows = [row for row in read_json(tmp_path / "out" / "report.json")["rows"] if row["difference"]]
+    assert {tuple(row["difference"]["alone"]) for row in rows} == {(str(tmp_path / "logs" / "b"),)}
+    (row,) = [row for row in rows if row["rule"] == "best-group-Young"]
+    assert row["difference"]["worst_group"]["difference"] == pytest.approx(-0.2)
     assert "cut short by max_steps" in capsys.readouterr().out
 
 
@@ -339,5 +335,5 @@ def test_every_setting_that_decides_a_result_is_a_row(data, tmp_path):
         assert plain[name] != other[name]
     both = {split: [counts(6)[0] | {"Male:Young": (10, 10, 10, 10)}] for split in TEN}
     together = write_run(tmp_path / "both", data, [YOUNG, "Male:Young"], both, *overrides)
-    (found,) = {tuple(pair["alone"]) for pair in build_report([*folders, together])["comparisons"]}
-    assert found == (str(tmp_path / "other"),)
+    rows = [row for row in rows_of([*folders, together]) if row["difference"]]
+    assert {run for row in rows for run in row["difference"]["alone"]} == {str(tmp_path / "other")}

@@ -35,5 +35,5 @@ def test_1000_runs_are_reported_in_seconds(tmp_path):
     counted = {run for row in report["rows"] for run in row["runs"]}
     assert len(counted) == RUNS
     several = [row for row in report["rows"] if len(row["groupings"]) > 1]
-    assert several and len(report["comparisons"]) <= len(several)
+    assert several and any(row["difference"] for row in several)
     assert (tmp_path / "out" / "index.html").stat().st_size < 20e6

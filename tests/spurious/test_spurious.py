@@ -176,16 +176,16 @@ def test_every_method_finds_two_planted_blocks(seed):
         "svd_tasks",
     }
     for name, clusters in found.items():
-        assert same_partition(clusters.rows, blocks), name
+        assert same_partition(clusters["rows"], blocks), name
         if name.startswith("bicluster"):
-            assert same_partition(clusters.columns, blocks), name
+            assert same_partition(clusters["columns"], blocks), name
 
 
 def test_bicluster_rows_and_columns_of_one_block_share_their_number():
     matrix, _ = planted(np.random.default_rng(3))
     clusters = bicluster(softmax(matrix / 100, axis=0), 2)
-    assert clusters.rows.tolist() == clusters.columns.tolist()
-    assert clusters.rows[0] == 0
+    assert clusters["rows"].tolist() == clusters["columns"].tolist()
+    assert clusters["rows"][0] == 0
 
 
 def test_one_dominant_singular_value_gives_one_factor():
@@ -228,10 +228,10 @@ def test_without_some_tasks_the_rest_is_clustered_and_t_with_t_is_over_their_own
     matrix, _ = planted(np.random.default_rng(4))
     tasks = np.array([0, 2, 5, 6, 9])
     found = find_clusters(matrix[:, tasks], tasks, k=2, gamma=0.8)
-    assert len(found["bicluster_T"].rows) == 12
-    assert len(found["bicluster_T"].columns) == 5
-    assert len(found["bicluster_TT"].rows) == 5
-    assert len(found["svd_tasks"].rows) == 5
+    assert len(found["bicluster_T"]["rows"]) == 12
+    assert len(found["bicluster_T"]["columns"]) == 5
+    assert len(found["bicluster_TT"]["rows"]) == 5
+    assert len(found["svd_tasks"]["rows"]) == 5
     assert "bicluster_TT" not in find_clusters(matrix, None, k=2, gamma=0.8)
 
 

@@ -7,14 +7,9 @@ from src.io import UserError
 from src.spurious.pairs import COLUMNS, expand_groupings, write_table
 
 
-def pair(task: str, attribute: str, delta: float | None, tested: bool = True, split: str = "val"):
-    return dict.fromkeys(COLUMNS, 1.5) | {
-        "task": task,
-        "attribute": attribute,
-        "delta": delta,
-        "tested": tested,
-        "split": split,
-    }
+def pair(task: str, attribute: str, delta: float | None, tested: bool = True):
+    about = {"task": task, "attribute": attribute, "delta": delta, "tested": tested, "groups": []}
+    return dict.fromkeys(COLUMNS, 1.5) | about
 
 
 @pytest.fixture
@@ -29,7 +24,7 @@ def table(tmp_path):
         pair("Smiling", "Blurry", None, tested=False),
         pair("Attractive", "Young", 10.0),
     ]
-    write_table(path, pairs)
+    write_table(path, pairs, "val")
     return path
 
 
@@ -92,7 +87,7 @@ def test_a_list_without_tables_stays_as_it_is():
 
 
 def test_a_table_made_on_the_test_split_is_refused(tmp_path):
-    write_table(tmp_path / "t.csv", [pair("Young", "Male", 5.0, split="test")])
+    write_table(tmp_path / "t.csv", [pair("Young", "Male", 5.0)], "test")
     with pytest.raises(UserError, match="test split"):
         expand_groupings([f"@{tmp_path}/t.csv:top1"])
 
