@@ -6,7 +6,6 @@ python test.py --log_dir RUN --ckpt_num best-group --groupings '["Blond_Hair:Mal
 import argparse
 import json
 
-from src.data.groupings import parse_groupings
 from src.io import UserError, at_least, exit_on_user_error, expand, write_json
 
 
@@ -48,17 +47,18 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     with exit_on_user_error():
-        groupings = parse_groupings(read_list(args.groupings)) if args.groupings else None
+        names = read_list(args.groupings) if args.groupings else None
         # Imported here so that a mistake above is reported before torch is loaded.
-        from src.api import open_evaluator, open_run
+        from src.api import open_run
+        from src.evaluation.evaluator import RunEvaluator
         from src.evaluation.table import print_evaluation
 
-        evaluator = open_evaluator(open_run(args.log_dir), args.root, args.device, args.batch_size)
+        evaluator = RunEvaluator(open_run(args.log_dir), args.root, args.device, args.batch_size)
         if args.features:
             evaluator.features(args.ckpt_num, args.split)
         tau = args.logit_adjustment
         adjustment = None if tau is None else (tau, args.adjust_by)
-        result = evaluator.evaluate(args.ckpt_num, args.split, groupings, adjustment)
+        result = evaluator.evaluate(args.ckpt_num, args.split, names, adjustment)
         print_evaluation(result)
         if args.save_json:
             write_json(args.save_json, result)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from src.api import open_evaluator, open_run
+from src.api import open_run
 from src.data.groupings import Grouping
 from src.evaluation.evaluator import RunEvaluator
 from src.evaluation.logits import log_losses, predictions
@@ -68,7 +68,7 @@ def load_outcome(method: str, folder: str) -> Outcome:
     if not folder:
         raise UserError(f"{method}: give runs as NAME=RUN, such as ERM=logs/demo/ERM")
     run = open_run(folder)
-    evaluator = open_evaluator(run)
+    evaluator = RunEvaluator(run)
     grouping = evaluator.groupings[0]
     logits = evaluator.logits("last", "test")
     test = evaluate(logits, [grouping], evaluator.rows("test"))[grouping.name]

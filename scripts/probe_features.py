@@ -9,8 +9,12 @@ report_results shows.
 """
 
 import argparse
+from typing import TYPE_CHECKING
 
 from src.io import exit_on_user_error, expand, write_json
+
+if TYPE_CHECKING:
+    from src.runs.probes import Probes
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -29,7 +33,6 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with exit_on_user_error():
         from src.api import load_run
-        from src.data.groupings import parse_groupings
         from src.evaluation.logits import predictions
         from src.io import UserError
         from src.runs.probes import ProbeFile
@@ -39,10 +42,7 @@ def main(argv: list[str] | None = None) -> None:
             raise UserError("--fit and --split are the same split: probes need rows they never saw")
         run = load_run(args.log_dir, args.ckpt_num, args.root, args.device)
         evaluator = run.evaluator
-        groupings = evaluator.groupings
-        if args.groupings:
-            groupings = parse_groupings(args.groupings, columns=evaluator.dataset.columns)
-        evaluator.check_classes(groupings)
+        groupings = evaluator.read_groupings(args.groupings)
         splits = args.fit, args.split
         features = tuple(run.features(split) for split in splits)
         rows = tuple(evaluator.rows(split) for split in splits)
@@ -65,27 +65,18 @@ def main(argv: list[str] | None = None) -> None:
         print(path)
 
 
-def show(probes, fit: str, split: str) -> None:
+def show(probes: "Probes", fit: str, split: str) -> None:
     """Print the figures in percent, and the verdict."""
-    from rich.console import Console
-    from rich.table import Table
+    from src.evaluation.table import percent
 
-    title = (
-        f"{probes.grouping}: fitted on {fit} ({probes.group_size:,} per group), measured on {split}"
-    )
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("last layer")
-    for column in ("average %", "worst group %", "95 % interval"):
-        table.add_column(column, justify="right")
-    table.add_column("worst group")
+    size = f"{probes.group_size:,} per group"
+    print(f"{probes.grouping}: fitted on {fit} ({size}), measured on {split}")
     for name, head in ("own", probes.own), ("balanced", probes.balanced):
-        figures = f"{100 * head.average:.1f}", f"{100 * head.worst:.1f}"
-        limits = f"{100 * head.low:.1f}-{100 * head.high:.1f}"
-        table.add_row(name, *figures, limits, head.worst_group)
-    console = Console()
-    console.print(table)
+        interval = f"{percent(head.low)}-{percent(head.high)}"
+        worst = f"{percent(head.worst)} % ({interval}) of {head.worst_group}"
+        print(f"{name} last layer: average {percent(head.average)} %, worst group {worst}")
     for column, accuracy in probes.accuracies.items():
-        print(f"linear probe of {column}: {100 * accuracy:.1f} % (mean over classes)")
+        print(f"linear probe of {column}: {percent(accuracy)} % (mean over classes)")
     print(f"{probes.verdict} (p = {probes.p_value:.2g})\n")
 
 

@@ -129,9 +129,10 @@ def print_commands(folder: Path, args: argparse.Namespace) -> None:
 
 def evaluate_run(folder: Path, args: argparse.Namespace) -> list[tuple[str, ...]]:
     """Evaluate a run at each checkpoint that the flags select; return its rows of the table."""
-    from src.api import open_evaluator, open_run
+    from src.api import open_run
+    from src.evaluation.evaluator import RunEvaluator
 
-    evaluator = open_evaluator(open_run(folder), args.root, args.device, args.batch_size)
+    evaluator = RunEvaluator(open_run(folder), args.root, args.device, args.batch_size)
     names = checkpoint_names(args.checkpoint_metric_type, args.mtl_checkpoint_type, evaluator.tasks)
     rows = []
     for checkpoint, tasks in names.items():

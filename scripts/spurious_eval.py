@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from src.api import open_evaluator, open_run
+from src.api import open_run
+from src.evaluation.evaluator import RunEvaluator
 from src.io import UserError, exit_on_user_error, expand, write_json
 from src.spurious.clusters import find_clusters, svd_features
 from src.spurious.delta import knee
@@ -64,7 +65,7 @@ def evaluate(args: argparse.Namespace, json_dir: Path, out_dir: Path) -> None:
     if not summaries:
         of = f" of {', '.join(args.tasks)}" if args.tasks else ""
         raise UserError(f"{json_dir} holds no finished task{of}: {MAKE}")
-    opened = open_evaluator(open_run(summaries[0].run), args.root or summaries[0].moved_to)
+    opened = RunEvaluator(open_run(summaries[0].run), args.root or summaries[0].moved_to)
     rows, train = opened.rows(summaries[0].split), opened.rows("train")
     evaluated = read_evaluated(summaries, rows, train, args.attributes)
     matrix = build_matrix(evaluated)

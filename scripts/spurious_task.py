@@ -8,7 +8,8 @@ run_create_spurious_matrix starts one for each model. Finished tasks are skipped
 import argparse
 from pathlib import Path
 
-from src.api import open_evaluator, open_run
+from src.api import open_run
+from src.evaluation.evaluator import RunEvaluator
 from src.io import exit_on_user_error, expand
 from src.spurious.results import (
     Checkpoint,
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
 def evaluate_run(args: argparse.Namespace, folder: Path) -> None:
     """Evaluate the tasks of a run on all their pairs and write the results."""
     run = open_run(args.log_dir)
-    evaluator = open_evaluator(run, args.root, args.device, args.batch_size)
+    evaluator = RunEvaluator(run, args.root, args.device, args.batch_size)
     rows = evaluator.rows(args.split)
     tasks = [task for task in evaluator.tasks if task in (args.tasks or evaluator.tasks)]
     binary_columns(rows, tasks)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from src.evaluation.logits import Logits
 from src.io import UserError
 from src.sampling.draws import known_share
 from src.sampling.plans import stack_groups
+
+if TYPE_CHECKING:
+    from src.evaluation.evaluator import RunEvaluator
 
 
 def adjust(
@@ -47,21 +51,35 @@ def adjust(
     return replace(logits, values=np.concatenate(parts, axis=1).astype(np.float32))
 
 
-def with_known_groups(
-    train: Table, groupings: Sequence[Grouping], share: float, seed: int
-) -> Table:
-    """Return the rows of train whose groups a run knew; see exp.dataset.groups_known.
+def adjust_run(
+    evaluator: "RunEvaluator",
+    logits: Logits,
+    groupings: Sequence[Grouping],
+    split: str,
+    tau: float,
+    by: str,
+) -> Logits:
+    """Adjust the logits of a run by the examples of train whose groups it knew.
+
+    Args:
+        groupings: the first one of each task counts, for other tasks that of the training.
 
     Raises:
-        UserError: it knew none.
+        UserError: priors of groups are wanted, but the run knew none.
     """
-    if share == 0:
-        raise UserError(
-            "the run was trained without group labels, so groups have no priors: use "
-            "--adjust_by class"
-        )
-    groups = stack_groups(train, groupings)
-    return train.select((known_share(groups, share, seed) == groups).all(axis=1))
+    train, config = evaluator.rows("train"), evaluator.config
+    if by == "group":
+        share = config.dataset.groups_known if config.dataset.subgroup_labels else 0.0
+        if share == 0:
+            raise UserError(
+                "the run was trained without group labels, so groups have no priors: use "
+                "--adjust_by class"
+            )
+        groups = stack_groups(train, evaluator.groupings)
+        train = train.select((known_share(groups, share, config.seed) == groups).all(axis=1))
+    first = {of.task: of for of in [*evaluator.groupings, *reversed(groupings)]}
+    one_per_task = [first[task] for task in evaluator.tasks]
+    return adjust(logits, one_per_task, train, evaluator.rows(split), tau, by)
 
 
 def log_priors(grouping: Grouping, train: Table) -> np.ndarray:

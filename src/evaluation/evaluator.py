@@ -1,7 +1,7 @@
 """Evaluate the checkpoints of a run: saved logits if they fit, else one pass of the network."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -9,24 +9,27 @@ from typing import Any
 
 import numpy as np
 
-from src.data.dataset import Dataset
+from src.config.compose import load_saved_config
+from src.config.schema import dataset_options
+from src.data.dataset import Dataset, open_dataset
 from src.data.groupings import Grouping, parse_groupings
 from src.data.table import Table
-from src.evaluation.adjustment import adjust, with_known_groups
+from src.evaluation.adjustment import adjust_run
 from src.evaluation.logits import (
     Features,
     Logits,
     Source,
     load_features,
     load_logits,
+    num_columns,
     rows_identity,
     save_features,
     save_logits,
 )
-from src.evaluation.predict import Pass, image_identity, predict
+from src.evaluation.predict import Pass, image_identity, load_network, predict
 from src.evaluation.results import evaluate, evaluation_json
 from src.evaluation.saved import load_if_same
-from src.io import UserError, read_json, write_json
+from src.io import UserError, expand, read_json, write_json
 from src.runs.folder import Run
 from src.runs.head_info import HeadInfo, head_file
 from src.runs.provenance import is_other_data, record_split
@@ -34,40 +37,39 @@ from src.runs.selection import find_best_ckpt
 
 
 class RunEvaluator:
-    """Evaluates the checkpoints of one run; `open_evaluator` in src/api.py makes it.
+    """Evaluates the checkpoints of one run.
 
     Args:
-        groupings: those that the run was trained with.
-        open_data: opens the data set.
-        load_model: (state dict) -> the network on the CPU.
-        device, precision: of the pass, as in exp.train.
-        known, seed: the share of train whose groups the run knew, and what selected it.
-        moved: the data may be other data than the run's: results get names of their own then.
+        root: folder of the data set, if it has moved; other data get results of their own names.
+        device, batch_size: of the pass; None takes the run's own settings.
+
+    Attributes:
+        groupings: those that the run was trained with; classes only if it knew no groups.
     """
 
     def __init__(
         self,
         run: Run,
-        groupings: Sequence[Grouping],
-        open_data: Callable[[], Dataset],
-        load_model: Callable[[dict], Any],
-        device: str,
-        precision: str,
-        batch_size: int,
-        known: float = 1.0,
-        seed: int = 0,
-        moved: bool = False,
+        root: str | Path | None = None,
+        device: str | None = None,
+        batch_size: int | None = None,
     ):
-        self.run, self.groupings = run, list(groupings)
+        self.run, self.root = run, root
+        self.config = config = load_saved_config(run.config)
+        self.groupings = parse_groupings(config.dataset.groupings, columns=run.classes())
+        if not config.dataset.subgroup_labels:
+            self.groupings = [grouping.without_attributes() for grouping in self.groupings]
         self.tasks = tuple(grouping.task for grouping in self.groupings)
         self.num_classes = tuple(grouping.num_classes for grouping in self.groupings)
-        self._open_data, self._load_model = open_data, load_model
-        self.device, self.precision, self.batch_size = device, precision, batch_size
-        self.known, self.seed, self.moved = known, seed, moved
+        self.device, self.precision = device or config.train.device, config.train.precision
+        self.batch_size = batch_size or config.dataloader.eval_batch_size
 
     @cached_property
     def dataset(self) -> Dataset:
-        return self._open_data()
+        options = dataset_options(self.config.dataset)
+        if self.root is not None:
+            options["root"] = str(expand(self.root))
+        return open_dataset(**options, workers=self.config.dataloader.num_workers)
 
     def rows(self, split: str) -> Table:
         return self.dataset.split(split)
@@ -102,7 +104,7 @@ class RunEvaluator:
             passed, source = self._head_alone(epoch, base)
         else:
             passed, source = self._pass(epoch, split, with_features)
-        if identity[1] is not None and not self.moved:
+        if identity[1] is not None and self.root is None:
             record_split(self.run, self.dataset, split)
         logits = Logits(passed.logits, self.tasks, self.num_classes, source)
         save_logits(logits_path, logits)
@@ -121,7 +123,7 @@ class RunEvaluator:
     @cache  # noqa: B019 (lives as long as one call)
     def tag(self, split: str) -> str:
         """Return the end of the names of files about other data than the run's; else no text."""
-        if not (self.moved and is_other_data(self.run, self.dataset, split)):
+        if self.root is None or not is_other_data(self.run, self.dataset, split):
             return ""
         rows = self.rows(split)
         both = f"{rows_identity(rows.names, rows.codes)} {self._image_identity(split)}"
@@ -157,11 +159,10 @@ class RunEvaluator:
         device = choose_device(self.device)
         precision = choose_precision(self.precision, device)
         state = load_checkpoint(self.run.checkpoint(epoch))
-        num_logits = sum(1 if classes == 2 else classes for classes in self.num_classes)
         rows, images = self.rows(split), self.dataset.images(split)
         passed = predict(
             self.network(epoch, state["model"]).to(device),
-            *(images, len(rows), num_logits),
+            *(images, len(rows), num_columns(self.num_classes)),
             *(device, precision, self.batch_size),
             progress=split,
             with_features=with_features,
@@ -178,50 +179,55 @@ class RunEvaluator:
         Raises:
             UserError: they are weights of another network.
         """
-        import torch
-
         try:
-            return self._load_model(weights).to(memory_format=torch.channels_last)
-        except (RuntimeError, TypeError, AttributeError) as error:
+            return load_network(self.config.model, self.num_classes, weights)
+        except (KeyError, RuntimeError, TypeError, AttributeError) as error:
             reason = str(error).splitlines()[-1].strip()[:200]
             raise UserError(
                 f"{self.run.checkpoint(epoch)} does not hold this run's network ({reason})"
             ) from error
 
+    def read_groupings(self, names: Sequence[str] | None) -> list[Grouping]:
+        """Return groupings of the data set, by default those of the training.
+
+        Raises:
+            UserError: another task, or labels of other classes than the logits.
+        """
+        names = names or [grouping.name for grouping in self.groupings]
+        found = parse_groupings(names, columns=self.dataset.columns)
+        trained = {c: names for g in self.groupings for c, names in zip(g.columns, g.classes)}
+        for grouping in found:
+            if grouping.task not in self.tasks:
+                raise UserError(
+                    f"{self.run.path} was not trained for {grouping.name}: its tasks are "
+                    f"{', '.join(self.tasks)}"
+                )
+            for column, now in zip(grouping.columns, grouping.classes):
+                if now != trained.get(column, now):
+                    raise UserError(
+                        f"column '{column}' has the classes {', '.join(now)}, but {self.run.path} "
+                        f"was trained with {', '.join(trained[column])}: use that data"
+                    )
+        return found
+
     def evaluate(
         self,
         checkpoint: str,
         split: str,
-        groupings: Sequence[Grouping] | None = None,
+        names: Sequence[str] | None = None,
         adjustment: tuple[float, str] | None = None,
     ) -> dict[str, Any]:
         """Evaluate a checkpoint for any groupings of the run's tasks, and write the JSON.
 
         Args:
+            names: of the groupings; default those of the training.
             adjustment: tau and level (class or group) of a logit adjustment by train's priors.
         """
-        if groupings is None:
-            groupings = self.groupings
-        else:  # with the classes of this data set
-            names = [grouping.name for grouping in groupings]
-            groupings = parse_groupings(names, columns=self.dataset.columns)
-        unknown = [grouping.name for grouping in groupings if grouping.task not in self.tasks]
-        if unknown:
-            raise UserError(
-                f"{self.run.path} was not trained for {', '.join(unknown)}: "
-                f"its tasks are {', '.join(self.tasks)}"
-            )
-        self.check_classes(groupings)
+        groupings = self.read_groupings(names)
         logits, name = self.logits(checkpoint, split), f"{checkpoint}{self.tag(split)}"
         if adjustment is not None:
             tau, by = adjustment
-            train = self.rows("train")
-            if by == "group":
-                train = with_known_groups(train, self.groupings, self.known, self.seed)
-            # The first grouping of each task that is asked for, or the run's own.
-            first = {own.task: own for own in [*self.groupings, *reversed(groupings)]}
-            one_per_task = [first[task] for task in self.tasks]
-            logits = adjust(logits, one_per_task, train, self.rows(split), tau, by)
+            logits = adjust_run(self, logits, groupings, split, tau, by)
             name += f"-adjusted-by-{by}-{tau:g}"
         figures = evaluate(logits, groupings, self.rows(split))
         result = evaluation_json(self.run.path, logits, checkpoint, figures)
@@ -229,21 +235,3 @@ class RunEvaluator:
             result["logit_adjustment"] = {"tau": tau, "by": by}
         write_json(self.run.stats(split, name), result)
         return result
-
-    def check_classes(self, groupings: Sequence[Grouping]) -> None:
-        """Check that the columns have the same classes, in the same order, as in training.
-
-        Raises:
-            UserError: labels of other classes would be compared with the run's logits.
-        """
-        trained = {c: names for g in self.groupings for c, names in zip(g.columns, g.classes)}
-        problems = []
-        for column in dict.fromkeys(c for grouping in groupings for c in grouping.columns):
-            now = self.dataset.columns.get(column)
-            if column in trained and isinstance(now, tuple) and now != trained[column]:
-                problems.append(
-                    f"column '{column}' has the classes {', '.join(now)}, but {self.run.path} was "
-                    f"trained with {', '.join(trained[column])}: use the data it was trained on"
-                )
-        if problems:
-            raise UserError(problems)

@@ -2,6 +2,7 @@
 
 import hashlib
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,11 +65,15 @@ class Logits:
         """Return the logits of a task, (N,) if it is binary, else (N, K)."""
         if task not in self.tasks:
             raise UserError(f"task '{task}' is not one of this run's: use {', '.join(self.tasks)}")
-        widths = [1 if classes == 2 else classes for classes in self.num_classes]
         place = self.tasks.index(task)
-        start = sum(widths[:place])
-        own = self.values[:, start : start + widths[place]]
-        return own[:, 0] if widths[place] == 1 else own
+        start, end = (num_columns(self.num_classes[:to]) for to in (place, place + 1))
+        own = self.values[:, start:end]
+        return own[:, 0] if end - start == 1 else own
+
+
+def num_columns(num_classes: Sequence[int]) -> int:
+    """Return how many logits tasks have: a binary task has one, others one per class."""
+    return sum(1 if classes == 2 else classes for classes in num_classes)
 
 
 def rows_identity(names: np.ndarray, codes: np.ndarray) -> str:
@@ -102,8 +107,7 @@ def load_logits(path: Path) -> Logits:
         arrays = load_arrays(path)
         values, tasks = arrays["values"], tuple(str(task) for task in arrays["tasks"])
         num_classes = tuple(arrays.get("num_classes", np.full(len(tasks), 2)).tolist())
-        width = sum(1 if classes == 2 else classes for classes in num_classes)
-        if values.dtype != np.float32 or values.shape[1:] != (width,):
+        if values.dtype != np.float32 or values.shape[1:] != (num_columns(num_classes),):
             raise ValueError("its values do not fit its tasks")
         if not np.isfinite(values).all():  # NaN would count as a prediction of class 0
             raise ValueError("not all values are finite")

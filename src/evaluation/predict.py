@@ -1,11 +1,13 @@
 """Run a network over a split: logits, and features if wanted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from src.config.schema import ModelConfig
+from src.evaluation.logits import num_columns
 from src.io import UserError
 
 
@@ -76,6 +78,25 @@ def predict(
     if len(examples) == num_examples:  # else whoever gathers the shares checks all of them
         check_finite(logits, precision)
     return Pass(logits.cpu().numpy(), np.concatenate(kept) if with_features else None)
+
+
+def load_network(model: ModelConfig, num_classes: Sequence[int], weights: dict[str, Any]) -> Any:
+    """Return the network of a run with its weights, on the CPU; see `RunEvaluator.network`."""
+    import torch
+
+    from src.models.build import build_model
+    from src.models.prototypes import PrototypeEnsemble
+
+    head = "linear" if model.head == "prototypes" else model.head
+    shape = num_columns(num_classes), False, None, 0, head
+    network = build_model(model.name, *shape, inputs=model.inputs)
+    # LfF also saves its biased network.
+    own = {key: value for key, value in weights.items() if key.startswith(("backbone.", "head."))}
+    if model.head == "prototypes":
+        members, _, size = own["head.prototypes"].shape[1:]
+        network.head = PrototypeEnsemble(list(num_classes), members, size)
+    network.load_state_dict(own)
+    return network.to(memory_format=torch.channels_last)
 
 
 def check_finite(logits: Any, precision: str) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.Image import DecompressionBombError
 
-from src.data.groupings import parse_groupings
 from src.data.pixels import BadImage, Pixels, open_image, to_rgb
 from src.data.table import SPLITS
 from src.evaluation.evaluator import RunEvaluator
@@ -172,11 +171,9 @@ class TrainedRun:
         """
         import pandas as pd
 
-        known = self.evaluator.dataset.columns
-        parsed = None if groupings is None else parse_groupings(groupings, columns=known)
         rows = []
         for name, figures in task_figures(
-            self.evaluator.evaluate(self.checkpoint, split, parsed)
+            self.evaluator.evaluate(self.checkpoint, split, groupings)
         ).items():
             worst = figures["worst_group"]
             for group in figures["groups"]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from src.api import open_evaluator, open_run
+from src.api import open_run
 from src.config.compose import load_saved_config
 from src.config.dataset import TABLE_OPTIONS
 from src.config.saved import effective, read_config
@@ -177,7 +177,7 @@ class Sources:
         return self._evaluator(run).logits(str(epoch), split) if saved is None else saved
 
     def _evaluator(self, run: ReportRun) -> RunEvaluator:
-        return open_evaluator(run.result, self.root, self.device)
+        return RunEvaluator(run.result, self.root, self.device)
 
 
 def by_setting(runs: Sequence[ReportRun]) -> list[list[ReportRun]]:

@@ -11,11 +11,12 @@ import pytest
 
 from scripts import run_create_spurious_matrix, spurious_eval, spurious_task
 from scripts.run_create_spurious_matrix import find_models
-from src.api import open_evaluator, open_run
+from src.api import open_run
 from src.config.compose import load_config
 from src.config.saved import save_config
 from src.data.celeba import ATTRIBUTES
 from src.data.table import Table
+from src.evaluation.evaluator import RunEvaluator
 from src.io import UserError, read_json, write_json
 from src.runs.folder import Run
 from src.spurious.explorer import choose_faces, cover
@@ -49,7 +50,7 @@ def planted(planted_once, tmp_path):
 
 def read(folder: Path) -> Evaluated:
     summaries = list(finished(folder))
-    evaluator = open_evaluator(open_run(summaries[0].run))
+    evaluator = RunEvaluator(open_run(summaries[0].run))
     return read_evaluated(summaries, evaluator.rows("val"), evaluator.rows("train"))
 
 
@@ -239,7 +240,7 @@ def test_faces_come_with_their_labels_and_the_predictions(tmp_path, tiny_celeba)
     make_run(tmp_path / "run", tiny_celeba, ["Male"])
     spurious_task.main(["--log_dir", str(tmp_path / "run"), "--json_dir", str(tmp_path / "eval")])
     evaluated = read(tmp_path / "eval")
-    dataset = open_evaluator(open_run(tmp_path / "run")).dataset
+    dataset = RunEvaluator(open_run(tmp_path / "run")).dataset
     faces = choose_faces(evaluated, dataset, 1)
     assert 1 < len(faces) <= len(evaluated.rows)
     values = codes(evaluated.rows, evaluated.attributes)
