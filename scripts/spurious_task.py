@@ -11,6 +11,7 @@ from pathlib import Path
 from src.api import open_run
 from src.evaluation.evaluator import RunEvaluator
 from src.io import exit_on_user_error, expand
+from src.runs.selection import find_best_ckpt
 from src.spurious.results import (
     Checkpoint,
     Summary,
@@ -55,7 +56,7 @@ def evaluate_run(args: argparse.Namespace, folder: Path) -> None:
     binary_columns(rows, tasks)
     attributes = binary_columns(rows, args.attributes)
     logits = evaluator.logits(args.ckpt_num, args.split)  # saved ones, else one pass
-    source = logits.source
+    source, epoch = logits.source, find_best_ckpt(run, args.ckpt_num)
     root = str(evaluator.dataset.root)
     refuse_other_data(folder, args.split, source.rows, root)
     right = is_right(logits, rows, tasks)  # (N, T)
@@ -75,7 +76,7 @@ def evaluate_run(args: argparse.Namespace, folder: Path) -> None:
             data=source.rows,
             root=root,
             moved_to=None if args.root is None else str(args.root),
-            logits=str(evaluator.logits_path(args.ckpt_num, args.split)),
+            logits=str(run.logits(args.split, f"{epoch}{evaluator.tag(args.split)}")),
             attributes=list(attributes),
         )
         write_task(folder, summary, pairs)

@@ -51,6 +51,23 @@ def adjust(
     return replace(logits, values=np.concatenate(parts, axis=1).astype(np.float32))
 
 
+def with_known_groups(
+    train: Table, groupings: Sequence[Grouping], share: float, seed: int
+) -> Table:
+    """Return the rows of train whose groups a run knew; see exp.dataset.groups_known.
+
+    Raises:
+        UserError: it knew none.
+    """
+    if share == 0:
+        raise UserError(
+            "the run was trained without group labels, so groups have no priors: use "
+            "--adjust_by class"
+        )
+    groups = stack_groups(train, groupings)
+    return train.select((known_share(groups, share, seed) == groups).all(axis=1))
+
+
 def adjust_run(
     evaluator: "RunEvaluator",
     logits: Logits,
@@ -63,20 +80,11 @@ def adjust_run(
 
     Args:
         groupings: the first one of each task counts, for other tasks that of the training.
-
-    Raises:
-        UserError: priors of groups are wanted, but the run knew none.
     """
     train, config = evaluator.rows("train"), evaluator.config
     if by == "group":
         share = config.dataset.groups_known if config.dataset.subgroup_labels else 0.0
-        if share == 0:
-            raise UserError(
-                "the run was trained without group labels, so groups have no priors: use "
-                "--adjust_by class"
-            )
-        groups = stack_groups(train, evaluator.groupings)
-        train = train.select((known_share(groups, share, config.seed) == groups).all(axis=1))
+        train = with_known_groups(train, evaluator.groupings, share, config.seed)
     first = {of.task: of for of in [*evaluator.groupings, *reversed(groupings)]}
     one_per_task = [first[task] for task in evaluator.tasks]
     return adjust(logits, one_per_task, train, evaluator.rows(split), tau, by)

@@ -85,13 +85,8 @@ class RunEvaluator:
         """Return the features of a checkpoint on a split, saved as `logits` are."""
         return self._outputs(checkpoint, split, with_features=True)[1]
 
-    def logits_path(self, checkpoint: str, split: str) -> Path:
-        """Return the file that holds what `logits` returns."""
-        return self.run.logits(split, f"{find_best_ckpt(self.run, checkpoint)}{self.tag(split)}")
-
     def _outputs(self, checkpoint: str, split: str, with_features: bool) -> tuple[Logits, Any]:
-        epoch, rows = find_best_ckpt(self.run, checkpoint), self.rows(split)
-        identity = rows_identity(rows.names, rows.codes), self._image_identity(split)
+        epoch, identity = find_best_ckpt(self.run, checkpoint), self._identity(split)
         tag, about = self.tag(split), (self.run, epoch, *identity)
         logits_path = self.run.logits(split, f"{epoch}{tag}")
         features_path = self.run.features(split, f"{epoch}{tag}")
@@ -113,21 +108,22 @@ class RunEvaluator:
             save_features(features_path, features)
         return logits, features
 
-    def _image_identity(self, split: str) -> str | None:
-        """Return the identity of a split's images; None if they are not at hand."""
-        try:
-            return image_identity(self.dataset.images(split))
-        except UserError:
-            return None
-
     @cache  # noqa: B019 (lives as long as one call)
+    def _identity(self, split: str) -> tuple[str, str | None]:
+        """Return the identities of a split's rows and images; None for images not at hand."""
+        rows = self.rows(split)
+        try:
+            images = image_identity(self.dataset.images(split))
+        except UserError:
+            images = None
+        return rows_identity(rows.names, rows.codes), images
+
     def tag(self, split: str) -> str:
         """Return the end of the names of files about other data than the run's; else no text."""
         if self.root is None or not is_other_data(self.run, self.dataset, split):
             return ""
-        rows = self.rows(split)
-        both = f"{rows_identity(rows.names, rows.codes)} {self._image_identity(split)}"
-        return f"-{hashlib.sha256(both.encode()).hexdigest()[:8]}"
+        identity = hashlib.sha256(" ".join(map(str, self._identity(split))).encode())
+        return f"-{identity.hexdigest()[:8]}"
 
     def _base_features(self, split: str, identity: tuple[str, str | None]) -> Features | None:
         """Return saved features of the network whose head this run replaced, if it has one."""
@@ -143,44 +139,43 @@ class RunEvaluator:
         """Predict from saved features, without the images."""
         import torch
 
-        from src.training.checkpoints import load_checkpoint, model_hash
-
-        weights = load_checkpoint(self.run.checkpoint(epoch))["model"]
-        head = self.network(epoch, weights).head.eval()
+        network, state = self.network(epoch)
         with torch.inference_mode():
-            logits = head(torch.from_numpy(features.values.astype(np.float32))).numpy()
-        source = replace(features.source, epoch=str(epoch), checkpoint=model_hash(weights))
-        return Pass(logits), source
+            inputs = torch.from_numpy(features.values.astype(np.float32))
+            logits = network.head.eval()(inputs).numpy()
+        return Pass(logits), replace(features.source, epoch=str(epoch), checkpoint=state["hash"])
 
     def _pass(self, epoch: int | str, split: str, with_features: bool) -> tuple[Pass, Source]:
-        from src.training.checkpoints import load_checkpoint, model_hash
         from src.training.devices import choose_device, choose_precision
 
         device = choose_device(self.device)
         precision = choose_precision(self.precision, device)
-        state = load_checkpoint(self.run.checkpoint(epoch))
-        rows, images = self.rows(split), self.dataset.images(split)
+        network, state = self.network(epoch)
+        images, count = self.dataset.images(split), len(self.rows(split))
         passed = predict(
-            self.network(epoch, state["model"]).to(device),
-            *(images, len(rows), num_columns(self.num_classes)),
+            network.to(device),
+            *(images, count, num_columns(self.num_classes)),
             *(device, precision, self.batch_size),
             progress=split,
             with_features=with_features,
         )
         name = str(epoch) if epoch != "last" else f"last (step {state['step']})"
-        # A first-edition checkpoint was hashed under the old names of its weights.
-        weights = state.get("hash") or model_hash(state["model"])
-        identity = rows_identity(rows.names, rows.codes), image_identity(images)
-        return passed, Source(split, name, weights, *identity, precision, device.type)
+        about = (*self._identity(split), precision, device.type)
+        return passed, Source(split, name, state["hash"], *about)
 
-    def network(self, epoch: int | str, weights: dict[str, Any]) -> Any:
-        """Return the run's network with the weights of an epoch, on the CPU.
+    def network(self, epoch: int | str) -> tuple[Any, dict[str, Any]]:
+        """Return the run's network after an epoch, on the CPU, and its checkpoint with `hash`.
 
         Raises:
-            UserError: they are weights of another network.
+            UserError: the checkpoint holds another network.
         """
+        from src.training.checkpoints import load_checkpoint, model_hash
+
+        state = load_checkpoint(self.run.checkpoint(epoch))
+        # A first-edition checkpoint was hashed under the old names of its weights.
+        state["hash"] = state.get("hash") or model_hash(state["model"])
         try:
-            return load_network(self.config.model, self.num_classes, weights)
+            return load_network(self.config.model, self.num_classes, state["model"]), state
         except (KeyError, RuntimeError, TypeError, AttributeError) as error:
             reason = str(error).splitlines()[-1].strip()[:200]
             raise UserError(
@@ -198,10 +193,8 @@ class RunEvaluator:
         trained = {c: names for g in self.groupings for c, names in zip(g.columns, g.classes)}
         for grouping in found:
             if grouping.task not in self.tasks:
-                raise UserError(
-                    f"{self.run.path} was not trained for {grouping.name}: its tasks are "
-                    f"{', '.join(self.tasks)}"
-                )
+                own = f"its tasks are {', '.join(self.tasks)}"
+                raise UserError(f"{self.run.path} was not trained for {grouping.name}: {own}")
             for column, now in zip(grouping.columns, grouping.classes):
                 if now != trained.get(column, now):
                     raise UserError(

@@ -55,11 +55,9 @@ class TrainedRun:
     @cached_property
     def model(self) -> "Module":
         """The network in eval mode: images (B, 3, H, W) to logits (B, C); see `transform`."""
-        from src.training.checkpoints import load_checkpoint
         from src.training.devices import choose_device
 
-        weights = load_checkpoint(self.evaluator.run.checkpoint(self.epoch))["model"]
-        network = self.evaluator.network(self.epoch, weights)
+        network, _ = self.evaluator.network(self.epoch)
         return network.to(choose_device(self.evaluator.device)).eval()
 
     @cached_property
