@@ -31,7 +31,8 @@ def page(page_file, open_page):
 
 
 def cell(page, task: str, attribute: str):
-    return page.locator(f'#matrix [data-name="{task}:{attribute}"]'.replace(" ", "_"))
+    name = f"{task}:{attribute}".replace(" ", "_")
+    return page.locator(f'#matrix [data-name="{name}"]')
 
 
 def test_the_matrix_has_a_cell_for_every_task_and_attribute(page):
