@@ -49,4 +49,4 @@ for seed in $SEEDS; do
             "exp.seed=$seed" "exp.train.log_dir='$LOGS/$method/seed$seed'"
     done
 done
-"$PYTHON" -m scripts.report_results --log_dirs "$LOGS"/*/seed* --split test --by method --out_dir "$OUT"
+"$PYTHON" -m scripts.report_results --log_dirs "$LOGS"/*/seed* --split test --out_dir "$OUT"

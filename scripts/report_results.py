@@ -8,7 +8,6 @@ much it matters. Writes report.json, results.csv, results.tex, index.html and fi
 
 import argparse
 import glob
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,19 +27,12 @@ from src.report.text import (
     result_table,
 )
 
-BY = {
-    "method": lambda row: row["method"],
-    "task": lambda row: row["grouping"],
-    "weighting": lambda row: row["weighting"],
-}
-
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--log_dirs", nargs="+", required=True, metavar="GLOB")
-    parser.add_argument("--by", default="task,method,weighting", help="order of the rows")
     parser.add_argument("--split", default="test", choices=("train", "val", "test"))
     parser.add_argument(
         "--rules",
@@ -48,7 +40,6 @@ def main(argv: list[str] | None = None) -> int:
         metavar="RULE",
         help="such as best-group, last, or an epoch; default: all rules that validation has",
     )
-    parser.add_argument("--threshold", type=float, default=0.0, help="logit above which y is 1")
     parser.add_argument("--out_dir", type=expand, default=Path("outputs/report"))
     parser.add_argument(
         "--no_figures", action="store_true", help="write no PNG and PDF files; the page has none"
@@ -57,11 +48,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", help="auto, cpu or cuda; for logits that are not saved yet")
     args = parser.parse_args(argv)
     with exit_on_user_error():
-        order = args.by.split(",")
-        if not set(order) <= set(BY):
-            raise UserError(f"--by {args.by}: use {', '.join(BY)}, joined by commas")
-        if not math.isfinite(args.threshold):
-            raise UserError(f"--threshold {args.threshold}: a number; 0 is a probability of 0.5")
         matches = [sorted(glob.glob(str(expand(text)))) for text in args.log_dirs]  # noqa: PTH207
         folders = [Path(match) for found in matches for match in found]
         if not folders:
@@ -69,9 +55,10 @@ def main(argv: list[str] | None = None) -> int:
         from src.report.collect import build_report
         from src.report.runs import find_runs
 
-        about = (args.split, args.rules, args.threshold, args.root, args.device)
+        about = (args.split, args.rules, args.root, args.device)
         report = build_report(find_runs(folders), *about)
-        report["rows"].sort(key=lambda row: [BY[name](row) for name in order] + [row["rule"]])
+        order = ("grouping", "method", "weighting", "rule")
+        report["rows"].sort(key=lambda row: [row[key] for key in order])
         # Of two reports at once, all files are those of the later one.
         waiting = f"waiting for another report that is written to {args.out_dir}"
         with exclusive(args.out_dir / ".lock", waiting):
@@ -123,8 +110,7 @@ def show(report: dict[str, Any]) -> None:
     rows, runs = report["rows"], report["runs"]
     pairs = [row for row in rows if row["difference"]]
     if rows:
-        threshold = f"; threshold {report['threshold']:g}" if report["threshold"] else ""
-        print(f"{kinds_of(rows)}; mean and std over seeds{threshold}")
+        print(f"{kinds_of(rows)}; mean and std over seeds")
     parts = {
         "": [row for row in rows if CUT not in row["settings"]],
         f"cut short by {CUT}, so not comparable with full runs:": [

@@ -18,7 +18,7 @@ from src.config.dataset import dataset_options
 from src.data.celeba import ATTRIBUTES
 from src.data.dataset import open_dataset
 from src.io import exit_on_user_error
-from src.spurious.results import binary_columns
+from src.spurious.delta import binary_columns
 
 
 def main(argv: list[str] | None = None) -> int:

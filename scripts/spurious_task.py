@@ -12,10 +12,10 @@ from src.api import open_run
 from src.evaluation.evaluator import RunEvaluator
 from src.io import exit_on_user_error, expand
 from src.runs.selection import find_best_ckpt
+from src.spurious.delta import binary_columns
 from src.spurious.results import (
     Checkpoint,
     Summary,
-    binary_columns,
     evaluate_pairs,
     is_finished,
     is_right,

@@ -164,13 +164,9 @@ def _about(source: Source) -> np.ndarray:
     return np.array([getattr(source, name) for name in _FIELDS])
 
 
-def predictions(logits: np.ndarray, threshold: float = 0.0) -> np.ndarray:
-    """Return the predicted classes (N,) of a task's logits, (N,) if it is binary, else (N, K).
-
-    Args:
-        threshold: a binary task's logit above it is class 1.
-    """
-    return (logits > threshold).astype(np.int64) if logits.ndim == 1 else logits.argmax(axis=1)
+def predictions(logits: np.ndarray) -> np.ndarray:
+    """Return the predicted classes (N,) of a task's logits, (N,) if it is binary, else (N, K)."""
+    return (logits > 0).astype(np.int64) if logits.ndim == 1 else logits.argmax(axis=1)
 
 
 def log_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -142,7 +142,7 @@ def measure_benchmark(
 
 def measured(folders: Sequence[Path], rule: str, split: str, sources: Sources) -> Measured:
     """Measure the runs of one setting."""
-    (found,) = measure([open_run(folder) for folder in folders], [rule], split, 0.0, sources)
+    (found,) = measure([open_run(folder) for folder in folders], [rule], split, sources)
     return found
 
 

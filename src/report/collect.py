@@ -50,7 +50,6 @@ def build_report(
     folders: Sequence[Path],
     split: str = "test",
     rules: Sequence[str] | None = None,
-    threshold: float = 0.0,
     root: str | Path | None = None,
     device: str | None = None,
 ) -> dict[str, Any]:
@@ -60,7 +59,6 @@ def build_report(
         split: on val, heads that were fitted on validation examples have no row.
         rules: selection rules, `last` or numbers of epochs; None takes all rules that the runs'
             validation has.
-        threshold: a logit above it counts as class 1.
         root, device: folder of the data, and device for missing logits, instead of each run's own.
 
     Raises:
@@ -80,14 +78,14 @@ def build_report(
     # Tasks alone come first: the others are compared with them.
     in_order = sorted(settings, key=lambda same: len(same[0].groupings) > 1)
     for same in bar(in_order, "measuring", unit="setting"):
-        for of in measure(same, rules, split, threshold, sources):
+        for of in measure(same, rules, split, sources):
             rows.append(of.row)
             if len(of.row["groupings"]) == 1:
                 for position in of.row["shown"]:
                     alone.setdefault(of.key(position), []).append(of)
             else:
                 of.row["difference"] = compare(of, alone.get(of.key(of.row["shown"][0]), []))
-    return {"threshold": threshold, "runs": [run.describe() for run in runs], "rows": rows}
+    return {"runs": [run.describe() for run in runs], "rows": rows}
 
 
 def _check_rules(rules: Sequence[str] | None, settings: Sequence[Sequence[ReportRun]]) -> None:
@@ -105,7 +103,6 @@ def measure(
     runs: Sequence[ReportRun],
     rules: Sequence[str] | None,
     split: str,
-    threshold: float,
     sources: Sources,
 ) -> list[Measured]:
     """Return the rows of one setting, whose runs differ in their seed: a row per rule and task.
@@ -126,7 +123,7 @@ def measure(
     @cache
     def answers(epochs: tuple[int, ...], grouping: Grouping) -> tuple[Right, dict[str, Any]]:
         of_seeds = [logits(at, epoch) for at, epoch in enumerate(epochs)]
-        right = right_by_group(of_seeds, grouping, threshold, rows[0])
+        right = right_by_group(of_seeds, grouping, rows[0])
         return right, named(over_seeds(right), grouping)
 
     measured = []
@@ -142,12 +139,10 @@ def measure(
     return measured
 
 
-def right_by_group(
-    logits: Sequence[Logits], grouping: Grouping, threshold: float, rows: SplitRows
-) -> Right:
+def right_by_group(logits: Sequence[Logits], grouping: Grouping, rows: SplitRows) -> Right:
     """Return for each group which predictions of S networks are right, (S, N_g) bool."""
     labels = rows.table.column(grouping.task)  # (N,)
-    right = np.stack([predictions(of.of_task(grouping.task), threshold) == labels for of in logits])
+    right = np.stack([predictions(of.of_task(grouping.task)) == labels for of in logits])
     return [right.take(members, axis=1) for members in rows.members(grouping)]
 
 

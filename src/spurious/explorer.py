@@ -13,8 +13,9 @@ from src.data.pixels import open_image
 from src.io import UserError
 from src.pages import data_url, write_page
 from src.spurious.clusters import Clusters
+from src.spurious.delta import codes
 from src.spurious.matrix import Matrix
-from src.spurious.results import Evaluated, codes
+from src.spurious.results import Evaluated
 
 SIDE = 72  # pixels of an example image
 

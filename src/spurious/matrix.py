@@ -11,8 +11,8 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from src.spurious.clusters import Clusters, cluster_stability, find_clusters, share_together
-from src.spurious.delta import benjamini_hochberg, count_pairs, gaps, label_association
-from src.spurious.results import Evaluated, codes, evaluate_pairs, null
+from src.spurious.delta import benjamini_hochberg, codes, count_pairs, gaps, label_association
+from src.spurious.results import Evaluated, evaluate_pairs, null
 
 
 @dataclass(frozen=True)

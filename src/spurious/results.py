@@ -19,8 +19,8 @@ from src.data.groupings import Grouping
 from src.data.table import Table
 from src.evaluation.logits import Logits, load_logits, predictions, rows_identity
 from src.evaluation.metrics import summarise
-from src.io import UserError, did_you_mean, read_json, write_atomic, write_json
-from src.spurious.delta import count_pairs, gaps
+from src.io import UserError, read_json, write_atomic, write_json
+from src.spurious.delta import binary_columns, codes, count_pairs, gaps
 
 MAKE = "run python -m scripts.run_create_spurious_matrix"
 
@@ -74,34 +74,6 @@ def is_right(logits: Logits, rows: Table, tasks: Sequence[str]) -> np.ndarray:
     """Return whether the prediction of each task is correct, (N, T) bool."""
     columns = [predictions(logits.of_task(task)) == rows.column(task) for task in tasks]
     return np.stack(columns, axis=1)
-
-
-def binary_columns(table: Table, names: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Return the binary columns of a table, or check that the named ones are.
-
-    Raises:
-        UserError: a named column does not exist or is not binary; or the table has no binary one.
-    """
-    classes = dict(zip(table.columns, map(len, table.classes)))
-    problems = [
-        f"column '{name}' does not exist{did_you_mean(name, classes)}"
-        if name not in classes
-        else f"column '{name}' has {classes[name]} classes: delta needs a task and an attribute "
-        "with two"
-        for name in names or ()
-        if classes.get(name) != 2
-    ]
-    found = tuple(names or [name for name, count in classes.items() if count == 2])
-    if not found:
-        problems.append("the data set has no binary column: delta needs columns with two classes")
-    if problems:
-        raise UserError(problems)
-    return found
-
-
-def codes(table: Table, names: Sequence[str]) -> np.ndarray:
-    """Return the class codes (N, len(names)) of some columns; -1 = unknown."""
-    return table.codes[:, [table.columns.index(name) for name in names]]
 
 
 def evaluate_pairs(
@@ -220,34 +192,22 @@ def read_evaluated(
     Raises:
         UserError: logits are missing, or belong to other weights or other data.
     """
+    data, right = rows_identity(rows.names, rows.codes), []
     place = {name: number for number, name in enumerate(rows.columns)}
     summaries = sorted(summaries, key=lambda summary: place.get(summary.task, -1))
-    data = rows_identity(rows.names, rows.codes)
-    other = [summary.task for summary in summaries if summary.data != data]
-    if other:
-        raise UserError(
-            f"{', '.join(other)}: evaluated on other data than the {summaries[0].split} split of "
-            f"{summaries[0].root} as it is now; delete those folders and {MAKE}"
-        )
-    right = [
-        is_right(_logits(summary), rows, binary_columns(rows, [summary.task]))[:, 0]
-        for summary in summaries
-    ]
+    for summary in summaries:
+        try:
+            logits = load_logits(Path(summary.logits))
+        except UserError as error:
+            raise UserError(f"{error}; {MAKE} to make {summary.task} again") from error
+        source = logits.source
+        if (source.checkpoint, source.rows, data) != (summary.checkpoint.hash, data, summary.data):
+            raise UserError(
+                f"{summary.logits} is of another model or other data than the results of "
+                f"{summary.task}: {MAKE} to make them again"
+            )
+        right.append(is_right(logits, rows, binary_columns(rows, [summary.task]))[:, 0])
     known = {name for summary in summaries for name in summary.attributes}
     names = attributes or [name for name in rows.columns if name in known]
-    return Evaluated(
-        list(summaries), rows, train, np.stack(right, axis=1), binary_columns(rows, names)
-    )
-
-
-def _logits(summary: Summary) -> Logits:
-    try:
-        logits = load_logits(Path(summary.logits))
-    except UserError as error:
-        raise UserError(f"{error}; {MAKE} to make the results of {summary.task} again") from error
-    if (logits.source.checkpoint, logits.source.rows) != (summary.checkpoint.hash, summary.data):
-        raise UserError(
-            f"{summary.logits} is of another model or other data than the results of "
-            f"{summary.task}: {MAKE} to make them again"
-        )
-    return logits
+    right = np.stack(right, axis=1)
+    return Evaluated(summaries, rows, train, right, binary_columns(rows, names))

@@ -230,8 +230,6 @@ def test_mistakes_end_with_exit_code_2(tmp_path, capsys):
     for argv, told in (
         (["--log_dirs", str(tmp_path / "none*")], "no such folder"),
         (["--log_dirs", str(tmp_path)], "there is no run"),
-        (["--log_dirs", str(tmp_path), "--by", "colour"], "use method, task, weighting"),
-        (["--log_dirs", str(tmp_path), "--threshold", "nan"], "--threshold nan: a number"),
         (["--log_dirs", str(tmp_path), "--split", "tset"], "choose from"),
     ):
         with pytest.raises(SystemExit) as stop:

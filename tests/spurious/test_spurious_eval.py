@@ -19,12 +19,11 @@ from src.data.table import Table
 from src.evaluation.evaluator import RunEvaluator
 from src.io import UserError, read_json, write_json
 from src.runs.folder import Run
+from src.spurious.delta import binary_columns, codes
 from src.spurious.explorer import choose_faces, cover
 from src.spurious.matrix import build_matrix, phi_rank_correlation
 from src.spurious.results import (
     Evaluated,
-    binary_columns,
-    codes,
     finished,
     read_evaluated,
     refuse_other_data,
@@ -102,7 +101,7 @@ def test_results_of_other_data_are_not_mixed_in(planted):
     with pytest.raises(UserError, match=r"val split of .* this one is of the test split"):
         refuse_other_data(planted, "test", data, "here")
     change_summary(planted, "Male", data="other")
-    with pytest.raises(UserError, match="Male: evaluated on other data"):
+    with pytest.raises(UserError, match="other data than the results of Male"):
         read(planted)
 
 
