@@ -133,11 +133,6 @@ def test_filters_live_in_the_address(page_file, open_page):
     assert again.is_checked("input[value=best-avg]")
 
 
-def test_families_that_nobody_ran_are_not_listed(page):
-    names = page.locator("#family option").all_inner_texts()
-    assert names == ["all", "disjoint", "ablate disjoint"]
-
-
 def test_differences_at_other_settings_are_marked(tmp_path, open_page):
     report = example_report()
     for found in filter(None, (line["difference"] for line in report["rows"])):
@@ -234,13 +229,6 @@ def test_hostile_names_are_text_and_run_nothing(tmp_path, open_page):
     assert "<script>document.title='owned'</script>" in detail.inner_text()
     assert page.locator("img").count() == 0
     assert page.title() == "Results"
-
-
-def test_without_rows_the_page_says_so_and_lists_the_runs(tmp_path, open_page):
-    report = example_report() | {"rows": []}
-    page = open_page(write_report_page(report, tmp_path, FAMILIES))
-    assert "No finished run has been evaluated yet" in page.inner_text("#table")
-    assert page.locator("#run-list > details").count() == 15
 
 
 def test_one_seed_and_a_group_without_images_are_named_and_never_0(tmp_path, open_page):

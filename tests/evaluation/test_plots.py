@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.colors
@@ -52,21 +51,6 @@ def test_error_bars_end_at_the_interval_limits():
     np.testing.assert_allclose(ends, [[85, 92], [35, 42]])
 
 
-def test_panels_name_averages_and_the_legend_group_sizes():
-    figure = bars()
-    assert [axis.get_title() for axis in figure.axes] == [
-        "ERM: 88.5 % on average",
-        "RWG: 88.5 % on average",
-    ]
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["light (n = 1,200)", "dark (n = 34)"]
-
-
-def test_the_worst_group_is_bold():
-    weights = [text.get_fontweight() for text in bars().axes[0].texts]
-    assert weights == ["normal", "bold"]
-
-
 def test_an_empty_group_has_no_bar():
     axis = bars(0.9, None).axes[0]
     assert texts(axis) == ["90", "none"]
@@ -86,14 +70,6 @@ def test_curves_start_at_epoch_1_and_the_last_is_ringed():
     rings = [line for line in lines if line.get_markeredgecolor() == INK]
     found = [(ring.get_xdata()[0], ring.get_ydata()[0]) for ring in rings]
     np.testing.assert_allclose(found, [(3, value[2, 0]), (3, value[2, 1])])
-
-
-@pytest.mark.parametrize(
-    "epochs, ticks",
-    [(2, [1, 2]), (4, [1, 2, 3, 4]), (16, [1, 4, 7, 10, 13, 16]), (7, [1, 3, 5, 7])],
-)
-def test_epoch_ticks_are_at_most_six_integers(epochs, ticks):
-    assert curves(epochs)[1].axes[0].get_xticks().tolist() == ticks
 
 
 def frames(figure):
@@ -116,18 +92,6 @@ def sheet():
 def test_exactly_the_mistakes_have_a_frame():
     (framed,) = frames(sheet())
     assert texts(framed) == ["99 %"]
-
-
-def test_an_empty_group_keeps_its_heading():
-    figure = sheet()
-    assert len(figure.axes) == 3
-    assert any("dark" in text.get_text() for text in figure.texts)
-
-
-def test_images_lie_inside_the_figure_side_by_side():
-    boxes = [axis.get_position() for axis in sheet().axes]
-    assert all(box.x0 >= 0 and box.x1 <= 1 and box.y0 >= 0 and box.y1 <= 1 for box in boxes)
-    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
 @pytest.mark.parametrize("kind", ["png", "pdf"])

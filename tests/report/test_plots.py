@@ -51,13 +51,6 @@ def test_a_missing_worst_group_is_not_drawn(rows):
     assert (len(marks(accuracy)), len(marks(difference))) == (10 - 1, 4 - 1)
 
 
-def test_differences_at_other_settings_are_not_drawn(rows):
-    for row in rows:
-        if row["difference"]:
-            row["difference"]["matched"] = False
-    assert len(draw(rows).axes) == 1
-
-
 def test_networks_of_one_task_have_a_figure(rows):
     (axes,) = draw(rows, together=False).axes
     names = [text.get_text() for text in axes.get_yticklabels()]

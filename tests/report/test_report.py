@@ -10,9 +10,8 @@ from scripts.report_results import main
 from src.report.collect import Measured, compare
 from src.report.published import Published, published, reference
 from src.report.rows import positions, rule_positions
-from src.report.runs import find_runs
 from src.report.settings import name_differences, weighting_of
-from src.report.text import DIFFERENCES, PAPER, csv_text, gap, latex_text, result_table
+from src.report.text import DIFFERENCES, PAPER, csv_text, latex_text, result_table
 from tests.report_example import BROWS, LIPS, example_grid, example_report
 
 
@@ -179,15 +178,6 @@ def test_options_of_a_weighting_are_named_where_they_differ():
     assert runs[3].settings == {"objective.stch.mu": 0.1}
 
 
-def test_a_jtt_run_is_found_once(tmp_path):
-    for place in ("erm/seed0", "jtt/seed0", "jtt/seed0/stage_1", "jtt/seed0/stage_2"):
-        (tmp_path / place).mkdir(parents=True)
-        (tmp_path / place / "config.yaml").touch()
-    runs = [tmp_path / "erm/seed0", tmp_path / "jtt/seed0"]
-    assert find_runs([tmp_path]) == runs
-    assert find_runs([*runs, tmp_path]) == runs
-
-
 def test_latex_and_csv_hold_every_row():
     rows = example_report()["rows"]
     table = latex_text(result_table(rows, PAPER), "a note")
@@ -220,10 +210,6 @@ def test_comparisons_show_seeds_and_points():
     line = dict(zip(heads, lines[0]))
     assert line["trained with"] == BROWS and line["seeds"] == "2"
     assert line["worst group"] == "+6.0 (-4.0 to +16.0)" and "together / alone" not in line
-
-
-def test_differences_are_in_points():
-    assert gap({"difference": 0.0123, "low": -0.005, "high": 0.0294}) == "+1.2 (-0.5 to +2.9)"
 
 
 def test_mistakes_end_with_exit_code_2(tmp_path, capsys):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from src.report.page import page_data, run_curves, thin, write_report_page
+from src.report.page import page_data, run_curves, write_report_page
 from src.runs.folder import Run
 from tests.report_example import LIPS, PAIR, example_report, write_runs
 
@@ -78,11 +78,6 @@ def test_the_half_line_of_a_killed_run_costs_its_curve_no_end(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 1001, "train/loss": 0.']))
     steps = run_curves(Run(tmp_path), ["Big_Lips"])["steps"]
     assert (len(steps), steps[0], steps[-1]) == (150, 1, 1000)
-
-
-def test_thinning_keeps_the_ends_and_spreads_the_rest():
-    assert thin([1, 2, 3], most=3) == [1, 2, 3]
-    assert thin(list(range(101)), most=5) == [0, 25, 50, 75, 100]
 
 
 def test_without_rows_the_page_still_lists_the_runs(report, tmp_path):

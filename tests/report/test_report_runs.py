@@ -9,7 +9,6 @@ from scripts import find_best_ckpt, run_hparam_grid_eval
 from scripts.report_results import main
 from src.io import UserError, read_json, write_json
 from src.report.collect import build_report
-from src.report.text import result_table
 from src.runs.folder import Run
 from src.runs.selection import record_validation
 from tests.report_folders import four_groups, write_data, write_run
@@ -56,17 +55,6 @@ def test_validation_selects_the_epoch_that_is_shown(data, tmp_path, validation, 
     assert row["worst_group"]["groups"] == ["Young=1 Male=1"]
     (on_val,) = rows_of([tmp_path / "run"], "val", rule="best-group")
     assert on_val["worst_group"]["mean"] == validation[chosen - 1] / 10
-
-
-def test_rules_may_select_different_epochs(data, tmp_path):
-    # Averages 36 and 35 of 40; worst groups 6 and 7 of 10.
-    validation = [{YOUNG: (10, 10, 10, 6)}, {YOUNG: (10, 9, 9, 7)}]
-    right = {"val": validation, "test": counts(3, 5)}
-    rows = rows_of([write_run(tmp_path / "run", data, [YOUNG], right)])
-    assert {row["rule"]: (row["epochs"], row["worst_group"]["mean"]) for row in rows} == {
-        "best-avg": ([1], 0.3),
-        "best-group": ([2], 0.5),
-    }
 
 
 @pytest.mark.parametrize("test", [(9, 1, 1), (1, 1, 9)])
@@ -119,14 +107,6 @@ def test_tasks_of_one_run_have_4_8_and_16_groups(tmp_path):
     ]
 
 
-def test_a_bare_task_has_its_two_classes_as_groups(data, tmp_path):
-    epoch = {"Young": (15, 20)}  # of 20 each
-    folder = write_run(tmp_path / "run", data, ["Young"], {"val": [epoch], "test": [epoch]})
-    (row,) = rows_of([folder], rule="best-group")
-    assert [group["name"] for group in row["groups"]] == ["Young=0", "Young=1"]
-    assert (row["average"]["mean"], row["worst_group"]["mean"]) == (35 / 40, 0.75)
-
-
 @pytest.mark.parametrize("empty", ["val", "test"])
 def test_a_group_empty_in_one_split_counts_in_the_other(tmp_path, empty):
     sizes = {split: dict(groups) for split, groups in TEN.items()}
@@ -145,20 +125,6 @@ def test_a_group_empty_in_one_split_counts_in_the_other(tmp_path, empty):
             assert (last["total"], last["mean"]) == (10, 0.3)
             assert row["worst_group"]["groups"] == ["Young=1 Male=1"]
             assert (row["average"]["mean"], row["worst_group"]["mean"]) == (30 / 40, 0.3)
-
-
-def test_a_worst_group_of_0_is_one_value_of_the_mean(data, tmp_path):
-    folders = [
-        write_run(tmp_path / f"seed{seed}", data, [YOUNG], {s: counts(n) for s in TEN}, seed=seed)
-        for seed, n in ((0, 0), (1, 6))
-    ]
-    (row,) = rows_of(folders, rule="best-group")
-    assert row["seeds"] == [0, 1] and row["worst_group"]["values"] == [0.0, 0.6]
-    assert row["worst_group"]["mean"] == pytest.approx(0.3)
-    assert row["worst_group"]["std"] == pytest.approx(0.6 / 2**0.5)  # 0.3^2 + 0.3^2, over n - 1
-    heads, line = result_table([row])
-    assert dict(zip(heads, line))["worst group %"] == "30.0"
-    assert row["worst_group"]["low"] < 0.3 < row["worst_group"]["high"]
 
 
 # ----------------------------------------------------------------- which runs, which rules
@@ -215,13 +181,6 @@ def test_unfinished_runs_are_listed_with_their_state(data, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "1 run: 1 stopped" in told and "not in the table, unfinished" in told
     assert "No finished run" in (tmp_path / "out" / "index.html").read_text()
-
-
-def test_an_incomplete_config_is_reported(data, tmp_path):
-    folder = write_run(tmp_path / "run", data, [YOUNG], {split: counts(4) for split in TEN})
-    (folder / "config.yaml").write_text("exp:\n  objective: {}\n  name: erm\n")
-    with pytest.raises(UserError, match=r"run/config\.yaml: exp\.seed is missing"):
-        build_report([folder])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from scripts import run_cross
 from scripts.job_manager import JobManager
-from tests import report_study
+from tests.report_folders import four_groups, write_data, write_run
 
 
 @pytest.fixture
@@ -54,13 +54,16 @@ def test_pairs_that_do_not_go_together_are_named(capsys, tmp_path):
     assert "exp=cnc takes objective.task=mean and" in capsys.readouterr().err
 
 
-def test_finished_runs_are_reported_in_one_page(tmp_path, capsys, monkeypatch):
-    pair = ("Big_Lips:Chubby", "Bushy_Eyebrows:Blond_Hair")
-    runs = [((task,), "static_equal") for task in pair]
-    runs += [(pair, "static_equal"), (pair, "dynamic")]
-    small = [("erm", *run, seed) for run in runs for seed in (0, 1)]
-    monkeypatch.setattr(report_study, "study", lambda: iter(small))
-    folders = report_study.write_study(tmp_path, len(small), images=100)
+def test_finished_runs_are_reported_in_one_page(tmp_path, capsys):
+    pair = ["Young:Male", "Male:Young"]
+    sizes = {split: four_groups("Young", "Male") for split in ("val", "test")}
+    data, folders = write_data(tmp_path / "data", sizes), []
+    lbtw = "exp.dataset.loss_balanced_task_weighting=true"
+    for tasks, *overrides in ((pair[:1],), (pair[1:],), (pair,), (pair, lbtw)):
+        for seed in (0, 1):
+            right = {split: [dict.fromkeys(tasks, (10, 9, 8, 5 + seed))] for split in sizes}
+            folder = tmp_path / "logs" / str(len(folders))
+            folders.append(write_run(folder, data, tasks, right, *overrides, seed=seed))
     args = Namespace(split="test", rule="best-group", out_dir=tmp_path / "out", device="cpu")
     assert run_cross.report(folders, args) == 0
     table = pd.read_csv(tmp_path / "out" / "cross.csv")

@@ -1,9 +1,6 @@
 """The matrix from trained models to table, clusters, figures and page."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -56,13 +53,6 @@ def read(folder: Path) -> Evaluated:
 # ---------------------------------------------------------------------------- the folder
 
 
-def test_tasks_are_read_in_the_order_of_the_table(planted):
-    evaluated = read(planted)
-    assert evaluated.tasks == tuple(sorted(LEANS_ON, key=ATTRIBUTES.index))
-    assert evaluated.attributes == ATTRIBUTES
-    assert evaluated.right.shape == (800, 6)
-
-
 def test_a_pair_json_holds_groups_counts_and_delta(planted):
     pair = read_json(planted / "Blond_Hair" / "Male.json")
     rows = read(planted).rows
@@ -80,12 +70,6 @@ def test_a_pair_json_holds_groups_counts_and_delta(planted):
     rows = (planted / "Blond_Hair" / "summary.csv").read_text().splitlines()
     assert rows[0] == ("attribute,delta,signed_delta,se,p,tested,acc0,acc1,acc2,acc3,n0,n1,n2,n3")
     assert len(rows) == 40
-
-
-def test_an_absent_attribute_is_null_in_json(planted):
-    pair = read_json(planted / "Smiling" / "Bald.json")
-    assert (pair["delta"], pair["se"], pair["p"], pair["tested"]) == (None, None, None, False)
-    assert pair["groups"][1]["acc"] is None
 
 
 def change_summary(folder: Path, task: str, **changes: str) -> None:
@@ -294,20 +278,6 @@ def test_a_job_counts_as_test_py_does(models):
         assert pair["groups"] == by_test[f"Male:{name}"]["groups"]
 
 
-def test_the_data_are_opened_as_the_job_opened_them(models):
-    run = models / "runs" / "Male" / "lr0.1-seed0"
-    call = ["--log_dir", str(run), "--json_dir", str(models / "eval")]
-    spurious_task.main(call)
-    assert next(finished(models / "eval")).moved_to is None
-    (models / "celeba").rename(models / "moved")
-    shutil.rmtree(models / "eval")
-    spurious_task.main([*call, "--root", str(models / "moved")])
-    spurious_eval.main(
-        [*call[2:], "--out_dir", str(models / "svd"), "--k", "1", "--resamples", "1"]
-    )
-    assert (models / "eval" / "index.html").exists()
-
-
 def test_attributes_and_tasks_restrict_the_matrix(models, capsys):
     chosen = ["--attributes", "Young", "Bald", "Smiling"]
     assert matrix_script(models, "--tasks", "Male", *chosen) == 0
@@ -322,16 +292,6 @@ def test_attributes_and_tasks_restrict_the_matrix(models, capsys):
     clusters = read_json(models / "svd" / "clusters.json", dict)["clusters"]
     assert clusters["bicluster_T"][0]["rows"] == ["Bald", "Smiling", "Young"]
     assert "bicluster_TT" not in clusters  # Male is not among the attributes
-
-
-@pytest.mark.slow
-def test_figures_do_not_depend_on_the_callers_backend(models):
-    environment = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-    call = ["--log_dir", str(models / "runs" / "Male" / "lr0.1-seed0"), "--figures", "all"]
-    command = [sys.executable, "-m", "scripts.spurious_task", *call]
-    command += ["--json_dir", str(models / "eval")]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True)
-    assert (models / "eval" / "Male" / "groups.png").exists()
 
 
 def test_an_interrupted_job_goes_on_and_a_finished_task_is_not_written_again(models, monkeypatch):
@@ -432,16 +392,6 @@ def test_shared_takes_the_network_of_several_tasks_and_fills_a_folder_for_each(m
     capsys.readouterr()
     matrix_script(models, "--shared")
     assert capsys.readouterr().out == ""
-
-
-@pytest.mark.slow
-def test_the_matrix_script_runs_its_jobs_here_and_the_table_chooses_groupings(models, capfd):
-    assert matrix_script(models, "--mode", "shell") == 0
-    assert [found.task for found in finished(models / "eval")] == ["Male", "Young"]
-    call = ["--json_dir", str(models / "eval"), "--out_dir", str(models / "svd")]
-    spurious_eval.main([*call, "--k", "2", "--resamples", "2"])
-    assert matrix_script(models, "--mode", "shell") == 0
-    assert "runs to start: 0" in capfd.readouterr().err
 
 
 @pytest.mark.slow

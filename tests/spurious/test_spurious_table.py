@@ -81,11 +81,6 @@ def test_without_a_number_the_top_5_are_asked_for_and_small_groups_never_come(ta
     assert said[-1].endswith("only 4 pairs fit")
 
 
-def test_a_list_without_tables_stays_as_it_is():
-    texts = ["Blond_Hair:Male", "Smiling"]
-    assert expand_groupings(texts) == texts
-
-
 def test_a_table_made_on_the_test_split_is_refused(tmp_path):
     write_table(tmp_path / "t.csv", [pair("Young", "Male", 5.0)], "test")
     with pytest.raises(UserError, match="test split"):
@@ -104,15 +99,6 @@ def test_a_missing_or_foreign_table_is_named(tmp_path):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="not a table of pairs"):
         expand_groupings([f"@{tmp_path}/other.csv"])
-
-
-def test_hydra_reads_the_entry_unquoted():
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    text = "exp.dataset.groupings=[@outputs/svd/spurious_correlations.csv:top5:disjoint]"
-    assert OverridesParser.create().parse_override(text).value() == [
-        "@outputs/svd/spurious_correlations.csv:top5:disjoint"
-    ]
 
 
 @pytest.mark.parametrize("command", ["erm", "jtt"])
