@@ -80,10 +80,8 @@ def find_models(
     for run in find_runs([folder]):
         if not run.config.exists():
             continue
-        groupings = (read_config(run.config).get("dataset") or {}).get("groupings")
-        if not groupings or not isinstance(groupings, list):
-            raise UserError(f"{run.config} names no exp.dataset.groupings: leave this folder out")
-        tasks = [str(text).partition(":")[0] for text in groupings]
+        groupings = read_config(run.config)["dataset"]["groupings"]
+        tasks = [text.partition(":")[0] for text in groupings]
         if (len(tasks) > 1) != shared:
             continue
         state = run.status()["state"]

@@ -27,8 +27,7 @@ from src.evaluation.logits import (
     save_logits,
 )
 from src.evaluation.predict import Pass, image_identity, load_network, predict
-from src.evaluation.results import evaluate, evaluation_json
-from src.evaluation.saved import load_if_same
+from src.evaluation.results import evaluate, evaluation_json, load_if_same
 from src.io import UserError, expand, read_json, write_json
 from src.runs.folder import Run
 from src.runs.head_info import HeadInfo, head_file

@@ -1,6 +1,6 @@
 """The evaluation of one checkpoint: figures of each grouping, and the JSON that holds them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from src.data.table import Table
 from src.evaluation.logits import Logits, log_losses, predictions
 from src.evaluation.metrics import count_groups, summarise
 from src.io import UserError, read_json
-from src.runs.folder import is_epoch
+from src.runs.folder import Run, is_epoch
 
 
 def evaluate(logits: Logits, groupings: Sequence[Grouping], rows: Table) -> dict[str, Any]:
@@ -117,3 +117,34 @@ def task_figures(evaluation: dict[str, Any]) -> dict[str, dict[str, Any]]:
         for name, figures in evaluation.items()
         if isinstance(figures, dict) and "groups" in figures
     }
+
+
+def load_if_same(
+    load: Callable[[Path], Any],
+    path: Path,
+    run: Run,
+    epoch: int | str,
+    rows: str,
+    images: str | None = None,
+) -> Any:
+    """Load logits or features of an epoch if they come from its weights and from these data.
+
+    Args:
+        load: `load_logits` or `load_features`.
+        rows: identity of the split's rows.
+        images: identity of its images; None does not check it.
+
+    Returns:
+        None if there are none. A damaged file counts as none, with a warning.
+    """
+    noted = run.epoch_stats(epoch)
+    if not (path.exists() and noted.exists()):
+        return None
+    try:
+        saved = load(path)
+    except UserError as error:
+        print(f"warning: {error}", flush=True)
+        return None
+    weights = read_evaluation(noted)["checkpoint"]["hash"]
+    images = saved.source.images if images is None else images
+    return saved if saved.source.fits(weights, rows, images) else None

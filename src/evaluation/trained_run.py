@@ -169,21 +169,17 @@ class TrainedRun:
         """
         import pandas as pd
 
-        rows = []
-        for name, figures in task_figures(
-            self.evaluator.evaluate(self.checkpoint, split, groupings)
-        ).items():
-            worst = figures["worst_group"]
-            for group in figures["groups"]:
-                is_worst = worst is not None and worst["id"] == group["id"]
-                limits = {key: group[key] for key in ("correct", "total", "low", "high")}
-                about = {"grouping": name, "group": group["name"], "accuracy": group["acc"]}
-                rows.append(about | limits | {"is_worst": is_worst})
-            about = {"grouping": name, "group": "average", "accuracy": figures["avg_acc"]}
-            counts = {key: sum(g[key] for g in figures["groups"]) for key in ("correct", "total")}
-            rows.append(about | counts | {"is_worst": False})
+        result, rows = self.evaluator.evaluate(self.checkpoint, split, groupings), []
+        for name, figures in task_figures(result).items():
+            worst, groups = figures["worst_group"], figures["groups"]
+            correct, total = (sum(group[key] for group in groups) for key in ("correct", "total"))
+            average = {"name": "average", "correct": correct, "total": total}
+            for group in [*groups, average | {"acc": figures["avg_acc"]}]:
+                is_worst = worst is not None and worst["id"] == group.get("id")
+                rows.append(group | {"grouping": name, "is_worst": is_worst})
+        table = pd.DataFrame(rows).rename(columns={"name": "group", "acc": "accuracy"})
         columns = ["grouping", "group", "correct", "total", "accuracy", "low", "high", "is_worst"]
-        return pd.DataFrame(rows, columns=columns)
+        return table[columns]
 
     @property
     def metrics(self) -> "pd.DataFrame":

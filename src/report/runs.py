@@ -16,7 +16,7 @@ from src.data.groupings import Grouping, parse_groupings
 from src.data.table import Table
 from src.evaluation.evaluator import RunEvaluator
 from src.evaluation.logits import Logits, load_logits, rows_identity
-from src.evaluation.saved import load_if_same
+from src.evaluation.results import load_if_same
 from src.io import UserError, read_json
 from src.report.settings import (
     OF_A_SEED,
