@@ -89,8 +89,8 @@ def evaluate(args: argparse.Namespace, json_dir: Path, out_dir: Path) -> None:
         "rank_correlation_of_phi_and_delta": phi_rank_correlation(matrix),
         "gamma": args.gamma,
         "k": args.k,
-        "d_attributes": svd_features(matrix.filled, args.gamma).d,
-        "d_tasks": svd_features(matrix.filled.T, args.gamma).d,
+        "d_attributes": svd_features(matrix.filled, args.gamma).shape[1],
+        "d_tasks": svd_features(matrix.filled.T, args.gamma).shape[1],
         "resamples": args.resamples,
         "clusters": describe_clusters(matrix, clusters, together),
     }

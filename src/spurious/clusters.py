@@ -5,7 +5,6 @@ The matrix (A, T) has a row per attribute and a column per task; undefined delta
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import softmax
@@ -16,18 +15,6 @@ from src.io import UserError
 
 # Cluster numbers of the `rows` (R,) of a matrix and, if both are clustered, of its `columns` (C,).
 Clusters = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Factors:
-    """SVD features: the d largest factors that reach a share of the squared singular values."""
-
-    features: np.ndarray  # (R, d) U_d diag(s_d)
-    singular_values: np.ndarray  # (min(R, C),)
-
-    @property
-    def d(self) -> int:
-        return self.features.shape[1]
 
 
 def bicluster(matrix: np.ndarray, k: int, seed: int = 0) -> Clusters:
@@ -44,8 +31,8 @@ def bicluster(matrix: np.ndarray, k: int, seed: int = 0) -> Clusters:
     return _renumber(rows=model.row_labels_, columns=model.column_labels_)
 
 
-def svd_features(matrix: np.ndarray, gamma: float) -> Factors:
-    """Return the rows of a matrix (R, C) in the space of its strongest factors.
+def svd_features(matrix: np.ndarray, gamma: float) -> np.ndarray:
+    """Return the rows of a matrix (R, C) in the space of its strongest factors, U_d diag(s_d).
 
     Each column is L2-normalised first (a zero column stays zero); d is the smallest number >= 1 of
     factors whose squared singular values reach share `gamma` of all.
@@ -59,7 +46,7 @@ def svd_features(matrix: np.ndarray, gamma: float) -> Factors:
     shares = np.cumsum(values**2) / np.sum(values**2)
     # Rounding must not make gamma = 1 ask for more factors than exist.
     d = min(int(np.searchsorted(shares, gamma - 1e-12)) + 1, len(values))
-    return Factors(left[:, :d] * values[:d], values)
+    return left[:, :d] * values[:d]
 
 
 def kmeans(features: np.ndarray, k: int, seed: int = 0) -> Clusters:
@@ -102,8 +89,8 @@ def find_clusters(
         soft_square = softmax(matrix[square] / 100, axis=0)  # (T, T)
         found["bicluster_TT"] = bicluster(soft_square @ soft_square, k, seed)
     return found | {
-        "svd_attributes": kmeans(svd_features(matrix, gamma).features, k, seed),
-        "svd_tasks": kmeans(svd_features(matrix.T, gamma).features, k, seed),
+        "svd_attributes": kmeans(svd_features(matrix, gamma), k, seed),
+        "svd_tasks": kmeans(svd_features(matrix.T, gamma), k, seed),
     }
 
 
