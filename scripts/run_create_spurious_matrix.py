@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         "--figures",
         choices=("paper", "all"),
         default="paper",
-        help="all: three heatmaps of each task (accuracy, size, delta); paper: none here",
+        help="all: heatmaps of each task (accuracy, size, delta); paper: none here",
     )
     ours, more = split_overrides(argv)
     args = parser.parse_args(ours)

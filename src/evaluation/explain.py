@@ -134,7 +134,7 @@ def draw_sheet(
     count, tasks = heat.shape[:2]
     across = max(1, min(count, 8 // (1 + tasks)))  # pictures in a row
     rows = -(-count // across)
-    height = (_CELL + 0.25) * rows + 1.4
+    height = (_CELL + 0.25) * rows + 0.9
     figure = framed_figure(title, max(7.0, _CELL * across * (1 + tasks)), height, note)
     grid = figure.subplots(rows, across * (1 + tasks), squeeze=False)
     for axis in grid.ravel():
