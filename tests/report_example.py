@@ -49,30 +49,6 @@ def example_report(parent: str = "logs") -> dict[str, Any]:
     return {"runs": runs, "rows": rows}
 
 
-GRID = [(decay, rate) for decay in (0.001, 0.01) for rate in (1e-5, 1e-4, 1e-3)][:-1]
-
-
-def example_grid(parent: str = "logs") -> dict[str, Any]:
-    """The pair trained by ERM with five of six settings, one seed: 40 and 60 % in the worst groups
-    of the two tasks at first, 1 point more with each learning rate, 5 with each weight decay."""
-    report = {"runs": [], "rows": []}
-    for place, (decay, rate) in enumerate(GRID):
-        settings = {"lr": rate, "weight_decay": decay, "batch_size": 32, "epochs": 4}
-        run = _runs(parent, "erm", PAIR)[0]
-        run |= {"run": f"{parent}/grid/{place}", "settings": settings, "weighting": "static_equal"}
-        report["runs"].append(run)
-        for split in ("val", "test"):
-            for grouping, base in ((LIPS, 0.40), (BROWS, 0.60)):
-                row = _row(split, "best-group", 0.0, "erm", True, grouping, parent)
-                value = base + 0.01 * (place % 3) + 0.05 * (place // 3)
-                row["worst_group"] |= figure([value], 0.08)
-                row["average"] = figure(row["average"]["values"][:1], 0.012)
-                row["interval"] = "test-set variation only"
-                row |= {"settings": settings, "weighting": "static_equal", "runs": [run["run"]]}
-                report["rows"].append(row | {"seeds": [0], "epochs": [2]})
-    return report
-
-
 def _name(parent: str, method: str, groupings: list[str], seed: int) -> str:
     return (
         f"{parent}/{method}/{'_'.join(g.replace(':', '-') for g in groupings)}/lr0.0001-seed{seed}"

@@ -12,7 +12,7 @@ from src.report.published import Published, published, reference
 from src.report.rows import positions, rule_positions
 from src.report.settings import name_differences, weighting_of
 from src.report.text import DIFFERENCES, PAPER, csv_text, latex_text, result_table
-from tests.report_example import BROWS, LIPS, example_grid, example_report
+from tests.report_example import BROWS, LIPS, example_report
 
 
 def row(groupings, grouping, rule, seeds=(0, 1), **changes):
@@ -191,17 +191,16 @@ def test_latex_and_csv_hold_every_row():
 
 
 def test_tables_name_partners_and_settings_that_differ():
-    rows = example_grid()["rows"]
-    heads, *lines = result_table([row for row in rows if row["split"] == "test"])
-    found = [dict(zip(heads, line)) for line in lines]
-    assert [line["settings"] for line in found if line["task"] == LIPS][:2] == [
-        "lr 1e-05, wd 0.001",
-        "lr 0.0001, wd 0.001",
-    ]
-    assert {line["trained with"] for line in found if line["task"] == LIPS} == {BROWS}
-    assert found[0]["worst group %"] == "40.0" and found[0]["seeds"] == "1"
-    heads, *_ = result_table([row for row in rows if row["settings"]["lr"] == 1e-3])
+    rows = [row for row in example_report()["rows"] if row["method"] == "jtt"]
+    heads, line, *_ = result_table(rows)
     assert "settings" not in heads
+    shown = dict(zip(heads, line))
+    assert (shown["task"], shown["trained with"], shown["seeds"]) == (LIPS, BROWS, "2")
+    assert (shown["worst group %"], shown["std"]) == ("65.5", "0.7")
+    rows[0]["settings"] = rows[0]["settings"] | {"optimizer.momentum": 0.5, "weight_decay": 0.1}
+    heads, first, second, *_ = result_table(rows)
+    assert dict(zip(heads, first))["settings"] == "wd 0.1, momentum 0.5"
+    assert dict(zip(heads, second))["settings"] == "wd 0.01"
 
 
 def test_comparisons_show_seeds_and_points():
