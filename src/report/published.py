@@ -30,7 +30,6 @@ class Published(BaseModel):
     labels: Literal["train", "val", "none"]
     backbone: str | None = "resnet50"
     source: str
-    unverified: bool = False
 
     @property
     def std(self) -> float | None:
@@ -80,12 +79,8 @@ def reference(
         return None
     if (settings["start"], settings["input"]) != ("pretrained", "224x224") or CUT in settings:
         return None
-    entries = [
-        entry
-        for entry in known.results
-        if (entry.method, entry.backbone, entry.variant) == (method, settings["network"], None)
-        and not entry.unverified
-    ]
+    wanted = method, settings["network"], None
+    entries = [of for of in known.results if (of.method, of.backbone, of.variant) == wanted]
     if not entries:
         return None
     found = next((entry for entry in entries if entry.selection == rule), entries[0])

@@ -131,13 +131,6 @@ def background(page, selector: str = "body") -> str:
     return page.locator(selector).first.evaluate(script)
 
 
-def test_light_and_dark_follow_the_system(page):
-    page.emulate_media(color_scheme="light")
-    light = background(page), background(page, "#matrix .plus")
-    page.emulate_media(color_scheme="dark")
-    assert background(page) != light[0] and background(page, "#matrix .plus") != light[1]
-
-
 def test_signed_values_and_phi_are_coloured_from_both_sides(page):
     assert page.locator("#matrix .minus").count() == 0
     page.select_option("#measure", "signed")

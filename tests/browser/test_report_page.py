@@ -249,14 +249,3 @@ def test_one_seed_and_a_group_without_images_are_named_and_never_0(tmp_path, ope
     assert page.locator(".detail table >> nth=0 >> tr").last.inner_text().startswith("Big Lips=1")
     assert "no images" in page.locator(".detail table >> nth=0").inner_text()
     sort_by(page, "worst group %")
-
-
-def test_a_row_without_held_out_validation_says_so(tmp_path, open_page):
-    report = example_report(str(tmp_path / "logs"))
-    for entry in (*report["runs"], *report["rows"]):
-        entry["has_validation"] = entry["method"] != "suby"
-    page = open_page(write_report_page(report, tmp_path, FAMILIES))
-    methods = texts(page, columns(page).index("method") + 1)
-    cells = page.locator("#table tr.line > td:last-child").all_inner_texts()
-    marked = ["no held-out validation" in text for text in cells]
-    assert marked == [method == "SUBY" for method in methods] and any(marked) and not all(marked)
