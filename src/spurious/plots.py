@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import seaborn
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
@@ -96,19 +95,10 @@ def plot_histogram(path: Path, matrix: Matrix, threshold: float | None) -> None:
     defined = [pair for pair in matrix.pairs if pair["delta"] is not None]
     deltas = [pair["delta"] for pair in defined]
     edges = np.arange(0, np.floor(max(deltas, default=0)) + 2)
-    kinds = ["smallest group under 10", "tested"]
-    seaborn.histplot(
-        x=deltas,
-        hue=[kinds[pair["tested"]] for pair in defined],
-        hue_order=kinds,
-        palette=["#ccbb88", "#4466aa"],
-        bins=edges,
-        multiple="stack",
-        alpha=1,
-        linewidth=0,
-        ax=axes,
-    )
-    seaborn.move_legend(axes, "center right")
+    kinds = {"tested": True, "smallest group under 10": False}
+    parts = [[p["delta"] for p in defined if p["tested"] == kind] for kind in kinds.values()]
+    axes.hist(parts, edges, stacked=True, color=["#4466aa", "#ccbb88"], label=list(kinds))
+    axes.legend(loc="center right")
     axes.set(xlabel="delta, points", ylabel="pairs in a bin of 1 point")
     below = axes.twinx()
     counts, _ = np.histogram(deltas, edges)
