@@ -8,13 +8,12 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from src.report.compare import Measured
 
 from src.config.saved import read_config
 from src.evaluation.intervals import paired_difference
 from src.evaluation.results import read_evaluation, task_figures
 from src.io import UserError, read_json
-from src.report.collect import measure
+from src.report.collect import Measured, measure
 from src.report.methods import METHODS
 from src.report.ranking import draw_worst_groups, ranks
 from src.report.runs import ReportRun, Sources
