@@ -102,8 +102,6 @@ class Trainer:
                     [stop] = self.ranks.agree(self.stop() or 0)
                     if stop and self.epoch < self.last_epoch:
                         raise Stopped(stop)
-                if self.ranks.first:
-                    self.finish()
 
     def _resume(self) -> None:
         """Continue from the newest checkpoint, if there is one."""
