@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from src.config.compose import load_saved_config
-from src.config.schema import dataset_options
+from src.config.dataset import dataset_options
 from src.data.dataset import Dataset, open_dataset
 from src.data.groupings import Grouping, parse_groupings
 from src.data.table import Table
