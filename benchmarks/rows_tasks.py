@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import cache, partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 from unittest import mock
@@ -12,6 +13,7 @@ from torch import nn
 
 from benchmarks.compare import Row, absolute
 from benchmarks.ours import Bench
+from benchmarks.scaling import peak
 from src.data.groupings import ATTRIBUTES
 from src.models.build import Network
 from src.objective.batch import TrainTables
@@ -21,27 +23,47 @@ from src.objective.options import ACROSS, SOLVERS, ObjectiveOptions
 from src.training.step import Step
 
 BATCH, STEPS, WIDTH = 32, 12, 512  # of ResNet-18's features
+TASKS = (2, 4, 10, 40)
 
 
 def layer_row(bench: Bench, layer: str, name: str, tasks: int) -> Row:
     """Measure the CPU seconds of the objective's layer, as a share of a step of ERM."""
     extra = objective_seconds(tasks, {layer: name}) - objective_seconds(tasks, {})
-    share = extra / step_of_erm(bench, tasks)
+    share = extra / steps(bench, "across=static", tasks)[0]
     target = 0.05 if (name, tasks) == ("upgrad", 4) else None
-    note = f"time of the layer; resnet18 64, batch {BATCH}"
-    return absolute(f"share of a step, {name}, {tasks} tasks", "share", [share], target, note)
+    return row(name, tasks, share, target, "time of the layer, which takes less than 1 MB")
+
+
+def whole_step_row(bench: Bench, override: str, tasks: int) -> Row:
+    """Measure what a whole step takes beyond a step of ERM: CPU seconds as a share, and memory."""
+    seconds, look, memory = steps(bench, override, tasks)
+    erm, _, plain = steps(bench, "across=static", tasks)
+    share = look / (seconds - look) if look else seconds / erm - 1
+    note = f"whole step; {1000 * max(memory - plain, 0):.0f} MB more"
+    return row(override.partition("=")[2], tasks, share, None, note)
+
+
+def row(name: str, tasks: int, share: float, target: float | None, note: str) -> Row:
+    what = f"share of a step, {name}, {tasks} tasks"
+    return absolute(what, "share", [share], target, f"{note}; resnet18 64, batch {BATCH}")
 
 
 @cache
-def step_of_erm(bench: Bench, tasks: int) -> float:
-    """Return the CPU seconds of a training step."""
+def steps(bench: Bench, override: str, tasks: int) -> tuple[float, float, float]:
+    """Return CPU seconds of a training step, and of FAMO's second look in it; and peak GB."""
     names = [f"{name}:Male" for name in ATTRIBUTES if name != "Male"] + ["Male:Young"]
     limits = [f"exp.train.max_steps={STEPS}", f"exp.train.log_every_n_steps={STEPS}"]
     groupings = f"exp.dataset.groupings=[{','.join(names[:tasks])}]"
-    call = timed(Step.__call__)
-    overrides = bench.overrides("resnet18", 64, BATCH, groupings, *limits)
-    with mock.patch.object(Step, "__call__", call), bench.run(overrides):
-        return median(call.times[STEPS // 3 :])
+    overrides = [groupings, f"exp.objective.{override}", *limits]
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    call, look = timed(Step.__call__), timed(Step._look_again)
+    with (
+        mock.patch.object(Step, "__call__", call),
+        mock.patch.object(Step, "_look_again", look),
+        bench.run(bench.overrides("resnet18", 64, BATCH, *overrides)),
+    ):
+        looks = median(look.times[STEPS // 3 :] or [0.0])
+        return median(call.times[STEPS // 3 :]), looks, peak()
 
 
 def objective_seconds(tasks: int, options: dict[str, Any]) -> float:
@@ -86,5 +108,12 @@ CPU_ROWS = {
     f"tasks-{name}-{tasks}": partial(layer_row, layer=layer, name=name, tasks=tasks)
     for layer, names in (("gradient", SOLVERS), ("across", ACROSS[1:-1]))
     for name in names
-    for tasks in (2, 4, 10, 40)
+    for tasks in TASKS
+}
+CPU_ROWS |= {
+    f"tasks-{override.partition('=')[2]}-{tasks}": partial(
+        whole_step_row, override=override, tasks=tasks
+    )
+    for override, numbers in (("across=famo", TASKS), ("gradient=torchjd", TASKS[:3]))
+    for tasks in numbers
 }
