@@ -125,32 +125,49 @@ def expand(path: str | Path) -> Path:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success, flush it and rename it to `path`.
 
-    Symlinks are followed. Temporary files of killed processes are deleted after an hour.
+    Symlinks are followed.
 
     Raises:
         UserError: the disk is full, the folder cannot be written, or `path` is a folder. The old
             file, if there was one, is unchanged.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     if target.is_dir():
         raise UserError(f"cannot write {path}: it is a folder; choose another name")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
-            with suppress(FileNotFoundError):
-                if time.time() - left.stat().st_mtime > 3600:
-                    left.unlink()
-        temporary.touch()
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        with _temporary(target) as temporary:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(target)
     except OSError as error:
         raise write_error(path, error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    """Create a file beside `target`, locked until it is renamed or deleted.
+
+    Unlocked ones were left behind by killed processes and are deleted.
+    """
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+        with suppress(OSError), left.open("rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
+    path = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with path.open("xb") as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if not path.exists():  # deleted as left behind, just before it was locked
+            with _temporary(target) as again:
+                yield again
+            return
+        try:
+            yield path
+        finally:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def write_error(path: Path, error: OSError) -> UserError:

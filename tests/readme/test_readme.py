@@ -11,7 +11,6 @@ import pytest
 
 from scripts import report_results, run_hparam_grid_eval, run_hparam_grid_train
 from src.config.compose import load_config
-from src.spurious.pairs import COLUMNS, write_table
 
 ROOT = Path(__file__).parent.parent.parent
 BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
@@ -53,9 +52,8 @@ TABLE = "outputs/svd/spurious_correlations.csv"
 def table(tmp_path_factory):
     """The table of spurious pairs that one command takes its groupings from."""
     path = tmp_path_factory.mktemp("table") / "pairs.csv"
-    pair = dict.fromkeys(COLUMNS, 1.5) | {"tested": True, "split": "val"}
-    pairs = [pair | {"task": "Blond_Hair", "attribute": "Male"}]
-    write_table(path, [*pairs, pair | {"task": "Young", "attribute": "Gray_Hair"}])
+    rows = ["task,attribute,tested,split", "Blond_Hair,Male,1,val", "Young,Gray_Hair,1,val"]
+    path.write_text("\n".join(rows))
     return path
 
 

@@ -78,25 +78,6 @@ def test_a_run_stopped_at_every_step_equals_an_uninterrupted_one(tmp_path, unint
     assert outcome(tmp_path) == uninterrupted
 
 
-def test_a_run_that_ends_before_its_last_picture_is_not_done_and_draws_it_when_started_again(
-    tmp_path, uninterrupted
-):
-    def full_disk():
-        raise UserError("the disk is full")
-
-    drawn = []
-    trainer = make_trainer(tmp_path)
-    trainer.finish = full_disk
-    with pytest.raises(UserError):
-        trainer.train()
-    assert Run(tmp_path).status()["state"] == "failed"
-    trainer = make_trainer(tmp_path)
-    trainer.finish = lambda: drawn.append(Run(tmp_path).status()["state"])
-    trainer.train()
-    assert drawn == ["running"] and Run(tmp_path).status()["state"] == "done"
-    assert outcome(tmp_path) == uninterrupted
-
-
 @pytest.mark.parametrize(
     "options",
     [

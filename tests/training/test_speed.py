@@ -83,7 +83,7 @@ def test_the_command_line_decides_whether_they_are_kept(tiny_overrides, tmp_path
         overrides = [*tiny_overrides, f"exp.dataloader.device_cache={value}"]
         config = load_config([*overrides, f"exp.train.log_dir={tmp_path / value}"])
         train.train(config, Run(tmp_path / value))
-        assert capsys.readouterr().out.count("64 images, 0.0002 GB, stay on cpu once read") == times
+        assert capsys.readouterr().out.count("64 images, 0.0002 GB, are kept on cpu") == times
 
 
 @pytest.mark.parametrize("augment", [False, True])
