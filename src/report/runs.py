@@ -58,7 +58,7 @@ class ReportRun:
         except UserError as error:
             problems = [f"{run.config}: {problem}" for problem in error.problems]
             raise UserError(problems) from error
-        self.leaves = effective(read)
+        self.leaves = effective(self.config)  # with the defaults of keys that came later
         self.method, self.seed = method_of(self.config), self.config.seed
         self.weighting, self.settings = weighting_of(self.config), settings_of(self.config)
         self.names = [grouping.name for grouping in self.groupings]
