@@ -128,7 +128,7 @@ def read_by_pattern(root: Path, pattern: str) -> "pd.DataFrame":
     folders is compared with the whole path below the root, others with the name of the file.
 
     Raises:
-        UserError: a field is named twice, there are none, or no file fits.
+        UserError: the pattern has no field, names one twice, or fits no file.
     """
     import pandas as pd
 

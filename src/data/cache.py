@@ -92,7 +92,7 @@ def _read_index(path: Path, source: dict[str, Any]) -> tuple[np.ndarray | None, 
 def _open(
     path: Path, pixels: Pixels, names: Sequence[str], source: dict[str, Any]
 ) -> Records | None:
-    """Return the finished cache, or None if there is none that is whole and made from `source`."""
+    """Return the finished cache; None if it is missing, incomplete or made from other images."""
     index, finished = _read_index(path, source)
     size = len(names) * math.prod(pixels.shape)
     if finished and path.exists() and path.stat().st_size == size:

@@ -135,7 +135,7 @@ def load_if_same(
         images: identity of its images; None does not check it.
 
     Returns:
-        None if there are none. A damaged file counts as none, with a warning.
+        None if the file is missing, damaged (with a warning) or of other weights or data.
     """
     noted = run.epoch_stats(epoch)
     if not (path.exists() and noted.exists()):
